@@ -1,0 +1,68 @@
+"""Sharing rules: how the tensor of a subnet is cut from the larger one that the supernet holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class SharingRule(nn.Module):
+    """Cuts a tensor of a given shape from the stored one. The base rule takes the leading slice of every dimension, and the
+    centre of the spatial dimensions (the third and later) of a convolution's kernel. A rule with parameters of its own is
+    one instance for each stored tensor, and its parameters are trained with the supernet.
+    """
+
+    def prepare(self, stored: torch.Size, name: str) -> None:
+        """Called once with the largest shape of the tensor that this rule serves and the tensor's name."""
+
+    def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
+        """``stored`` cut to ``shape``; the stored tensor itself where the shapes agree."""
+        return crop(stored, shape)
+
+
+def crop(stored: Tensor, shape: torch.Size) -> Tensor:
+    """Leading slice of the first two dimensions, centre crop of the others."""
+    if stored.shape == shape:
+        return stored
+    for dim, (have, want) in enumerate(zip(stored.shape, shape, strict=True)):
+        if have != want:
+            stored = stored.narrow(dim, 0 if dim < 2 else (have - want) // 2, want)
+    return stored
+
+
+class KernelTransform(SharingRule):
+    """Once-for-All's elastic kernel: the centre of the next larger kernel, multiplied by a learned matrix that all channels
+    of the layer share and that starts as the identity (Cai et al., ICLR 2020, section 3.3; the published code applies the
+    matrices one after another, 7 to 5 to 3). Channels are cut by leading slices.
+
+    Args:
+        sizes: the kernel sizes of the space, in any order.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = sorted(int(size) for size in sizes)
+
+    def prepare(self, stored: torch.Size, name: str) -> None:
+        """Makes the matrices, ``(k * k, k * k)`` each for every size k below the largest.
+
+        Raises:
+            ValueError: the stored kernel is not the largest of the sizes.
+        """
+        if stored[-1] != self.sizes[-1]:
+            raise ValueError(f"{name} is {stored[-1]} wide, but the kernel sizes of its transform are {self.sizes}")
+        for small, large in zip(self.sizes, self.sizes[1:], strict=False):
+            self.register_parameter(f"{large}to{small}", nn.Parameter(torch.eye(small * small)))
+
+    def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
+        """``(channels, inputs, k, k)`` from ``(max channels, max inputs, K, K)``."""
+        kernel = crop(stored, torch.Size((*shape[:2], *stored.shape[2:])))
+        for small, large in zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True):
+            if kernel.shape[-1] == shape[-1]:
+                break
+            centre = crop(kernel, torch.Size((*shape[:2], small, small)))
+            matrix = self.get_parameter(f"{large}to{small}")
+            kernel = nn.functional.linear(centre.reshape(-1, small * small), matrix).view(*shape[:2], small, small)
+        return kernel

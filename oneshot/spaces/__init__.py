@@ -1,0 +1,8 @@
+"""Search spaces: the base class and the published ones."""
+
+from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.nasbench_macro import NASBenchMacro
+from oneshot.spaces.ofa import OFAMobileNetV3
+from oneshot.spaces.spos import SPOSShuffleNetV2
+
+__all__ = ["Make", "NASBenchMacro", "OFAMobileNetV3", "SPOSShuffleNetV2", "SearchSpace"]

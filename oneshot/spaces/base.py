@@ -1,0 +1,287 @@
+"""The search space: one function that builds an ordinary network from an architecture, and all that follows from it."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import inspect
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+from torch import nn
+
+from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.sharing import SharingRule
+
+
+class Make(Protocol):
+    """Makes the block called ``name``: ``make("stage1.block2", InvertedResidual, 24, 40, stride=2)``.
+
+    Every module with parameters or buffers is made through it. Blocks of the same name share weights across architectures,
+    a smaller tensor being cut from a larger one of the same name.
+    """
+
+    def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module: ...
+
+
+class SearchSpace(ABC):
+    """A family of networks. A subclass sets ``choices`` and writes ``build``; the rest is derived.
+
+    The constructor's arguments are remembered, so that a checkpoint can name the space; they must be numbers, strings, bools,
+    or lists of those.
+
+    Attributes:
+        choices: the decisions, each after those on which it depends.
+        num_classes: size of the logits.
+        in_channels: channels of the input images.
+        resolution: input height and width in pixels of spaces that have no choice named ``resolution``.
+        sharing: pattern of parameter names (``"*.conv_dw.weight"``) to the rule that makes the cutting rule for a tensor of the
+            given largest shape; parameters that no pattern matches are cut by leading slices and centre crops.
+    """
+
+    choices: tuple[Choice, ...]
+    num_classes: int
+    in_channels: int = 3
+    resolution: int = 32
+    sharing: Mapping[str, Callable[[], SharingRule]] = {}
+    definition: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        space = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(space, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = list(bound.arguments.items())[1:]
+        space.definition = {"_target_": f"{cls.__module__}.{cls.__qualname__}"} | {
+            name: list(value) if isinstance(value, (tuple, list)) else value for name, value in arguments
+        }
+        return space
+
+    @abstractmethod
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        """The network of ``arch``: ``(batch, in_channels, height, width)`` images to ``(batch, num_classes)`` logits."""
+
+    def canonical(self, values: dict[str, Option]) -> dict[str, Option]:
+        """The canonical form of valid ``values``; spaces in which different choices build the same network override it."""
+        return values
+
+    def initialize(self, name: str, block: nn.Module) -> None:
+        """Sets the initial weights of the freshly made block ``name`` in place; its own initialisation unless overridden."""
+
+    def network(self, arch: Arch) -> nn.Module:
+        """A new network of ``arch`` with initial weights of its own, drawn from torch's global generator."""
+
+        def make(name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
+            module = block(*args, **kwargs)
+            self.initialize(name, module)
+            return module
+
+        return self.build(arch, make)
+
+    def input_shape(self, arch: Arch) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of the images that ``arch`` takes, in pixels."""
+        resolution = arch.integer("resolution") if "resolution" in arch else self.resolution
+        return self.in_channels, resolution, resolution
+
+    @property
+    def max_resolution(self) -> int:
+        """The largest input height and width, in pixels, over all architectures."""
+        options = next((choice.options for choice in self.choices if choice.name == "resolution"), (self.resolution,))
+        return max(int(option) for option in options)
+
+    # Architectures ---------------------------------------------------------------------------------------------------
+
+    def arch(self, values: Mapping[str, Any]) -> Arch:
+        """The canonical architecture with these values; values of inactive choices are dropped.
+
+        Raises:
+            ValueError: a name that is no choice, an active choice without a value, or a value outside its options.
+        """
+        names = self._names
+        for name in values:
+            if name not in names:
+                raise ValueError(f"{name!r} is not a choice of this space{suggest(name, names)}")
+        taken: dict[str, Option] = {}
+        for choice in self.choices:
+            if not choice.is_active(taken):
+                continue
+            if choice.name not in values:
+                raise ValueError(f"choice {choice.name!r} has no value; its options are {list(choice.options)}")
+            value = values[choice.name]
+            if isinstance(value, (list, dict)) or value not in choice.options:
+                raise ValueError(f"choice {choice.name!r} cannot be {value!r}; its options are {list(choice.options)}")
+            taken[choice.name] = choice.options[choice.options.index(value)]
+        return Arch(self.canonical(taken))
+
+    def validate(self, arch: Arch) -> None:
+        """Raises ValueError, naming the choice, the value and the options, unless ``arch`` is canonical in this space."""
+        if self.arch(arch) != arch:
+            raise ValueError(f"{arch!r} is not in canonical form; make it with space.arch(...)")
+
+    def decide(self, decision: Callable[[Choice], Option]) -> Arch:
+        """The architecture in which ``decision`` answers every active choice, asked in order."""
+        taken: dict[str, Option] = {}
+        for choice in self.choices:
+            if choice.is_active(taken):
+                taken[choice.name] = decision(choice)
+        return Arch(self.canonical(taken))
+
+    def sample(self, rng: random.Random) -> Arch:
+        """A random architecture: a uniform option for each active choice."""
+        return self.decide(lambda choice: rng.choice(choice.options))
+
+    def mutate(self, arch: Arch, rng: random.Random, probability: float = 0.1) -> Arch:
+        """``arch`` with each choice redrawn uniformly with ``probability``; choices that become active are drawn."""
+        return self.decide(
+            lambda choice: (
+                rng.choice(choice.options)
+                if rng.random() < probability or choice.name not in arch
+                else arch[choice.name]
+            )
+        )
+
+    def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
+        """Each choice from one parent or the other, at even odds among those that have it; drawn where neither does."""
+
+        def inherit(choice: Choice) -> Option:
+            values = [parent[choice.name] for parent in (first, second) if choice.name in parent]
+            return rng.choice(values) if values else rng.choice(choice.options)
+
+        return self.decide(inherit)
+
+    @property
+    def largest(self) -> Arch:
+        """The last option of every choice."""
+        return self.decide(lambda choice: choice.options[-1])
+
+    @property
+    def smallest(self) -> Arch:
+        """The first option of every choice."""
+        return self.decide(lambda choice: choice.options[0])
+
+    def covering(self) -> list[Arch]:
+        """A few architectures that together touch every parameter at its largest shape: here the largest, and the largest and
+        the smallest with one choice at a time set to each of its options. Override it in a space where two choices must take
+        special values together before a parameter appears.
+        """
+        found: dict[Arch, None] = {}
+        for base in (self.largest, self.smallest):
+            found[base] = None
+            for target in self.choices:
+                for option in target.options:
+                    values = _reach(target, option, self.choices)
+                    found[
+                        self.decide(
+                            lambda choice, values=values, base=base: values.get(  # type: ignore[misc]
+                                choice.name,
+                                base[choice.name] if choice.name in base else choice.options[-1],
+                            )
+                        )
+                    ] = None
+        return list(found)
+
+    def enumerate(self) -> Iterator[Arch]:
+        """Every architecture once, in the order of the options."""
+        seen: set[Arch] = set()
+        unique = type(self).canonical is SearchSpace.canonical
+        for values in _assignments(self.choices, {}):
+            arch = Arch(self.canonical(values))
+            if unique:
+                yield arch
+            elif arch not in seen:
+                seen.add(arch)
+                yield arch
+
+    @property
+    def size(self) -> int:
+        """The number of different architectures."""
+        if type(self).canonical is not SearchSpace.canonical:
+            return sum(1 for _ in self.enumerate())
+        return math.prod(_count(part, {}) for part in _components(self.choices))
+
+    def encode(self, arch: Arch) -> list[float]:
+        """One-hot values of all choices one after another, zeros for an inactive one: the input of a predictor."""
+        return [
+            float(choice.name in arch and arch[choice.name] == option) for choice in self.choices for option in choice.options
+        ]
+
+    def restrict(self, options: Mapping[str, Sequence[Option]]) -> Self:
+        """This space with fewer options: ``space.restrict({"*.kernel": (7,), "resolution": (32, 40)})``. Patterns match choice
+        names; the networks and their shared weights stay the same.
+
+        Raises:
+            ValueError: a pattern that matches no choice, or an option that a matching choice does not have.
+        """
+        choices = {choice.name: choice for choice in self.choices}
+        for pattern, allowed in options.items():
+            matching = fnmatch.filter(choices, pattern)
+            if not matching:
+                raise ValueError(f"{pattern!r} matches no choice of this space{suggest(pattern, choices)}")
+            for name in matching:
+                choice = choices[name]
+                for option in allowed:
+                    if option not in choice.options:
+                        raise ValueError(f"choice {name!r} cannot be {option!r}; its options are {list(choice.options)}")
+                kept = tuple(option for option in choice.options if option in allowed)
+                choices[name] = Choice(name, kept, dict(choice.when))
+        space = copy.copy(self)
+        space.choices = tuple(choices.values())
+        return space
+
+    @property
+    def _names(self) -> list[str]:
+        return [choice.name for choice in self.choices]
+
+
+def _reach(target: Choice, option: Option, choices: Sequence[Choice]) -> dict[str, Option]:
+    """Values under which ``target`` is active and takes ``option``."""
+    by_name = {choice.name: choice for choice in choices}
+    values: dict[str, Option] = {target.name: option}
+    pending = list(target.when)
+    while pending:
+        name, allowed = pending.pop()
+        possible = [value for value in by_name[name].options if value in allowed]
+        if name not in values and possible:
+            values[name] = possible[-1]
+            pending.extend(by_name[name].when)
+    return values
+
+
+def _assignments(choices: Sequence[Choice], taken: dict[str, Option]) -> Iterator[dict[str, Option]]:
+    if not choices:
+        yield taken
+    elif not choices[0].is_active(taken):
+        yield from _assignments(choices[1:], taken)
+    else:
+        for option in choices[0].options:
+            yield from _assignments(choices[1:], taken | {choices[0].name: option})
+
+
+def _components(choices: Sequence[Choice]) -> list[list[Choice]]:
+    """Groups of choices that do not depend on each other, so that their counts multiply."""
+    group = {choice.name: {choice.name} for choice in choices}
+    for choice in choices:
+        for name, _ in choice.when:
+            merged = group[name] | group[choice.name]
+            for member in merged:
+                group[member] = merged
+    parts: dict[int, list[Choice]] = {}
+    for choice in choices:
+        parts.setdefault(id(group[choice.name]), []).append(choice)
+    return list(parts.values())
+
+
+def _count(choices: list[Choice], taken: dict[str, Option]) -> int:
+    """The number of assignments; only choices that others depend on are enumerated, the rest are multiplied."""
+    controlling = {name for choice in choices for name, _ in choice.when}
+    factor = 1
+    for index, choice in enumerate(choices):
+        if not choice.is_active(taken):
+            continue
+        if choice.name in controlling:
+            rest = choices[index + 1 :]
+            return factor * sum(_count(rest, taken | {choice.name: option}) for option in choice.options)
+        factor *= len(choice.options)
+    return factor
