@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Option = int | float | str | bool
 
@@ -65,6 +66,10 @@ class Arch(Mapping[str, Option]):
             return self._values[name]
         except KeyError:
             raise KeyError(f"{name!r} is not an active choice of this architecture{suggest(name, self._values)}") from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a choice, or ``default`` where it is not active."""
+        return self._values.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._values

@@ -166,21 +166,23 @@ class SearchSpace(ABC):
         the smallest with one choice at a time set to each of its options. Override it in a space where two choices must take
         special values together before a parameter appears.
         """
-        found: dict[Arch, None] = {}
-        for base in (self.largest, self.smallest):
-            found[base] = None
-            for target in self.choices:
-                for option in target.options:
-                    values = _reach(target, option, self.choices)
-                    found[
-                        self.decide(
-                            lambda choice, values=values, base=base: values.get(  # type: ignore[misc]
-                                choice.name,
-                                base[choice.name] if choice.name in base else choice.options[-1],
-                            )
-                        )
-                    ] = None
-        return list(found)
+        bases = (self.largest, self.smallest)
+        return list(dict.fromkeys(arch for base in bases for arch in (base, *self.neighbours(base))))
+
+    def neighbours(self, arch: Arch) -> Iterator[Arch]:
+        """The architectures that differ from ``arch`` in one choice, set to each of its other options. A choice that is inactive
+        in ``arch`` is reached by the choices on which it depends; others that become active take their largest option.
+        """
+        for target in self.choices:
+            for option in target.options:
+                if target.name in arch and arch[target.name] == option:
+                    continue
+                forced = _reach(target, option, self.choices, arch)
+
+                def decision(choice: Choice, forced: dict[str, Option] = forced) -> Option:
+                    return forced.get(choice.name, arch.get(choice.name, choice.options[-1]))
+
+                yield self.decide(decision)
 
     def enumerate(self) -> Iterator[Arch]:
         """Every architecture once, in the order of the options."""
@@ -235,15 +237,17 @@ class SearchSpace(ABC):
         return [choice.name for choice in self.choices]
 
 
-def _reach(target: Choice, option: Option, choices: Sequence[Choice]) -> dict[str, Option]:
-    """Values under which ``target`` is active and takes ``option``."""
+def _reach(target: Choice, option: Option, choices: Sequence[Choice], arch: Arch) -> dict[str, Option]:
+    """The values to change in ``arch`` so that ``target`` is active and takes ``option``."""
     by_name = {choice.name: choice for choice in choices}
     values: dict[str, Option] = {target.name: option}
     pending = list(target.when)
     while pending:
         name, allowed = pending.pop()
+        if name in values or (name in arch and arch[name] in allowed):
+            continue
         possible = [value for value in by_name[name].options if value in allowed]
-        if name not in values and possible:
+        if possible:
             values[name] = possible[-1]
             pending.extend(by_name[name].when)
     return values

@@ -1,0 +1,213 @@
+"""MACs and parameters of an architecture without a forward pass: measured per block, cached, and summed."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from oneshot.arch import Arch, Option
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.skeleton import Block, Skeletons
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-accumulates of one image and the number of parameters.
+
+    MACs are those of convolutions, linear layers and attention products, without BatchNorm, biases, pooling and activations, as
+    the Once-for-All and NAS-Bench-Macro tables count them; parameters include BatchNorm's weights and biases, not its
+    statistics.
+    """
+
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """One block of a network, in the order of execution; shapes are ``(channels, height, width)`` or ``(features,)``."""
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    macs: int
+    params: int
+
+
+class CostTable:
+    """Costs of every architecture of ``space``.
+
+    ``blocks`` walks the network's skeleton and is exact. ``cost`` looks up the same numbers: each block's contribution is kept
+    under the values of the choices on which it depends. Those choices are found by changing one choice at a time, and every
+    walk checks the table; a space whose costs do not follow it is walked for every architecture.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._skeletons = Skeletons(space)
+        self._measured: dict[Any, tuple[int, Any]] = {}
+        self._params: dict[Block, int] = {}
+        self._groups: list[_Group] | None = None
+
+    def blocks(self, arch: Arch) -> list[BlockCost]:
+        """Every block's cost, exact.
+
+        Raises:
+            ValueError: ``arch`` is not an architecture of the space.
+        """
+        self.space.validate(arch)
+        return self._walk(arch)
+
+    def cost(self, arch: Arch) -> Cost:
+        """MACs and parameters of ``arch``, an architecture of the space."""
+        return self.costs([arch])[0]
+
+    def costs(self, archs: Iterable[Arch]) -> list[Cost]:
+        """MACs and parameters of many architectures of the space."""
+        if self._groups is None:
+            self._groups = self._discover()
+        names = [choice.name for choice in self.space.choices]
+        return [self._look_up(arch, tuple(map(arch.get, names))) for arch in archs]
+
+    def _look_up(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
+        macs = params = 0
+        assert self._groups is not None
+        for group in self._groups:
+            entry = group.table.get(group.key(values))
+            if entry is None:
+                return self._enter(arch, values)
+            macs += entry[0]
+            params += entry[1]
+        return Cost(macs, params)
+
+    # Walking ---------------------------------------------------------------------------------------------------------
+
+    def _walk(self, arch: Arch) -> list[BlockCost]:
+        walked: list[BlockCost] = []
+        counted: set[Block] = set()
+
+        def record(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            key = (block, _shapes(args), _shapes(kwargs))
+            if key not in self._measured:
+                block.module.eval()
+                with FlopCounterMode(display=False) as counter:
+                    output = block.module(*args, **kwargs)
+                self._measured[key] = (counter.get_total_flops() // 2, output)
+            macs, output = self._measured[key]
+            if block not in self._params:
+                self._params[block] = sum(parameter.numel() for parameter in block.module.parameters())
+            params = 0 if block in counted else self._params[block]
+            counted.add(block)
+            kind = type(block.module).__name__
+            walked.append(BlockCost(block.name, kind, _first_shape((args, kwargs)), _first_shape(output), macs, params))
+            return output
+
+        network, _ = self._skeletons.network(arch, wrap=lambda block: _Probe(block, record))
+        network.eval()
+        with torch.no_grad():
+            network(torch.empty(1, *self.space.input_shape(arch), device="meta"))
+        return walked
+
+    # The table -------------------------------------------------------------------------------------------------------
+
+    def _discover(self) -> list[_Group]:
+        """The choices on which each block's contribution depends, as groups of blocks that depend on the same ones."""
+        space, position = self.space, {choice.name: index for index, choice in enumerate(self.space.choices)}
+        depends: dict[str, set[int]] = {}
+        for base in (space.largest, space.smallest, space.sample(random.Random(0))):
+            reference = _contributions(self._walk(base))
+            for changed in space.neighbours(base):
+                names = [name for name in position if base.get(name) != changed.get(name)]
+                contributions = _contributions(self._walk(changed))
+                for block in reference.keys() | contributions.keys():
+                    depends.setdefault(block, set())
+                    if reference.get(block) != contributions.get(block):
+                        depends[block].update(position[name] for name in names)
+        blocks_of: dict[tuple[int, ...], set[str]] = {}
+        for block, positions in depends.items():
+            blocks_of.setdefault(tuple(sorted(positions)), set()).add(block)
+        return [_Group(positions, frozenset(blocks)) for positions, blocks in blocks_of.items()]
+
+    def _enter(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
+        """Walks ``arch``, enters every group's contribution, and gives the grouping up where the walk contradicts it."""
+        assert self._groups is not None
+        contributions = _contributions(self._walk(arch))
+        grouped: set[str] = set()
+        for group in self._groups:
+            blocks = contributions.keys() if group.blocks is None else contributions.keys() & group.blocks
+            grouped |= blocks
+            entry = _total(contributions[block] for block in blocks)
+            if group.table.setdefault(group.key(values), entry) != entry:
+                grouped.clear()
+                break
+        total = _total(contributions.values())
+        if grouped != contributions.keys():
+            everything = _Group(tuple(range(len(values))), None)
+            everything.table[everything.key(values)] = total
+            self._groups = [everything]
+        return Cost(*total)
+
+
+class _Group:
+    """Blocks (all if None) whose contribution depends on the choices at ``positions``."""
+
+    def __init__(self, positions: tuple[int, ...], blocks: frozenset[str] | None) -> None:
+        self.blocks = blocks
+        self.table: dict[Any, tuple[int, int]] = {}
+        self.key: Callable[[Sequence[Option | None]], Any] = (
+            operator.itemgetter(*positions) if positions else lambda values: None
+        )
+
+
+class _Probe(nn.Module):
+    """Stands for a block in a skeleton: looks up what it costs and returns a tensor of its output's shape."""
+
+    def __init__(self, block: Block, record: Callable[[Block, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self._block, self._record = block, record
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._record(self._block, args, kwargs)
+
+
+def _contributions(walked: list[BlockCost]) -> dict[str, tuple[int, int]]:
+    totals: dict[str, tuple[int, int]] = {}
+    for block in walked:
+        macs, params = totals.get(block.name, (0, 0))
+        totals[block.name] = (macs + block.macs, params + block.params)
+    return totals
+
+
+def _total(contributions: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    macs = params = 0
+    for block_macs, block_params in contributions:
+        macs += block_macs
+        params += block_params
+    return macs, params
+
+
+def _shapes(value: Any) -> Any:
+    """The shapes of all tensors in nested arguments, as a hashable key."""
+    if isinstance(value, Tensor):
+        return value.shape
+    if isinstance(value, dict):
+        return tuple((key, _shapes(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(_shapes(item) for item in value)
+    return value
+
+
+def _first_shape(value: Any) -> tuple[int, ...]:
+    """The shape without the batch of the first tensor in nested arguments."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape[1:])
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return next((shape for shape in map(_first_shape, items) if shape), ())

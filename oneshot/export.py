@@ -1,0 +1,320 @@
+"""Export of a trained network to TorchScript, ONNX or torch.export, checked in a process that lacks this package.
+
+The file is built in memory, written beside its destination and renamed into place only after a fresh Python process, in
+which `oneshot` cannot be imported, has reloaded it and reproduced the network's logits at several batch sizes.
+"""
+
+import copy
+import hashlib
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from oneshot.arch import suggest
+
+__all__ = ["FORMATS", "JSON", "Exported", "export_module"]
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+FORMATS: Mapping[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
+"""Suffix of the file that each format writes."""
+
+_INPUT_NAME = "image"
+_OUTPUT_NAME = "logits"
+_WRITTEN_KEYS = ("format", "file", "bytes", "sha256", "torch", "inputs", "outputs", "verification", "conversion")
+_VERIFY_TIMEOUT_SECONDS = 600
+
+# Runs under `python -I -c`: only what a user of the exported file would have, never the code that produced it. The site
+# directories are handed over because -I also hides a per-user installation of torch.
+_VERIFIER = """
+import sys
+sys.modules["oneshot"] = None
+format, path, inputs, outputs, *site_directories = sys.argv[1:]
+sys.path += [directory for directory in site_directories if directory not in sys.path]
+import numpy
+if format == "onnx":
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    def run(image):
+        return session.run(None, {"image": image})[0]
+else:
+    import torch
+    torch.set_num_threads(1)
+    module = torch.jit.load(path) if format == "torchscript" else torch.export.load(path).module()
+    def run(image):
+        with torch.no_grad():
+            return module(torch.from_numpy(image)).numpy()
+images = numpy.load(inputs)
+numpy.savez(outputs, **{name: run(images[name]) for name in images.files})
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A verified export: the file, its card, and the largest absolute difference of its logits from the network's."""
+
+    path: Path
+    card: Path
+    format: str
+    max_abs_difference: float
+    batch_sizes: tuple[int, ...]
+
+
+def export_module(
+    module: nn.Module,
+    folder: Path,
+    *,
+    format: str,
+    input_shape: tuple[int, int, int],
+    card: Mapping[str, JSON],
+    batch_sizes: Sequence[int] = (1, 5),
+    tolerance: float = 1e-4,
+) -> Exported:
+    """Write `folder/model.<suffix>` and its card `folder/model.json`, and check the file in a fresh process.
+
+    The exported network is a float32 copy on the CPU in eval mode; `module` keeps its mode, device and memory format.
+    It maps images `(batch, channels, height, width)` with any batch of at least 1 to logits `(batch, ...)`.
+    `input_shape` is `(channels, height, width)`. The card holds `card` and the file's format, name, bytes, SHA-256,
+    torch version, input and output names and shapes, and the result of the check.
+
+    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
+    the largest logit is below 1 and relative to it above. What lies in `folder` is replaced only by a file that does.
+
+    Raises ValueError for an unknown format, missing optional packages, a bad shape, batch size, tolerance or card, or
+    a module that does not map images to one tensor of logits; RuntimeError where the conversion or the check fails;
+    OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
+    """
+    _check_arguments(format, input_shape, batch_sizes, tolerance)
+    _check_card(card)
+    if format == "onnx":
+        _require_onnx()
+    network = _inference_copy(module)
+    images = {size: _random_images(size, input_shape) for size in dict.fromkeys(batch_sizes)}
+    expected = {size: _logits(network, image) for size, image in images.items()}
+    # A batch that is not among those checked, so that a file with the example's batch baked in cannot pass.
+    example_batch = next(size for size in range(2, len(images) + 3) if size not in images)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as staging:
+        data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
+        staged, staged_card = Path(staging) / path.name, Path(staging) / card_path.name
+        staged.write_bytes(data)
+        difference = _verify(staged, format, images, expected, tolerance)
+        facts: dict[str, JSON] = {
+            "format": format,
+            "file": path.name,
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "torch": str(torch.__version__),
+            "conversion": conversion,
+            "inputs": [_describe_tensor(_INPUT_NAME, input_shape)],
+            "outputs": [_describe_tensor(_OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
+            "verification": {
+                "batch_sizes": list(images),
+                "max_abs_difference": difference,
+                "tolerance": tolerance,
+            },
+        }
+        staged_card.write_text(json.dumps({**card, **facts}, indent=2) + "\n", encoding="utf-8")
+        os.replace(staged, path)
+        try:
+            os.replace(staged_card, card_path)
+        except OSError:
+            path.unlink()  # a file beside another file's card would be worse than none
+            raise
+    return Exported(path, card_path, format, difference, tuple(images))
+
+
+def _check_arguments(format: str, input_shape: tuple[int, ...], batch_sizes: Sequence[int], tolerance: float) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"unknown export format {format!r} (allowed: {', '.join(FORMATS)}){suggest(format, FORMATS)}")
+    if len(input_shape) != 3 or any(size < 1 for size in input_shape):
+        raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
+    if not batch_sizes or any(size < 1 for size in batch_sizes):
+        raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(batch_sizes)}")
+    if not 0 < tolerance < float("inf"):
+        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+
+
+def _check_card(card: Mapping[str, JSON]) -> None:
+    taken = sorted(set(card) & set(_WRITTEN_KEYS))
+    if taken:
+        raise ValueError(f"the card may not hold {', '.join(map(repr, taken))}: the export writes these itself")
+    try:
+        json.dumps(dict(card), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the card cannot be written as JSON: {error}") from error
+
+
+def _require_onnx() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ValueError(
+                f"format 'onnx' needs {package}, which cannot be imported: pip install 'oneshot-nas[onnx]'"
+            ) from error
+
+
+def _inference_copy(module: nn.Module) -> nn.Module:
+    network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    # channels_last weights would be recorded with their strides, and some exporters write those as transposes.
+    return network.to(memory_format=torch.contiguous_format)
+
+
+def _random_images(batch: int, input_shape: tuple[int, int, int]) -> Tensor:
+    return torch.randn((batch, *input_shape), generator=torch.Generator().manual_seed(batch))
+
+
+def _logits(network: nn.Module, image: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            logits = network(image)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the module does not accept images of shape {tuple(image.shape)}: {_first_line(error)}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim < 1 or logits.shape[0] != image.shape[0]:
+        received = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the module must return one tensor of logits (batch, ...), got {received}")
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("the module returns logits that are not finite, so an export of it cannot be checked")
+    return logits
+
+
+def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str]:
+    """Return the bytes of the exported file and a word on how they were made.
+
+    The bytes are made in memory because torch's writers report a full disk as a RuntimeError without an errno.
+    """
+    converters: dict[str, Callable[[nn.Module, Tensor], tuple[bytes, str]]] = {
+        "torchscript": _to_torchscript,
+        "onnx": _to_onnx,
+        "pt2": _to_pt2,
+    }
+    # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
+    # of what the check below decides, and the ONNX exporter warns of its own internals. None is the user's to act on.
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            return converters[format](network, image)
+        except OSError:
+            raise
+        except Exception as error:
+            raise RuntimeError(
+                f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
+            ) from error
+
+
+def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
+    try:
+        frozen, conversion = torch.jit.freeze(torch.jit.script(network)), "script"
+    except Exception:  # the compiler raises whatever the construct that it does not know leads to
+        frozen, conversion = torch.jit.freeze(torch.jit.trace(network, image)), "trace"  # type: ignore[no-untyped-call]
+    buffer = io.BytesIO()
+    torch.jit.save(frozen, buffer)
+    return buffer.getvalue(), conversion
+
+
+def _to_onnx(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
+    program = torch.onnx.export(
+        network,
+        (image,),
+        dynamo=True,
+        external_data=False,
+        dynamic_shapes=({0: "batch"},),
+        input_names=[_INPUT_NAME],
+        output_names=[_OUTPUT_NAME],
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    return model.SerializeToString(), f"opset {opset}"
+
+
+def _to_pt2(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(network, (image,), dynamic_shapes=({0: batch},))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue(), "torch.export"
+
+
+def _verify(
+    path: Path, format: str, images: Mapping[int, Tensor], expected: Mapping[int, Tensor], tolerance: float
+) -> float:
+    """Return the largest absolute difference over all batches; raise RuntimeError where the file is not the network."""
+    received = _run_in_fresh_process(path, format, images)
+    largest = 0.0
+    for batch, logits in expected.items():
+        shape = received[batch].shape
+        if shape != tuple(logits.shape):
+            raise RuntimeError(
+                f"the exported {path.name} gives logits of shape {shape} for a batch of {batch}, "
+                f"the module {tuple(logits.shape)}; no file was kept"
+            )
+        difference = float(numpy.abs(received[batch] - logits.numpy()).max(initial=0.0))
+        allowed = tolerance * max(1.0, float(logits.abs().max()))
+        if not difference <= allowed:  # written so that a NaN fails
+            raise RuntimeError(
+                f"the logits of the exported {path.name} differ from the module's by {difference:.3g} for a batch of "
+                f"{batch}, more than the {allowed:.3g} allowed; no file was kept"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _run_in_fresh_process(path: Path, format: str, images: Mapping[int, Tensor]) -> dict[int, numpy.ndarray]:
+    site_directories = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    with tempfile.TemporaryDirectory(prefix="export-check-") as scratch:
+        inputs, outputs = Path(scratch) / "images.npz", Path(scratch) / "logits.npz"
+        arrays: dict[str, Any] = {str(batch): image.numpy() for batch, image in images.items()}
+        numpy.savez(inputs, **arrays)
+        arguments = [format, str(path.resolve()), str(inputs), str(outputs), *site_directories]
+        try:
+            finished = subprocess.run(
+                [sys.executable, "-I", "-c", _VERIFIER, *arguments],
+                cwd=scratch,
+                capture_output=True,
+                text=True,
+                timeout=_VERIFY_TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"the exported {path.name} did not finish in {_VERIFY_TIMEOUT_SECONDS} s in a fresh process; "
+                "no file was kept"
+            ) from error
+        if finished.returncode != 0:
+            reason = _last_line(finished.stderr) or f"exit status {finished.returncode}"
+            raise RuntimeError(f"the exported {path.name} does not run in a fresh process: {reason}; no file was kept")
+        with numpy.load(outputs) as logits:
+            return {batch: logits[str(batch)] for batch in images}
+
+
+def _describe_tensor(name: str, shape: Sequence[int]) -> JSON:
+    return {"name": name, "shape": ["batch", *shape], "dtype": "float32"}
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _last_line(traceback: str) -> str:
+    return next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "")
