@@ -1,0 +1,75 @@
+"""What a report is made of: plain values, no tensors and no modules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Value: TypeAlias = int | float | str | bool
+Metric: TypeAlias = Literal["accuracy", "loss"]
+Cost: TypeAlias = Literal["macs", "params", "latency_ms"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One evaluated architecture.
+
+    `accuracy` is a fraction of the held-out split, `latency_ms` is None where it was not measured.
+    """
+
+    arch: Mapping[str, Value]
+    accuracy: float
+    loss: float
+    macs: int
+    params: int
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the chosen network; a sequence of them is in execution order.
+
+    `name` is dotted ("stage1.block2") and its first part is the stage the block is drawn in. `options` are the
+    choices that belong to the block. Shapes are (channels, height, width) or (features,).
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, Value]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """Everything the page of one search shows.
+
+    `candidates` (by the strategy) and `baseline` (random search at equal budget) are in order of evaluation;
+    `front` and `best` index `candidates`. `cost` is the x axis shown first. `limits` are named `max_` or `min_`
+    and a cost or metric ("max_macs"); `notes` are the sentences under "how far to trust this".
+    """
+
+    title: str
+    space: str
+    data: str
+    strategy: str
+    metric: Metric
+    cost: Cost
+    limits: Mapping[str, float]
+    candidates: Sequence[Candidate]
+    baseline: Sequence[Candidate]
+    front: Sequence[int]
+    best: int
+    blocks: Sequence[Block]
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a training chart: `values[i]` was recorded at `steps[i]`."""
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]

@@ -1,0 +1,76 @@
+"""The frame of every report: one HTML file with inline style, script and data, written in one piece."""
+
+import html
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+
+# The page may run what it carries and nothing else: a second lock beside the escaping.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def escape(text: object) -> str:
+    """Return text that is safe in HTML, in XML and in a quoted attribute of either."""
+    return html.escape(_NOT_XML.sub("\ufffd", str(text)), quote=True)
+
+
+def embed_json(data: object) -> str:
+    """Return `data` as JSON that may stand inside a <script> element. Raises ValueError for NaN or infinity."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def read_asset(name: str) -> str:
+    """Return the text of a style sheet or script of this package."""
+    return resources.files("oneshot.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def render_page(*, title: str, body: str, scripts: Iterable[str], data: object) -> str:
+    """Return the whole page: `body` is HTML, `scripts` are asset names run in order, `data` is their input."""
+    code = "\n".join(read_asset(name) for name in scripts)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)}</title>
+<style>
+{read_asset("report.css")}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<noscript><p class="noscript">The charts need JavaScript; the tables and the diagram do not.</p></noscript>
+<script type="application/json" id="report-data">{embed_json(data)}</script>
+<script>
+(() => {{
+"use strict";
+{code}}})();
+</script>
+</body>
+</html>
+"""
+
+
+def render_facts(facts: Mapping[str, str]) -> str:
+    """Return facts as a two-column list, or nothing for none."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return f'<dl class="facts">{rows}</dl>' if rows else ""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path`, creating its folder; a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""Which candidates count: limits, the best so far, and the Pareto front. Non-finite metrics never win."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from oneshot.report.model import Candidate, Cost, Metric
+
+COSTS: tuple[Cost, ...] = ("macs", "params", "latency_ms")
+METRICS: tuple[Metric, ...] = ("accuracy", "loss")
+
+
+def cost_of(candidate: Candidate, cost: Cost) -> float | None:
+    """Return one cost of a candidate; None for a latency that was not measured."""
+    if cost == "macs":
+        return candidate.macs
+    return candidate.params if cost == "params" else candidate.latency_ms
+
+
+def metric_of(candidate: Candidate, metric: Metric) -> float:
+    """Return one metric of a candidate, as it was given."""
+    return candidate.accuracy if metric == "accuracy" else candidate.loss
+
+
+def score_of(candidate: Candidate, metric: Metric) -> float:
+    """Return the metric turned so that more is better, with minus infinity for what is not finite."""
+    value = metric_of(candidate, metric)
+    if not math.isfinite(value):
+        return -math.inf
+    return value if metric == "accuracy" else -value
+
+
+def split_limit(name: str) -> tuple[str, str] | None:
+    """Return ("max" or "min", quantity) for a limit this report can check, None for any other."""
+    bound, _, quantity = name.partition("_")
+    return (bound, quantity) if bound in ("max", "min") and quantity in (*COSTS, *METRICS) else None
+
+
+def within_limits(candidate: Candidate, limits: Mapping[str, float]) -> bool:
+    """Return whether a candidate meets every limit that can be checked; an unmeasured latency does not."""
+    quantities: dict[str, float | None] = {cost: cost_of(candidate, cost) for cost in COSTS}
+    quantities |= {metric: metric_of(candidate, metric) for metric in METRICS}
+    for name, limit in limits.items():
+        known = split_limit(name)
+        if known is None:
+            continue
+        value = quantities[known[1]]
+        if value is None or not (value <= limit if known[0] == "max" else value >= limit):
+            return False
+    return True
+
+
+def best_so_far(candidates: Sequence[Candidate], metric: Metric, limits: Mapping[str, float]) -> list[int | None]:
+    """Return, after each evaluation, the index of the best candidate within the limits (None before the first)."""
+    history: list[int | None] = []
+    best: int | None = None
+    best_score = -math.inf
+    for index, candidate in enumerate(candidates):
+        score = score_of(candidate, metric)
+        if score > best_score and within_limits(candidate, limits):
+            best, best_score = index, score
+        history.append(best)
+    return history
+
+
+def pareto_front(candidates: Sequence[Candidate], cost: Cost, metric: Metric, limits: Mapping[str, float]) -> list[int]:
+    """Return the indices no candidate within the limits beats in cost and metric, from the cheapest up.
+
+    Of several equal candidates the first is kept. Where nothing is within the limits, all candidates compete.
+    """
+    allowed = [index for index, candidate in enumerate(candidates) if within_limits(candidate, limits)]
+    measured: list[tuple[float, float, int]] = []
+    for index in allowed or range(len(candidates)):
+        price = cost_of(candidates[index], cost)
+        score = score_of(candidates[index], metric)
+        if price is not None and math.isfinite(price) and score > -math.inf:
+            measured.append((price, -score, index))
+    front: list[int] = []
+    best_score = -math.inf
+    for _, negative_score, index in sorted(measured):
+        if -negative_score > best_score:
+            front.append(index)
+            best_score = -negative_score
+    return front

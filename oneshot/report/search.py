@@ -1,0 +1,109 @@
+"""The page of one search: what it found, how it compares to random search, and the network it chose."""
+
+import math
+from pathlib import Path
+
+from oneshot.report.diagram import architecture_svg
+from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.page import escape, render_facts, render_page, write_atomically
+from oneshot.report.payload import search_payload, sorted_front
+from oneshot.report.ranking import cost_of
+from oneshot.report.tables import render_candidate_table, top_candidates
+from oneshot.report.verdict import format_limit, render_tiles, render_verdict
+
+_SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "tables.js", "search.js")
+_NUM_TOP = 10
+
+
+def write_search_report(path: Path, report: SearchReport) -> None:
+    """Write one self-contained HTML file; the file appears whole or not at all.
+
+    Raises:
+        ValueError: no candidates, an index outside them, an accuracy that is not a fraction, or a first cost that
+            the best candidate does not have.
+    """
+    _check(report)
+    body = "\n".join([_header(report), _charts(report), _network(report), _tables(report), _trust(report)])
+    page = render_page(title=report.title, body=body, scripts=_SCRIPTS, data=search_payload(report))
+    write_atomically(path, page)
+
+
+def _check(report: SearchReport) -> None:
+    count = len(report.candidates)
+    if not count:
+        raise ValueError("a search report needs at least one candidate, not 0")
+    for name, index in [("best", report.best), *(("front", index) for index in report.front)]:
+        if not 0 <= index < count:
+            raise ValueError(f"{name} holds {index}, but there are {count} candidates: allowed are 0 to {count - 1}")
+    for candidate in (*report.candidates, *report.baseline):
+        _check_accuracy(candidate)
+    if cost_of(report.candidates[report.best], report.cost) is None:
+        raise ValueError(f"cost is {report.cost!r}, but the best candidate has none; allowed are 'macs' and 'params'")
+
+
+def _check_accuracy(candidate: Candidate) -> None:
+    if math.isfinite(candidate.accuracy) and not 0 <= candidate.accuracy <= 1:
+        raise ValueError(f"accuracy is a fraction from 0 to 1, not {candidate.accuracy}")
+
+
+def _header(report: SearchReport) -> str:
+    about = [("space", report.space), ("data", report.data), ("strategy", report.strategy)]
+    items = "".join(f"<span><b>{name}</b> {escape(value)}</span>" for name, value in about)
+    return f"""<header>
+<h1>{escape(report.title)}</h1>
+<p class="about">{items}</p>
+<p class="verdict">{render_verdict(report)}</p>
+{render_tiles(report)}
+</header>"""
+
+
+def _charts(report: SearchReport) -> str:
+    return """<section>
+<div class="head"><h2>Accuracy and cost</h2><div id="scatter-controls" class="controls"></div></div>
+<div id="scatter-legend" class="legend"></div>
+<div id="scatter" class="chart"></div>
+<p id="scatter-note" class="caption"></p>
+</section>
+<section>
+<div class="head"><h2>Search progress</h2></div>
+<div id="progress-legend" class="legend"></div>
+<div id="progress" class="chart"></div>
+<p id="progress-note" class="caption"></p>
+</section>"""
+
+
+def _network(report: SearchReport) -> str:
+    if not report.blocks:
+        return ""
+    return f"""<section>
+<div class="head"><h2>The chosen network</h2></div>
+<div class="diagram wide">{architecture_svg(report.blocks, width=1240)}</div>
+<div class="diagram narrow">{architecture_svg(report.blocks, width=640)}</div>
+<p class="caption">Blocks in execution order. Box height grows with the logarithm of the output channels;
+the bar below is the block's share of the multiply-accumulates; \u00f72 marks where the resolution halves. Hover for
+numbers.</p>
+</section>"""
+
+
+def _tables(report: SearchReport) -> str:
+    front = render_candidate_table(report, sorted_front(report))
+    top = render_candidate_table(report, top_candidates(report, _NUM_TOP))
+    front_size = f"{len(report.front)} candidate{'' if len(report.front) == 1 else 's'}"
+    hint = "Click a heading to sort, a row to find its point in the chart."
+    return f"""<section>
+<div class="head"><h2>Pareto front</h2><span class="hint">{front_size}. {hint}</span></div>
+{front}
+</section>
+<section>
+<div class="head"><h2>Top {min(_NUM_TOP, len(report.candidates))}</h2><span class="hint">by {report.metric}</span></div>
+{top}
+</section>"""
+
+
+def _trust(report: SearchReport) -> str:
+    limits = [format_limit(name, value) for name, value in report.limits.items() if math.isfinite(value)]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    trust = f'<section><div class="head"><h2>How far to trust this</h2></div><ul class="notes">{notes}</ul></section>'
+    facts = render_facts({**({"limits": ", ".join(limits)} if limits else {}), **report.facts})
+    about = f'<section><div class="head"><h2>Facts</h2></div>{facts}</section>'
+    return f'<div class="pair">{trust if notes else ""}{about if facts else ""}</div>'

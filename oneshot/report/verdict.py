@@ -1,0 +1,108 @@
+"""The search in one sentence and four numbers: the best, its cost, and random search at the same budget and limit."""
+
+import math
+
+from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.page import escape
+from oneshot.report.ranking import COSTS, best_so_far, cost_of, metric_of, score_of, split_limit, within_limits
+from oneshot.report.units import SPACE, format_cost, format_count, format_metric
+
+
+def best_of_baseline(report: SearchReport) -> Candidate | None:
+    """Return the best random candidate within the limits, or None where there is none."""
+    history = best_so_far(report.baseline, report.metric, report.limits)
+    last = history[-1] if history else None
+    return None if last is None else report.baseline[last]
+
+
+def format_limit(name: str, value: float) -> str:
+    """Return a limit in words, "at most 420 M MACs"; one this report cannot check is given as it is named."""
+    known = split_limit(name)
+    if known is None:
+        return f"{name} {value:,.10g}"
+    bound, quantity = known
+    if quantity == "accuracy":
+        text = f"{format_metric('accuracy', value)} accuracy"
+    elif quantity == "loss":
+        text = f"a loss of {format_count(value)}"
+    else:
+        text = next(format_cost(cost, value) for cost in COSTS if cost == quantity)
+    return f"at {'most' if bound == 'max' else 'least'} {text}"
+
+
+def render_verdict(report: SearchReport) -> str:
+    """Return the verdict as one or two sentences of HTML."""
+    best = report.candidates[report.best]
+    value = format_metric(report.metric, metric_of(best, report.metric))
+    result = f"{value} {report.metric}" if report.metric == "accuracy" else f"a loss of {value}"
+    price = format_cost(report.cost, cost_of(best, report.cost))
+    tried = _evaluations(len(report.candidates))
+    found = f"{escape(report.strategy)} found <strong>{result} at {price}</strong> in {tried}"
+    if not within_limits(best, report.limits):
+        found += f", which is <strong>outside the limit</strong> ({escape(_limits_text(report))})"
+    return f"{found}; {_comparison(report, best)}"
+
+
+def render_tiles(report: SearchReport) -> str:
+    """Return the key numbers as a row of tiles."""
+    best = report.candidates[report.best]
+    tiles = [
+        (f"best {report.metric}", format_metric(report.metric, metric_of(best, report.metric)), _rank_text(report)),
+        ("multiply-accumulates", format_count(best.macs), ""),
+        ("parameters", format_count(best.params), ""),
+    ]
+    if best.latency_ms is not None:
+        tiles.append(("latency", format_cost("latency_ms", best.latency_ms), ""))
+    rival = best_of_baseline(report)
+    if rival is not None:
+        tiles.append(("against random search", _difference(report, best, rival), _baseline_text(report, rival)))
+    body = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
+        for name, value, note in tiles
+    )
+    return f'<div class="tiles">{body}</div>'
+
+
+def _comparison(report: SearchReport, best: Candidate) -> str:
+    if not report.baseline:
+        return "there is no random search to compare with."
+    limits = f" ({escape(_limits_text(report))})" if within_limits(best, report.limits) else ""
+    same = "the same number of" if len(report.baseline) == len(report.candidates) else f"{len(report.baseline):,}"
+    budget = f"random search with {same} evaluations"
+    under = f" within the same limit{limits}" if _limits_text(report) else ""
+    rival = best_of_baseline(report)
+    if rival is None:
+        return f"{budget} found nothing{under}."
+    reached = f"{format_metric(report.metric, metric_of(rival, report.metric))} at "
+    reached += format_cost(report.cost, cost_of(rival, report.cost))
+    lead = score_of(best, report.metric) - score_of(rival, report.metric)
+    if lead == 0:
+        return f"{budget} reached exactly the same, {reached}{under}."
+    word = "reached" if lead > 0 else "did better:"
+    return f"{budget} {word} {reached}{under}."
+
+
+def _difference(report: SearchReport, best: Candidate, rival: Candidate) -> str:
+    difference = metric_of(best, report.metric) - metric_of(rival, report.metric)
+    if not math.isfinite(difference):
+        return "not finite"
+    if report.metric == "accuracy":
+        return f"{100 * difference:+.2f}{SPACE}points"
+    return f"{difference:+.4f}"
+
+
+def _rank_text(report: SearchReport) -> str:
+    return f"evaluation {report.best + 1:,} of {len(report.candidates):,}"
+
+
+def _baseline_text(report: SearchReport, rival: Candidate) -> str:
+    return f"{format_metric(report.metric, metric_of(rival, report.metric))} in {_evaluations(len(report.baseline))}"
+
+
+def _evaluations(count: int) -> str:
+    return f"{count:,} evaluation{'' if count == 1 else 's'}"
+
+
+def _limits_text(report: SearchReport) -> str:
+    checked = {name: value for name, value in report.limits.items() if split_limit(name) and math.isfinite(value)}
+    return ", ".join(format_limit(name, value) for name, value in checked.items())
