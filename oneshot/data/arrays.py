@@ -1,0 +1,43 @@
+"""Images that a library hands over as one array of pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oneshot.data.images import ImageSource
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ArraySource(ImageSource):
+    """Images of one size in memory, each known by the name of the array and its index."""
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: Tensor, name: str, enlarge_to: int | None = None) -> None:
+        """Hold an array.
+
+        Args:
+            pixels: grey `(num_images, height, width)` or RGB `(num_images, height, width, 3)`.
+            labels: class indices, shape `(num_images,)`.
+            name: of the array, different for each array of a data set.
+            enlarge_to: height and width in pixels to which images are resized by bilinear interpolation, which,
+                unlike the bicubic one used otherwise, does not overshoot when few pixels are enlarged a lot.
+        """
+        self.pixels = pixels
+        self.labels = labels.to(torch.int64)
+        self.keys = tuple(f"{name}/{index}" for index in range(len(pixels)))
+        self.enlarge_to = enlarge_to
+
+    def load(self, index: int) -> Image:
+        """Return one image, of mode L or RGB."""
+        from PIL import Image as pil
+
+        image = pil.fromarray(self.pixels[index])
+        if self.enlarge_to is None:
+            return image
+        return image.resize((self.enlarge_to, self.enlarge_to), pil.Resampling.BILINEAR)

@@ -1,0 +1,144 @@
+"""The options that all sources share, and what may be put into them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import TypedDict
+
+from oneshot.data.augmentation import Augmentation
+
+Statistics = tuple[float, float, float]
+
+
+class CommonOptions(TypedDict, total=False):
+    """The keyword arguments that every source takes besides its own, see `DataOptions`."""
+
+    held_out: float | int
+    split_seed: int
+    max_train_images: int | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    memory_limit_gb: float
+    max_corrupt: int
+    num_workers: int | None
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data set is split, stored and normalised, whatever its source.
+
+    Attributes:
+        image_size: height and width in pixels at which the images are stored.
+        augmentation: what training does to each image.
+        held_out: part (above 0, below 1) or number (at least one for each class) of the training images that is held
+            out from training, to rank architectures on.
+        split_seed: of all random splits, and of nothing else.
+        max_train_images: use at most so many training images, drawn from all classes alike; None uses all.
+        mean: of each channel, of pixel values in [0, 1]; None measures it on the training images.
+        std: likewise.
+        memory_limit_gb: sets above this many gigabytes (10^9 bytes, decoded) are decoded batch by batch.
+        max_corrupt: so many images that cannot be decoded are skipped with a warning; one more is an error.
+        num_workers: processes that decode batch by batch; None starts one per available core, at most 8.
+    """
+
+    image_size: int
+    augmentation: Augmentation
+    held_out: float | int = 0.2
+    split_seed: int = 0
+    max_train_images: int | None = None
+    mean: Statistics | None = None
+    std: Statistics | None = None
+    memory_limit_gb: float = 4
+    max_corrupt: int = 10
+    num_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Turn lists into tuples.
+
+        Raises:
+            ValueError: an option is of the wrong type or out of range.
+        """
+        check_count("image_size", self.image_size, least=1)
+        if not isinstance(self.augmentation, Augmentation):
+            raise ValueError(f"augmentation must be a oneshot.data.Augmentation, got {self.augmentation!r}")
+        check_share("held_out", self.held_out)
+        check_count("split_seed", self.split_seed)
+        if self.max_train_images is not None:
+            check_count("max_train_images", self.max_train_images, least=1)
+        object.__setattr__(self, "mean", _statistics("mean", self.mean, zero=True))
+        object.__setattr__(self, "std", _statistics("std", self.std, zero=False))
+        limit = self.memory_limit_gb
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) >= 0:
+            raise ValueError(f"memory_limit_gb must be a number of gigabytes, 0 or more, got {limit!r}")
+        check_count("max_corrupt", self.max_corrupt)
+        if self.num_workers is not None:
+            check_count("num_workers", self.num_workers)
+
+    @property
+    def max_in_memory(self) -> int:
+        """The number of decoded images that fit into `memory_limit_gb`."""
+        images = self.memory_limit_gb * 1e9 / (3 * self.image_size**2)
+        return int(min(images, 2**62))
+
+
+def make_options(
+    common: Mapping[str, object], *, image_size: int, augmentation: Augmentation | None, default: Augmentation
+) -> DataOptions:
+    """Check the keyword arguments of a source; `augmentation=None` means its `default`.
+
+    Raises:
+        ValueError: an option is unknown, of the wrong type, or out of range.
+    """
+    known = [field.name for field in fields(DataOptions)]
+    for name in common:
+        if name not in known:
+            raise ValueError(f"unknown data option {name!r}{nearest(name, known)}; common options: {', '.join(known)}")
+    chosen = default if augmentation is None else augmentation
+    return DataOptions(image_size=image_size, augmentation=chosen, **common)  # type: ignore[arg-type]  # checked there
+
+
+def check_count(name: str, value: object, least: int = 0) -> None:
+    """Raise a ValueError unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Raise a ValueError unless `value` is a part between 0 and 1 or a positive number of images."""
+    if not isinstance(value, bool):
+        if isinstance(value, int) and value >= 1:
+            return
+        if isinstance(value, float) and 0 < value < 1:
+            return
+    raise ValueError(f"{name} must be a fraction above 0 and below 1, or a number of images, got {value!r}")
+
+
+def check_path(name: str, value: object) -> None:
+    """Raise a ValueError unless `value` is a path that is not empty."""
+    if not hasattr(value, "__fspath__") and not (isinstance(value, str) and value):
+        raise ValueError(f"{name} must be a path, got {value!r}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return advice on a mistyped name, such as ` (did you mean 'x'?)`, empty if no known name is near."""
+    matches = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _statistics(name: str, value: Sequence[float] | None, *, zero: bool) -> Statistics | None:
+    if value is None:
+        return None
+    allowed = f"three numbers {'from' if zero else 'above'} 0 to 1, of pixel values in [0, 1]"
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    for number in value:
+        if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(float(number)):
+            raise ValueError(f"{name} must be {allowed}, got {list(value)}")
+        if not 0 <= float(number) <= 1 or (float(number) == 0 and not zero):
+            raise ValueError(f"{name} must be {allowed}, got {list(value)}")
+    red, green, blue = (float(number) for number in value)
+    return red, green, blue

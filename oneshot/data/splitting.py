@@ -1,0 +1,98 @@
+"""Stratified random splits, made from labels alone, so that they do not depend on how images are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from oneshot.data.options import check_share
+
+
+def stratified_split(
+    labels: Tensor, shares: Mapping[str, float | int], classes: Sequence[str], seed: int
+) -> dict[str, Tensor]:
+    """Split images at random so that all parts have the same proportions of classes, to within one image.
+
+    Every part, and the rest, gets at least one image of each class.
+
+    Args:
+        labels: int64 class indices, shape `(num_images,)`.
+        shares: the size of each part by name, a fraction of all images or their number; may be empty.
+        classes: their names.
+        seed: the same labels, shares and seed give the same split.
+
+    Returns:
+        Indices in ascending order for each part by name, and for the rest under `"train"`.
+
+    Raises:
+        ValueError: a share is out of range or smaller than the number of classes, a class has too few images, or no
+            training images are left; the message names the share or class.
+    """
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    for name, count in zip(classes, counts, strict=True):
+        if count <= len(shares):
+            parts = ", ".join(["train", *shares])
+            raise ValueError(
+                f"class {name!r} has {count} image{'' if count == 1 else 's'}, at least {len(shares) + 1} are needed "
+                f"to split them into {parts}"
+            )
+    free = [count - len(shares) - 1 for count in counts]  # what is left when each part has one of each class
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = list(shuffled[labels[shuffled].argsort(stable=True)].split_with_sizes(counts))
+    parts_of: dict[str, Tensor] = {}
+    for name, share in shares.items():
+        taken = _allocate(name, share, counts, free)
+        parts_of[name] = torch.cat([own[:number] for own, number in zip(by_class, taken, strict=True)]).sort().values
+        by_class = [own[number:] for own, number in zip(by_class, taken, strict=True)]
+        free = [left - number + 1 for left, number in zip(free, taken, strict=True)]
+    return {"train": torch.cat(by_class).sort().values, **parts_of}
+
+
+def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], seed: int) -> Tensor:
+    """Return the ascending indices of `num_images` images with the same proportions of classes, or of all.
+
+    Raises:
+        ValueError: `num_images` is smaller than the number of classes.
+    """
+    if num_images >= len(labels):
+        return torch.arange(len(labels))
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    taken = _allocate("max_train_images", num_images, counts, [count - 1 for count in counts])
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)].split_with_sizes(counts)
+    return torch.cat([own[:number] for own, number in zip(by_class, taken, strict=True)]).sort().values
+
+
+def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int]) -> list[int]:
+    """Divide a part among the classes by largest remainders: 1 to 1 + `free` images of each.
+
+    Args:
+        name: of the part, for messages.
+        share: its size.
+        counts: images of each class.
+        free: how many of each class the part may have beyond the first.
+    """
+    check_share(name, share)
+    num_images, num_classes = sum(counts), len(counts)
+    total = share if isinstance(share, int) else max(round(share * num_images), num_classes)
+    if total < num_classes:
+        raise ValueError(
+            f"{name}={share} is less than one image for each of the {num_classes} classes; give at least {num_classes}"
+        )
+    if total > num_classes + sum(free):
+        raise ValueError(
+            f"{name}={share} asks for {total} of {num_images} images; at most {num_classes + sum(free)} can be taken "
+            f"if each part is to keep one image of each class"
+        )
+    wanted = [count * total / num_images for count in counts]
+    taken = [min(max(int(want), 1), 1 + left) for want, left in zip(wanted, free, strict=True)]
+    while sum(taken) < total:
+        open_classes = [i for i in range(num_classes) if taken[i] < 1 + free[i]]
+        taken[max(open_classes, key=lambda i: wanted[i] - taken[i])] += 1
+    while sum(taken) > total:
+        open_classes = [i for i in range(num_classes) if taken[i] > 1]
+        taken[min(open_classes, key=lambda i: wanted[i] - taken[i])] -= 1
+    return taken

@@ -1,0 +1,152 @@
+"""Run folders: what each step of the job leaves for the next one, and how the next one finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oneshot.arch import Arch
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.loading import from_definition
+from oneshot.supernet import Supernet
+from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, write_file
+
+SUBNET_FORMAT = "oneshot.subnet.1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A supernet read back: with the weights to rank by, the config of its training and the step it reached."""
+
+    supernet: Supernet
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    folder: Path
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One network in a file: a plain module's weights, the architecture and everything known about it."""
+
+    space: SearchSpace
+    arch: Arch
+    weights: dict[str, torch.Tensor]
+    config: dict[str, Any]
+    card: dict[str, Any]
+
+    def module(self) -> nn.Module:
+        """The plain module with these weights, in eval mode on the CPU."""
+        module = self.space.network(self.arch)
+        module.load_state_dict(self.weights)
+        return module.eval()
+
+
+def load_supernet(folder: Path) -> Trained:
+    """The supernet of a run folder, from its newest good checkpoint, or of one checkpoint file.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no checkpoint in it.
+        ValueError: no checkpoint is good, or it does not hold a supernet.
+    """
+    if folder.is_file():
+        state: dict[str, Any] | None = load_checkpoint(folder)
+        folder = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
+    else:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no run folder {folder}")
+        checkpoints = list_checkpoints(folder / "checkpoints")
+        if not checkpoints:
+            raise FileNotFoundError(f"{folder} holds no checkpoint of a supernet (no checkpoints/step-*.pt)")
+        state = load_newest(folder / "checkpoints")
+        if state is None:
+            raise CheckpointError(f"{folder}: none of its {len(checkpoints)} checkpoints can be read")
+    if state["kind"] != "supernet":
+        raise ValueError(f"{folder} holds a {state['kind']}, not a supernet")
+    supernet = Supernet(from_definition(state["space"]))
+    weights = state["average"] if state["average"] is not None else state["model"]
+    try:
+        supernet.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise CheckpointError(f"{folder} does not fit the space {state['space']['_target_']}: {first}") from None
+    return Trained(supernet, state["config"], tuple(state["classes"]), folder, state["step"], state["total_steps"])
+
+
+def save_subnet(
+    path: Path, space: SearchSpace, arch: Arch, module: nn.Module, config: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """Writes the module's weights and all that belongs to them to ``path``, and what can be read beside it as JSON."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+    described = {"format": SUBNET_FORMAT, "space": space.definition, "arch": arch.to_dict(), "card": dict(card)}
+    write_file(path, {**described, "weights": weights, "config": dict(config)})
+    write_json(path.with_suffix(".json"), described)
+
+
+def load_subnet(path: Path, names: tuple[str, ...] = ("retrained.pt", "subnet.pt")) -> Subnet:
+    """The subnet in a file, or in the first of ``names`` that a folder holds.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: the file is damaged or no subnet of oneshot.
+    """
+    if path.is_dir():
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"{path} holds no subnet ({' or '.join(names)})")
+        path = found
+    elif not path.exists():
+        raise FileNotFoundError(f"there is no subnet {path}")
+    state = load_checkpoint(path, expected=SUBNET_FORMAT)
+    space = from_definition(state["space"])
+    return Subnet(space, space.arch(state["arch"]), state["weights"], state["config"], state["card"])
+
+
+def newest(root: Path, pattern: str) -> Path | None:
+    """The folder below ``root`` that holds the most recently written file matching ``pattern``, such as ``"subnet.pt"``."""
+    files = [path for path in root.rglob(pattern) if path.is_file()]
+    if not files:
+        return None
+    latest = max(files, key=lambda path: path.stat().st_mtime)
+    return latest.parent.parent if latest.parent.name == "checkpoints" else latest.parent
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON through a temporary file, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_arch(path: Path, space: SearchSpace) -> Arch:
+    """An architecture of ``space`` from a JSON file: an object of choices and values, or one with such an object as ``arch``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or no architecture of the space.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no architecture file {path}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if isinstance(values, dict) and isinstance(values.get("arch"), dict):
+        values = values["arch"]
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no architecture: a JSON object of choices and values is expected")
+    try:
+        return space.arch(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,8 @@
+"""Samplers: which architectures one training step uses."""
+
+from oneshot.samplers.base import Sampler
+from oneshot.samplers.fair import FairSampler
+from oneshot.samplers.sandwich import SandwichSampler
+from oneshot.samplers.uniform import UniformSampler
+
+__all__ = ["FairSampler", "Sampler", "SandwichSampler", "UniformSampler"]

@@ -1,0 +1,107 @@
+"""Checkpoints: written atomically, the newest good one found again, never a source of code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+log = logging.getLogger(__name__)
+
+FORMAT = "oneshot.checkpoint.1"
+_NAME = re.compile(r"step-(\d{9})\.pt")
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint of ours, or not all of one; the message names the file."""
+
+
+def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
+    """Writes ``folder/step-000000123.pt`` and removes all but the newest ``keep``; returns its path.
+
+    The file appears whole or not at all: it is written under another name, flushed to the disk and renamed. ``state`` holds
+    tensors, numbers, strings, and lists and dictionaries of those.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; earlier checkpoints are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:09d}.pt"
+    write_file(path, {"format": FORMAT, "step": step, **state})
+    for old in list_checkpoints(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def write_file(path: Path, state: Mapping[str, Any]) -> None:
+    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:  # torch reports a failed write of its zip file as a RuntimeError
+                raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, newest first; whether they are good is not looked at."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def load_checkpoint(
+    path: Path, map_location: str | torch.device = "cpu", expected: str = FORMAT
+) -> dict[str, Any]:
+    """Reads one checkpoint, or another file that ``write_file`` wrote and that names its format ``expected``. Loading never
+    runs code from the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is truncated, damaged or not a checkpoint of oneshot.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged: {damaged} fails its checksum")
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is truncated or not a checkpoint: {str(error).splitlines()[0]}") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} holds objects other than tensors and plain values; it is not read") from None
+    if not isinstance(state, dict) or state.get("format") != expected:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path} is not what is expected here (its format is {found!r}, not {expected!r})")
+    return state
+
+
+def load_newest(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
+    """The newest good checkpoint of a folder, or None where there is none; bad ones are named in a warning and passed over."""
+    for path in list_checkpoints(folder):
+        try:
+            return load_checkpoint(path, map_location)
+        except CheckpointError as error:
+            log.warning("%s; trying the one before", error)
+    return None

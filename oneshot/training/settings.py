@@ -1,0 +1,87 @@
+"""The trainer's settings, the same for supernets and for subnets that are retrained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from oneshot.arch import suggest
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step; a smaller training set is one batch.
+        optimizer: a name of timm's optimizers ("sgd" with Nesterov momentum, "adamw", ...).
+        lr: peak learning rate.
+        momentum: of SGD; other optimizers ignore it.
+        weight_decay: on all parameters but biases and normalisation.
+        warmup_epochs: linear warm-up before the cosine.
+        min_lr: where the cosine ends.
+        label_smoothing: of the cross-entropy.
+        clip_grad: largest gradient norm (or value, by ``clip_mode``); None is off.
+        clip_mode: "norm", "value" or "agc".
+        ema_decay: decay of the moving average of the weights that is then used for ranking; None is off.
+        amp: mixed precision on CUDA (bfloat16 where the device has it, float16 with loss scaling elsewhere).
+        channels_last: memory format of the images.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        threads: CPU threads; None leaves torch's own choice.
+        seed: of the weights, the order of the images, the augmentation and the paths.
+        log_every: steps between two lines of the log.
+        eval_every: epochs between two evaluations; 0 evaluates at the end only.
+        checkpoint_seconds: at most so long between two checkpoints.
+        keep_checkpoints: how many to keep.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    warmup_epochs: float = 1.0
+    min_lr: float = 0.0
+    label_smoothing: float = 0.1
+    clip_grad: float | None = 5.0
+    clip_mode: str = "norm"
+    ema_decay: float | None = None
+    amp: bool = True
+    channels_last: bool = True
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = 0
+    log_every: int = 10
+    eval_every: int = 10
+    checkpoint_seconds: float = 60.0
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("log_every", 1), ("eval_every", 0), ("keep_checkpoints", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"trainer.{name} is at least {least}, not {getattr(self, name)}")
+        for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"trainer.{name} is a finite number of at least 0, not {value}")
+        for name in ("momentum", "label_smoothing", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"trainer.{name} lies between 0 and 1, not {value}")
+        if self.clip_grad is not None and not self.clip_grad > 0:
+            raise ValueError(f"trainer.clip_grad is above 0, or null for none, not {self.clip_grad}")
+        if self.clip_mode not in ("norm", "value", "agc"):
+            raise ValueError(f"trainer.clip_mode is 'norm', 'value' or 'agc', not {self.clip_mode!r}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"trainer.threads is at least 1, or null for torch's choice, not {self.threads}")
+
+
+def check_optimizer(name: str) -> None:
+    """Raises ValueError, with the nearest name, unless timm has an optimizer of this name."""
+    from timm.optim import list_optimizers
+
+    known = list_optimizers()
+    if name.lower() not in known:
+        raise ValueError(f"trainer.optimizer {name!r} is not one of timm's{suggest(name, known) or ': ' + ', '.join(known[:8])}")

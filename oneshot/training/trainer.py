@@ -1,0 +1,300 @@
+"""The training loop: batches, optimizer, schedule, checkpoints and the record, the same for supernets and subnets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from oneshot.data import ImageData, augment, prepare
+from oneshot.training.checkpoint import load_newest, save_checkpoint
+from oneshot.training.metrics import Metrics
+from oneshot.training.randomness import make_generator, seeded
+from oneshot.training.settings import TrainSettings, check_optimizer
+from oneshot.training.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C or SIGTERM); its newest checkpoint has been written."""
+
+
+class Trainer:
+    """Trains ``task`` on ``data.train`` and keeps everything in ``folder``: ``checkpoints/``, ``metrics.jsonl``, TensorBoard's
+    events and ``training.html``.
+
+    A folder that holds a checkpoint is continued. Everything random is a function of the seed and the step, so a run that is
+    killed and continued ends with the weights of an undisturbed one, bit for bit, on the same machine.
+
+    Args:
+        evaluate: called with the weights to rank by (the moving average where there is one) at every evaluation; returns what
+            to record, such as ``{"held_out_accuracy/largest": 0.9}``.
+        meta: plain values that the checkpoints hold beside the state (config, space, data).
+        device: where to train.
+
+    Raises:
+        ValueError: a setting or the folder's checkpoint does not fit.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: ImageData,
+        settings: TrainSettings,
+        folder: Path,
+        *,
+        device: torch.device,
+        evaluate: Callable[[torch.nn.Module], Mapping[str, float]],
+        meta: Mapping[str, Any],
+    ) -> None:
+        from timm.optim import create_optimizer_v2
+        from timm.scheduler import CosineLRScheduler
+        from timm.utils import ModelEmaV3
+
+        check_optimizer(settings.optimizer)
+        self.task, self.data, self.settings, self.folder, self.device = task, data, settings, folder, device
+        self.evaluate, self.meta = evaluate, meta
+        self.batch_size = min(settings.batch_size, len(data.train))
+        self.steps_per_epoch = len(data.train) // self.batch_size
+        self.total_steps = self.steps_per_epoch * settings.epochs
+        task.module.to(device)
+        momentum = {"momentum": settings.momentum} if settings.optimizer in ("sgd", "momentum", "nesterov") else {}
+        self.optimizer = create_optimizer_v2(
+            task.module, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay, **momentum
+        )
+        self.schedule = CosineLRScheduler(
+            self.optimizer,
+            t_initial=self.total_steps,
+            lr_min=settings.min_lr,
+            warmup_t=round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch),
+            warmup_lr_init=settings.lr / 100,
+            t_in_epochs=False,
+        )
+        self.average = ModelEmaV3(task.module, decay=settings.ema_decay) if settings.ema_decay is not None else None
+        self.dtype = _mixed_precision(device) if settings.amp else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.step = 0
+        self._stop = False
+
+    # The loop --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> torch.nn.Module:
+        """Trains to the end, from the newest checkpoint where there is one; returns the module to rank and extract from.
+
+        Raises:
+            Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
+            NonFiniteLossError: the loss is NaN or infinite.
+            OSError: the folder cannot be written.
+        """
+        saved = load_newest(self.folder / "checkpoints")
+        if saved is not None:
+            self._restore(saved)
+            log.info("continuing at step %d of %d", self.step, self.total_steps)
+        if self.step >= self.total_steps:
+            return self.best_module
+        metrics = Metrics(self.folder, self.step)
+        started, first_step = time.monotonic(), self.step
+        try:
+            with _signals(self._request_stop), self._progress() as bar:
+                self._train(metrics, bar)
+            seconds = time.monotonic() - started
+            speed = (self.step - first_step) * self.batch_size / max(seconds, 1e-9)
+            facts = {"steps": str(self.total_steps), "last part": f"{seconds:.0f} s, {speed:.0f} images/s", "device": str(self.device)}
+            metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts)
+        finally:
+            metrics.stop()
+        return self.best_module
+
+    @property
+    def best_module(self) -> torch.nn.Module:
+        """The moving average of the weights where one is kept, the weights themselves otherwise."""
+        module: torch.nn.Module = self.task.module if self.average is None else self.average.module
+        return module
+
+    def _train(self, metrics: Metrics, bar: tqdm[Any]) -> None:
+        settings, saved_at = self.settings, time.monotonic()
+        loss_sum = torch.zeros((), device=self.device)
+        accuracy_sum = torch.zeros((), device=self.device)
+        count, window = 0, time.monotonic()
+        parameters = list(self.task.module.parameters())
+        for images, labels in self._batches():
+            self.schedule.step_update(self.step)
+            lr = self.optimizer.param_groups[0]["lr"]
+            with seeded("step", settings.seed, self.step):
+                generator = make_generator("augmentation", settings.seed, self.step)
+                images = augment(images.to(self.device), self.data.augmentation, generator)
+                self.task.module.train()
+                result = self.task.step(images, labels.to(self.device), self.step, self)
+                self._update(parameters)
+            self.step += 1
+            loss_sum += result.loss
+            accuracy_sum += result.accuracy
+            count += 1
+            bar.update()
+            last = self.step == self.total_steps
+            if self.step % settings.log_every == 0 or last:
+                seconds = time.monotonic() - window
+                loss, accuracy = loss_sum.item() / count, accuracy_sum.item() / count
+                speed = count * self.batch_size / max(seconds, 1e-9)
+                values = {"loss/train": loss, "accuracy/train": accuracy, "lr/lr": lr, "speed/train": speed}
+                metrics.write(self.step, values)
+                bar.set_postfix(loss=f"{loss:.3f}", acc=f"{accuracy:.3f}", images_per_s=f"{speed:.0f}", refresh=False)
+                loss_sum.zero_()
+                accuracy_sum.zero_()
+                count, window = 0, time.monotonic()
+            epoch_end = self.step % self.steps_per_epoch == 0
+            epoch = self.step // self.steps_per_epoch
+            if last or (epoch_end and settings.eval_every and epoch % settings.eval_every == 0):
+                values = dict(self.evaluate(self.best_module))
+                metrics.write(self.step, values)
+                log.info("epoch %d of %d: %s", epoch, settings.epochs, ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+                window = time.monotonic()
+            if last or self._stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+                self._save()
+                saved_at = time.monotonic()
+            if self._stop and not last:
+                raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
+
+    def _update(self, parameters: list[torch.nn.Parameter]) -> None:
+        from timm.utils import dispatch_clip_grad
+
+        if self.settings.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            dispatch_clip_grad(parameters, self.settings.clip_grad, mode=self.settings.clip_mode)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # None rather than zero: momentum and weight decay must not move what the sampled paths did not touch.
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.task.module, step=self.step)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every remaining batch of the run: each epoch in its own order, the last incomplete batch of an epoch left out."""
+        while self.step < self.total_steps:
+            epoch, position = divmod(self.step, self.steps_per_epoch)
+            order = torch.randperm(len(self.data.train), generator=make_generator("order", self.settings.seed, epoch))
+            whole = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+            yield from self.data.train.batches(whole[position:])
+
+    # What a task borrows ---------------------------------------------------------------------------------------------
+
+    def prepare(self, images: Tensor, resolution: int) -> Tensor:
+        """Stored uint8 images as network input ``(batch, 3, resolution, resolution)``."""
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        return prepare(images, resolution, self.data.mean, self.data.std, memory_format=layout)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Mixed precision on CUDA where it is on."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """The loss's backward pass, scaled in float16."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    # State -----------------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        state = {
+            **self.meta,
+            "kind": self.task.kind,
+            "total_steps": self.total_steps,
+            "model": self.task.module.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "task": self.task.state_dict(),
+        }
+        save_checkpoint(self.folder / "checkpoints", self.step, state, self.settings.keep_checkpoints)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state["kind"] != self.task.kind:
+            raise ValueError(f"{self.folder} holds a {state['kind']} run, not one of a {self.task.kind}; use another folder")
+        changed = _differences(state["config"], self.meta["config"])
+        if changed:
+            raise ValueError(f"{self.folder} was started with other settings ({', '.join(changed)}); use another folder")
+        if state["total_steps"] != self.total_steps:
+            raise ValueError(f"{self.folder} was started on other data: {state['total_steps']} steps, not {self.total_steps}")
+        self.task.module.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.task.load_state_dict(state["task"])
+        self.step = state["step"]
+
+    def _request_stop(self) -> None:
+        self._stop = True
+
+    def _progress(self) -> tqdm[Any]:
+        return tqdm(total=self.total_steps, initial=self.step, desc=f"train {self.task.kind}", unit="step", disable=None)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+# Settings that may change when a run is continued: they do not change what is learned.
+_MAY_CHANGE = {"trainer.log_every", "trainer.checkpoint_seconds", "trainer.keep_checkpoints", "trainer.threads", "trainer.device"}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The settings that differ, as ``trainer.lr was 0.1 and is 0.2``."""
+    changed = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new, path = before.get(name), now.get(name), f"{prefix}{name}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed += _differences(old, new, f"{path}.")
+        elif old != new and path not in _MAY_CHANGE:
+            changed.append(f"{path} was {old} and is {new}")
+    return changed
+
+
+def _mixed_precision(device: torch.device) -> torch.dtype | None:
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+@contextlib.contextmanager
+def _signals(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop at the end of the step; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,151 @@
+"""Image folders: every layout, and every folder that is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from oneshot.data import ImageData, image_folder
+
+Maker = Callable[[dict[str, int]], Path]
+SPLITS = ("train", "held_out", "test")
+
+
+def load(root: Path, **options: object) -> ImageData:
+    return image_folder(root, image_size=8, num_workers=0, **options)  # type: ignore[arg-type]
+
+
+def folders_of(data: ImageData, root: Path) -> dict[str, set[str]]:
+    return {s: {Path(key).relative_to(root).parts[0] for key in getattr(data, s).keys} for s in SPLITS}
+
+
+def assert_disjoint(data: ImageData, total: int) -> None:
+    keys = [key for split in SPLITS for key in getattr(data, split).keys]
+    assert len(keys) == len(set(keys)) == total
+
+
+def layout(**counts: int) -> dict[str, int]:
+    return {f"{split}/{name}" if split != "root" else name: n for split, n in counts.items() for name in ("cat", "dog")}
+
+
+@pytest.mark.parametrize("limit", [4, 0])
+def test_classes_at_the_root(make_folder: Maker, limit: int) -> None:
+    root = make_folder({"cat": 20, "Dog": 10, ".hidden": 3})
+    (root / "README.txt").write_text("about these pictures")
+    (root / "cat" / "notes.txt").write_text("not a picture")
+    (root / "cat" / "._0.png").write_bytes(b"left behind by a Mac")
+    data = load(root, memory_limit_gb=limit)
+    assert data.name == "pets"
+    assert data.classes == ("Dog", "cat")
+    assert data.num_classes == 2
+    assert data.num_skipped == 0
+    assert_disjoint(data, 30)
+    assert [torch.bincount(getattr(data, split).labels).tolist() for split in SPLITS] == [[6, 12], [2, 4], [2, 4]]
+    for split in SPLITS:
+        images = getattr(data, split)
+        assert [Path(key).parent.name for key in images.keys] == [data.classes[label] for label in images.labels]
+
+
+def test_the_split_depends_on_its_seed_alone(make_folder: Maker) -> None:
+    root = make_folder({"cat": 20, "dog": 20})
+    first, again, other = load(root), load(root, max_train_images=6, memory_limit_gb=0), load(root, split_seed=1)
+    assert first.test.keys == again.test.keys
+    assert first.held_out.keys == again.held_out.keys
+    assert set(again.train.keys) < set(first.train.keys)
+    assert torch.bincount(again.train.labels).tolist() == [3, 3]
+    assert first.test.keys != other.test.keys
+    assert first.held_out.keys != other.held_out.keys
+
+
+def test_counts_instead_of_fractions(make_folder: Maker) -> None:
+    data = load(make_folder({"cat": 20, "dog": 20}), held_out=5, test=7)
+    assert (len(data.train), len(data.held_out), len(data.test)) == (28, 5, 7)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
+def test_train_validation_and_test(make_folder: Maker, validation: str) -> None:
+    root = make_folder(layout(train=5, test=3, **{validation: 2}))
+    data = load(root)
+    assert folders_of(data, root) == {"train": {"train"}, "held_out": {validation}, "test": {"test"}}
+    assert_disjoint(data, 20)
+
+
+def test_train_and_validation(make_folder: Maker) -> None:
+    root = make_folder(layout(train=5, val=2))
+    data = load(root)
+    assert folders_of(data, root) == {"train": {"train"}, "held_out": {"train"}, "test": {"val"}}
+    assert_disjoint(data, 14)
+
+
+def test_train_and_test(make_folder: Maker) -> None:
+    root = make_folder(layout(train=5, test=2))
+    data = load(root)
+    assert folders_of(data, root) == {"train": {"train"}, "held_out": {"train"}, "test": {"test"}}
+    assert_disjoint(data, 14)
+
+
+def test_train_alone(make_folder: Maker) -> None:
+    root = make_folder(layout(train=5))
+    data = load(root)
+    assert folders_of(data, root) == {"train": {"train"}, "held_out": {"train"}, "test": {"train"}}
+    assert_disjoint(data, 10)
+
+
+def test_a_class_may_be_called_train(make_folder: Maker) -> None:
+    assert load(make_folder({"train": 5, "ship": 5})).classes == ("ship", "train")
+
+
+def test_an_unlabelled_test_folder_is_ignored_with_a_warning(
+    make_folder: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder({**layout(train=5), "test": 4})
+    assert_disjoint(load(root), 10)
+    assert f"ignoring {root / 'test'}, which has no class folders" in caplog.text
+
+
+def test_images_in_subfolders_of_a_class_are_found(make_folder: Maker) -> None:
+    assert_disjoint(load(make_folder({"cat/indoors": 3, "cat/outdoors": 3, "dog": 6})), 12)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, r"pets has no class folders; expected ROOT/<class>/\* or ROOT/train/<class>/\*"),
+        ({"cat": 5}, r"pets has 1 class \(cat\), at least 2 are needed"),
+        ({"images/cat": 5, "images/dog": 5}, r"has only one class, 'images'; did you mean data.root=.*pets/images\?"),
+        ({"cat": 5, "dog": 0}, r"class 'dog' has no images in .*dog; types read: .jpg, .jpeg, .png"),
+        ({**layout(train=5), "val/cat": 1, "val/dog": 0}, "class 'dog' has no images in .*val/dog"),
+        (
+            {"cat": 5, "dog": 2},
+            "class 'dog' has 2 images, at least 3 are needed to split them into train, held_out, test",
+        ),
+        (layout(train=1, val=3), "class 'cat' has 1 image, at least 2 are needed to split them into train, held_out"),
+        ({**layout(train=5), "val/cat": 1}, "val has no class 'dog', which .*train has"),
+        (
+            {**layout(train=5), "test/cat": 1, "test/dogs": 1},
+            r"test has a class 'dogs' that .*train does not have \(did you mean 'dog'\?\)",
+        ),
+        (layout(train=5, val=2, valid=2), "pets has several validation folders: val, valid"),
+        (layout(val=5, test=2), "pets has a folder 'test', but .*pets/train does not exist"),
+        ({"train": 5, "val": 2}, "pets has a folder 'train', but .*pets/train has no class folders"),
+    ],
+)
+def test_folders_that_are_refused(make_folder: Maker, counts: dict[str, int], message: str) -> None:
+    root = make_folder(counts)
+    root.mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistyped_root_is_answered_with_the_nearest(make_folder: Maker) -> None:
+    root = make_folder({"cat": 5, "dog": 5})
+    with pytest.raises(FileNotFoundError, match=r"pests does not exist \(did you mean 'pets'\?\); set data.root"):
+        load(root.parent / "pests")
+    with pytest.raises(FileNotFoundError, match=r"x/y does not exist; set data.root"):
+        load(root.parent / "x" / "y")
+    with pytest.raises(FileNotFoundError, match=r"0.png is not a folder"):
+        load(root / "cat" / "0.png")
+    with pytest.raises(ValueError, match="root must be a path, got None"):
+        load(None)  # type: ignore[arg-type]
