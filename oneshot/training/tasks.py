@@ -109,7 +109,12 @@ class SupernetTask(Task):
 
 
 class SubnetTask(Task):
-    """Trains one network at one resolution. ``mixup`` turns prepared images and labels into mixed ones with class shares."""
+    """Trains one network at one resolution.
+
+    Args:
+        mixup: turns prepared images and labels into mixed ones with class shares.
+        transform: further augmentation of uint8 images ``(batch, 3, size, size)``.
+    """
 
     kind = "subnet"
 
@@ -120,15 +125,19 @@ class SubnetTask(Task):
         resolution: int,
         label_smoothing: float = 0.0,
         mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.module = module
         self.arch = arch
         self.resolution = resolution
         self.mixup = mixup
+        self.transform = transform
         # timm's Mixup smooths the labels that it mixes itself.
         self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if mixup else label_smoothing)
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
+        if self.transform is not None:
+            images = self.transform(images)
         inputs = engine.prepare(images, self.resolution)
         targets = labels
         # timm's Mixup pairs images with one another and so takes an even number of them.

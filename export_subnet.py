@@ -1,0 +1,28 @@
+"""Export a subnet to a file that runs without this package: ``python export_subnet.py format=onnx``. docs/exporting.md."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from oneshot.config import entry, newest_run
+from oneshot.pipeline.export import export_subnet
+from oneshot.pipeline.folders import load_subnet
+
+log = logging.getLogger("export_subnet")
+
+
+@entry("export_subnet")
+def main(config: DictConfig, folder: Path) -> None:
+    source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet.py")
+    exported = export_subnet(load_subnet(source), folder, config.format)
+    log.info(
+        "%s (%.2f MB): logits of batches of %s agree to %.1e in a process without oneshot",
+        exported.path, exported.path.stat().st_size / 1e6, " and ".join(map(str, exported.batch_sizes)),
+        exported.max_abs_difference,
+    )  # fmt: skip
+    log.info("its card: %s", exported.card)
+
+
+if __name__ == "__main__":
+    main()

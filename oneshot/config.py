@@ -1,0 +1,249 @@
+"""What the entry points share: Hydra's configs in, one clear line and exit code 2 for whatever the user got wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from oneshot.arch import suggest
+from oneshot.data import ImageData
+from oneshot.pipeline.folders import newest
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.loading import find_class
+from oneshot.training import Interrupted, NonFiniteLossError
+
+T = TypeVar("T")
+CONF = Path(__file__).resolve().parent.parent / "conf"
+log = logging.getLogger("oneshot")
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
+    """Makes ``main(config, folder)`` a program: composes ``conf/<config_name>.yaml`` with the command line, runs it in a folder of
+    its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C).
+    """
+
+    def decorate(main: Callable[[DictConfig, Path], None]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+        def run(config: DictConfig) -> None:
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            try:
+                main(config, folder)
+            except KeyboardInterrupt:
+                raise Interrupted("stopped") from None
+            except Interrupted as stopped:
+                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                    raise
+                raise Interrupted(f"{stopped}; the same command with run={folder} continues it") from None
+
+        def program() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
+            sys.path.insert(0, os.getcwd())
+            try:
+                register_spaces(sys.argv[1:])
+                run()
+            except (KeyboardInterrupt, Interrupted) as stopped:
+                _fail(str(stopped) or "stopped", 130)
+            except Exception as error:
+                line = explain(error, config_name)
+                if line is None:
+                    raise
+                _fail(line, 2)
+
+        return program
+
+    return decorate
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+# Errors --------------------------------------------------------------------------------------------------------------
+
+
+def explain(error: BaseException, config_name: str) -> str | None:
+    """One line for an error that the user can mend, None for one that is ours."""
+    chain = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    for cause in chain:
+        text = str(cause)
+        missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
+        if missing:
+            group, name = missing.groups()
+            known = re.findall(r"^\t(\S+)", text, re.MULTILINE)
+            return f"there is no {group}={name}{suggest(name, known)} (there are: {', '.join(known)})"
+        key = re.search(r"(?:Could not override|Error merging override|Key) '?\+*([\w.@/]+)'?", text)
+        if key and ("not in struct" in text or "Could not override" in text):
+            return _unknown_key(key.group(1), config_name)
+        if isinstance(cause, OmegaConfBaseException):
+            first = text.splitlines()[0]
+            full = re.search(r"full_key: (\S+)", text)
+            return f"{full.group(1)}: {first}" if full and full.group(1) not in first else first
+    for cause in reversed(chain):
+        if isinstance(cause, (ValueError, OSError, NonFiniteLossError)) or (
+            isinstance(cause, RuntimeError) and type(cause).__module__ == "builtins" and "export" in str(cause).lower()
+        ):
+            if isinstance(cause, OSError) and cause.strerror:
+                return f"{cause.filename or ''}: {cause.strerror}".lstrip(": ")
+            return " ".join(str(cause).split())
+    if isinstance(error, HydraException):
+        return " ".join(str(error).split())
+    return None
+
+
+def _unknown_key(key: str, config_name: str) -> str:
+    """``trainer.epoch`` is unknown: what is the nearest key?"""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    overrides = [arg for arg in sys.argv[1:] if re.match(r"^\+?(space|data|sampler|trainer|search|cost|retrain)=[\w]+$", arg)]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(config_name, overrides=overrides)
+        known = _keys(OmegaConf.to_container(config))
+    except Exception:  # the message matters more than the suggestion
+        known = []
+    tail = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, known, n=1) or tail[:1]
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"there is no setting {key!r}{hint} (all settings: python {Path(sys.argv[0]).name} --cfg job)"
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    if not isinstance(config, Mapping):
+        return []
+    return [name for key, value in config.items() for name in (f"{prefix}{key}", *_keys(value, f"{prefix}{key}."))]
+
+
+# From configs to objects ---------------------------------------------------------------------------------------------
+
+
+def settings(kind: type[T], config: DictConfig, **extra: Any) -> T:
+    """The dataclass ``kind`` with the values of ``config``; types and names are checked."""
+    merged = OmegaConf.merge(OmegaConf.structured(kind), config, extra)
+    OmegaConf.resolve(merged)
+    made = OmegaConf.to_object(merged)
+    assert isinstance(made, kind)
+    return made
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, everything resolved."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}
+
+
+def make_data(config: Mapping[str, Any]) -> ImageData:
+    """The image data of a ``data`` config. Only functions of ``oneshot.data`` are ever called, because the config may come from a
+    checkpoint.
+    """
+    for target in _targets(config):
+        if not target.startswith("oneshot.data."):
+            raise ValueError(f"data sources are functions of oneshot.data, not {target!r}")
+    made = hydra.utils.instantiate(config)
+    assert isinstance(made, ImageData)
+    return made
+
+
+def _targets(config: Any) -> list[str]:
+    if isinstance(config, Mapping):
+        own = [str(config["_target_"])] if "_target_" in config else []
+        return own + [target for value in config.values() for target in _targets(value)]
+    if isinstance(config, (list, tuple)):
+        return [target for value in config for target in _targets(value)]
+    return []
+
+
+def make_space(config: DictConfig | None, data: ImageData) -> SearchSpace:
+    """The search space of a ``space`` config. Arguments that are null and called ``num_classes``, ``resolution`` or
+    ``resolutions`` come from the data; resolutions are 3/4, 7/8 and all of the image size, in multiples of 4.
+    """
+    if config is None:
+        raise ValueError(f"no search space: add +space=NAME to the command, with one of {', '.join(known_spaces())}")
+    arguments = plain(config)
+    found = find_class(arguments.pop("_target_"))
+    size = data.image_size
+    derived = {
+        "num_classes": data.num_classes,
+        "resolution": size,
+        "resolutions": sorted({max(4, round(size * share / 4) * 4) for share in (0.75, 0.875)} | {size}),
+    }
+    for name, value in derived.items():
+        if name in arguments and arguments[name] is None:
+            arguments[name] = value
+    return found(**arguments)
+
+
+def newest_run(given: str | None, root: str, pattern: str, what: str, command: str) -> Path:
+    """The path that the user gave, or the newest folder below ``root`` with a file matching ``pattern``.
+
+    Raises:
+        FileNotFoundError: none was given and there is none yet.
+    """
+    if given is not None:
+        return Path(given)
+    found = newest(Path(root), pattern)
+    if found is None:
+        raise FileNotFoundError(f"there is no {what} below {root} yet: run python {command} first, or give {what}=FOLDER")
+    return found
+
+
+def known_spaces() -> list[str]:
+    """The names that ``+space=`` takes: the configs and the user's own files in this folder."""
+    own = [path.stem for path in Path.cwd().glob("*.py") if "SearchSpace" in path.read_text(encoding="utf-8", errors="ignore")]
+    configs = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
+    return configs + sorted(name for name in own if name not in configs and not (CONF / f"{name}.yaml").exists())
+
+
+def register_spaces(arguments: list[str]) -> None:
+    """Lets ``+space=my_space`` name a file ``my_space.py`` in the current folder (or on PYTHONPATH) that defines one search space:
+    its constructor's arguments become the config's keys.
+    """
+    names = {
+        name.strip()
+        for argument in arguments
+        if (match := re.fullmatch(r"\+?space=([\w,\s]+)", argument))
+        for name in match.group(1).split(",")
+    }
+    for name in names:
+        if (CONF / "space" / f"{name}.yaml").exists() or not name.isidentifier():
+            continue
+        if importlib.util.find_spec(name) is None:
+            continue
+        module = importlib.import_module(name)
+        found = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, SearchSpace) and value.__module__ == name
+        ]
+        if len(found) != 1:
+            raise ValueError(f"{name}.py defines {len(found)} search spaces; +space={name} needs it to define exactly one")
+        node: dict[str, Any] = {"_target_": f"{name}.{found[0].__qualname__}"}
+        for parameter in list(inspect.signature(found[0].__init__).parameters.values())[1:]:
+            default = None if parameter.default is inspect.Parameter.empty else parameter.default
+            from_data = parameter.name in ("num_classes", "resolution", "resolutions")
+            node[parameter.name] = None if from_data else list(default) if isinstance(default, tuple) else default
+        ConfigStore.instance().store(group="space", name=name, node=node)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))

@@ -1,0 +1,54 @@
+"""Cost limits and how latency is measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """Upper limits of what a network may cost; None is no limit.
+
+    Args:
+        max_macs: multiply-accumulates of one image.
+        max_params: parameters.
+        max_latency_ms: median milliseconds of a batch on ``latency_device``.
+        minimize: the cost on the axis of the report and of the Pareto front: "macs", "params" or "latency_ms".
+        latency_batch: images a batch.
+        latency_threads: CPU threads; None is torch's choice.
+        latency_device: "cpu" or "cuda".
+        latency_warmup, latency_repeats: runs before and during the measurement.
+    """
+
+    max_macs: float | None = None
+    max_params: float | None = None
+    max_latency_ms: float | None = None
+    minimize: str = "macs"
+    latency_batch: int = 1
+    latency_threads: int | None = 1
+    latency_device: str = "cpu"
+    latency_warmup: int = 3
+    latency_repeats: int = 15
+
+    def __post_init__(self) -> None:
+        for name in ("max_macs", "max_params", "max_latency_ms"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"cost.{name} is above 0, or null for no limit, not {value}")
+        if self.minimize not in ("macs", "params", "latency_ms"):
+            raise ValueError(f"cost.minimize is 'macs', 'params' or 'latency_ms', not {self.minimize!r}")
+        for name in ("latency_batch", "latency_repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cost.{name} is at least 1, not {getattr(self, name)}")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by the cost's name."""
+        values = {"macs": self.max_macs, "params": self.max_params, "latency_ms": self.max_latency_ms}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether candidates have to be timed."""
+        return self.max_latency_ms is not None or self.minimize == "latency_ms"

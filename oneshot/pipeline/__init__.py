@@ -1,0 +1,1 @@
+"""The four steps of the job, each from folder to folder: train, search, retrain, export."""

@@ -1,0 +1,33 @@
+"""Export a retrained (or merely extracted) subnet to a file that runs without this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oneshot.export import Exported, export_module
+from oneshot.pipeline.folders import Subnet
+
+_CARD = (
+    "macs", "params", "latency_ms", "mean", "std", "classes", "weights", "epochs", "held_out_accuracy", "test_accuracy",
+    "test_images", "inherited_held_out_accuracy", "inherited_test_accuracy", "largest_test_accuracy",
+)  # fmt: skip
+
+
+def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
+    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own.
+
+    Raises:
+        ValueError: an unknown format, or one whose extra package is missing.
+        RuntimeError: the network cannot be converted, or the file's logits differ.
+        OSError: the folder cannot be written.
+    """
+    card = {name: subnet.card[name] for name in _CARD if subnet.card.get(name) is not None}
+    described = {
+        "space": subnet.space.definition,
+        "architecture": subnet.arch.to_dict(),
+        "normalisation": "pixels divided by 255, then (value - mean) / std for each of the channels R, G, B",
+        "resize": "shorter side to the input size (bicubic), then centre crop",
+    }
+    return export_module(
+        subnet.module(), folder, format=export_format, input_shape=subnet.space.input_shape(subnet.arch), card=described | card
+    )

@@ -1,0 +1,92 @@
+"""The journal of a search: every evaluated candidate as one row of ``candidates.csv``, written as it is scored."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from oneshot.arch import Arch
+from oneshot.evaluation import Score
+from oneshot.spaces.base import SearchSpace
+
+_FIELDS = ("index", "source", "accuracy", "loss", "num_images", "macs", "params", "latency_ms", "arch")
+
+
+class Journal:
+    """Remembers scores across a stop: a search that is run again in the same folder reads them instead of evaluating.
+
+    Args:
+        path: the CSV file; rows of an earlier run are read, a last row cut short by a kill is dropped.
+        space: whose architectures it holds.
+
+    Raises:
+        ValueError: the file holds other columns, or architectures of another space.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.path = path
+        self.scores: dict[Arch, Score] = {}
+        rows: list[dict[str, str]] = []
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            reader = csv.DictReader(whole.splitlines())
+            if whole and tuple(reader.fieldnames or ()) != _FIELDS:
+                raise ValueError(f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}")
+            rows = list(reader)
+        for row in rows:
+            try:
+                arch = space.arch(json.loads(row["arch"]))
+                self.scores[arch] = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, row {row['index']}: {error}") from None
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(path)
+        self._file = path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, _FIELDS, lineterminator="\n")
+
+    def add(self, source: str, arch: Arch, score: Score, macs: int, params: int, latency_ms: float | None) -> None:
+        """Records a candidate of the strategy ("search") or of the baseline ("random")."""
+        self.scores[arch] = score
+        row = (len(self.scores) - 1, source, score.accuracy, score.loss, score.num_images, macs, params)
+        latency = "" if latency_ms is None else latency_ms
+        self._writer.writerow(dict(zip(_FIELDS, (*row, latency, arch.to_json()), strict=True)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Latencies:
+    """Measured latencies in milliseconds, kept in ``latencies.csv`` so that a continued search sees the same numbers.
+
+    Args:
+        measure: milliseconds of one architecture.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace, measure: Callable[[Arch], float]) -> None:
+        self.path, self._measure = path, measure
+        self._known: dict[Arch, float] = {}
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            for value, values in csv.reader(text[: text.rfind("\n") + 1].splitlines()):
+                self._known[space.arch(json.loads(values))] = float(value)
+
+    def __call__(self, arch: Arch) -> float:
+        """The latency of ``arch``, measured at the first call."""
+        if arch not in self._known:
+            self._known[arch] = self._measure(arch)
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow((repr(self._known[arch]), arch.to_json()))
+        return self._known[arch]
+
+    def known(self, archs: Sequence[Arch]) -> dict[Arch, float]:
+        """The latencies of those of ``archs`` that have been measured."""
+        return {arch: self._known[arch] for arch in archs if arch in self._known}

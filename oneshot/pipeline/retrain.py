@@ -1,0 +1,198 @@
+"""Retrain one extracted subnet and report what it reaches on the test set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oneshot.arch import Arch
+from oneshot.costs import CostTable
+from oneshot.data import ImageData
+from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet, write_json
+from oneshot.training import SubnetTask, Trainer, TrainSettings, resolve_device
+from oneshot.training.randomness import seeded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """What retraining does beside the trainer's settings.
+
+    Args:
+        weights: "inherited" from the supernet or from "scratch".
+        mixup_alpha, cutmix_alpha: of timm's Mixup; 0 is off.
+        randaugment: timm's policy string such as "rand-m9-mstd0.5"; None is off.
+        calibration_images: training images for the statistics of the subnets compared with.
+    """
+
+    weights: str = "inherited"
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    randaugment: str | None = None
+    calibration_images: int = 512
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("inherited", "scratch"):
+            raise ValueError(f"retrain.weights is 'inherited' or 'scratch', not {self.weights!r}")
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
+        if self.randaugment is not None and not self.randaugment.startswith("rand-"):
+            raise ValueError(f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}")
+
+
+def retrain_subnet(
+    subnet: Subnet,
+    trained: Trained | None,
+    data: ImageData,
+    settings: TrainSettings,
+    retrain: RetrainSettings,
+    folder: Path,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
+    used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
+
+    Args:
+        trained: the supernet that the subnet comes from, for the comparison with its largest subnet; None leaves that out.
+        config: plain values kept with the result.
+
+    Returns:
+        The content of ``folder/retrain.json``.
+
+    Raises:
+        ValueError: the subnet does not fit the data.
+    """
+    if subnet.space.num_classes != data.num_classes:
+        raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
+    device = resolve_device(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    with seeded("weights", settings.seed):
+        module = subnet.module().train() if retrain.weights == "inherited" else subnet.space.network(subnet.arch)
+    resolution = subnet.space.input_shape(subnet.arch)[-1]
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    module.to(memory_format=layout)  # type: ignore[call-overload]
+    held_out = Batches(data.held_out, data, settings.batch_size, device, layout)
+
+    def score(network: nn.Module) -> dict[str, float]:
+        found = evaluate(network, held_out.at(resolution))
+        return {"held_out_accuracy/subnet": found.accuracy, "held_out_loss/subnet": found.loss}
+
+    task = SubnetTask(
+        module,
+        subnet.arch,
+        resolution,
+        settings.label_smoothing,
+        mixup=_mixup(retrain, settings, data.num_classes),
+        transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
+    )
+    meta = {"config": dict(config), "space": subnet.space.definition, "arch": subnet.arch.to_dict()}
+    best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
+
+    test = Batches(data.test, data, settings.batch_size, device, layout)
+    result: dict[str, Any] = {"weights": retrain.weights, "epochs": settings.epochs, "seed": settings.seed, **subnet.card}
+    final = evaluate(best, held_out.at(resolution))
+    result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
+    result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
+    result["test_images"] = len(data.test)
+    result["test_accuracy"] = evaluate(best, test.at(resolution)).accuracy
+    result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(resolution)).accuracy
+    if trained is not None:
+        result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
+    save_subnet(folder / "retrained.pt", subnet.space, subnet.arch, best, config, result)
+    write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
+    return result
+
+
+def choose(
+    subnet: Subnet, arch_file: Path | None, data: ImageData, retrain: RetrainSettings, settings: TrainSettings
+) -> tuple[Subnet, Trained | None]:
+    """The subnet to retrain, and the supernet that it comes from where its folder is still there. With ``arch_file``, the
+    architecture in that JSON file is extracted from the same supernet instead.
+
+    Raises:
+        FileNotFoundError: another architecture is wanted, but the supernet's folder is gone.
+        ValueError: the file holds no architecture of the space.
+    """
+    folder = Path(subnet.card.get("supernet", ""))
+    trained = load_supernet(folder) if subnet.card.get("supernet") and folder.is_dir() else None
+    if arch_file is None:
+        return subnet, trained
+    arch = read_arch(arch_file, subnet.space)
+    if trained is None:
+        raise FileNotFoundError(f"the supernet {folder} is gone, so {arch_file} cannot be extracted from it")
+    evaluator = Evaluator(
+        trained.supernet.eval(),
+        data,
+        device=torch.device("cpu"),
+        calibration_images=retrain.calibration_images,
+        channels_last=settings.channels_last,
+        seed=settings.seed,
+    )
+    module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
+    known = {name: subnet.card[name] for name in ("classes", "mean", "std", "supernet")}
+    card = {
+        **known,
+        "macs": cost.macs,
+        "params": cost.params,
+        "input_shape": list(subnet.space.input_shape(arch)),
+        "held_out_accuracy": score.accuracy,
+        "held_out_loss": score.loss,
+        "held_out_images": score.num_images,
+    }
+    return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card), trained
+
+
+def _largest(
+    trained: Trained, data: ImageData, test: Batches, retrain: RetrainSettings, settings: TrainSettings, device: torch.device
+) -> float:
+    """Test accuracy of the supernet's largest subnet with inherited weights."""
+    largest: Arch = trained.supernet.space.largest
+    evaluator = Evaluator(
+        trained.supernet.to(device).eval(),
+        data,
+        device=device,
+        calibration_images=retrain.calibration_images,
+        channels_last=settings.channels_last,
+        seed=settings.seed,
+    )
+    return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
+
+
+def _mixup(
+    retrain: RetrainSettings, settings: TrainSettings, num_classes: int
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    if not (retrain.mixup_alpha or retrain.cutmix_alpha):
+        return None
+    from timm.data import Mixup
+
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Mixup(
+        mixup_alpha=retrain.mixup_alpha,
+        cutmix_alpha=retrain.cutmix_alpha,
+        label_smoothing=settings.label_smoothing,
+        num_classes=num_classes,
+    )
+    return mix
+
+
+def _rand_augment(policy: str, mean: tuple[float, float, float]) -> Callable[[Tensor], Tensor]:
+    """timm's RandAugment on each image of a uint8 batch ``(batch, 3, height, width)``; slow beside the batched augmentation."""
+    from timm.data.auto_augment import rand_augment_transform
+    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+    fill = tuple(round(255 * value) for value in mean)
+    augment = rand_augment_transform(policy, {"img_mean": fill})
+
+    def transform(images: Tensor) -> Tensor:
+        return torch.stack([pil_to_tensor(augment(to_pil_image(image))) for image in images.cpu()]).to(images.device)
+
+    return transform

@@ -1,0 +1,38 @@
+"""Retrain the best subnet: ``python retrain_subnet.py subnet=<search folder>``. docs/retraining.md."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from oneshot.config import entry, make_data, newest_run, plain, settings
+from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
+from oneshot.training import TrainSettings
+
+log = logging.getLogger("retrain_subnet")
+
+
+@entry("retrain_subnet")
+def main(config: DictConfig, folder: Path) -> None:
+    trainer = settings(TrainSettings, config.trainer, seed=config.seed)
+    retrain = settings(RetrainSettings, config.retrain)
+    source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet.py")
+    subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
+    data_config = subnet.config["data"] | plain(config.data)
+    data = make_data(data_config)
+    subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
+    recorded = {**plain(config), "data": data_config, "subnet": str(source)}
+    del recorded["run"]
+    result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded)
+    log.info(
+        "test accuracy on %d images: retrained %.4f, inherited %.4f, largest subnet inherited %s",
+        result["test_images"], result["test_accuracy"], result["inherited_test_accuracy"],
+        f"{result['largest_test_accuracy']:.4f}" if "largest_test_accuracy" in result else "unknown (no supernet)",
+    )  # fmt: skip
+    log.info("retrained subnet in %s", folder)
+    log.info("next: python export_subnet.py subnet=%s", folder)
+
+
+if __name__ == "__main__":
+    main()
