@@ -15,8 +15,8 @@ log = logging.getLogger("retrain_subnet")
 
 @entry("retrain_subnet")
 def main(config: DictConfig, folder: Path) -> None:
-    trainer = settings(TrainSettings, config.trainer, seed=config.seed)
-    retrain = settings(RetrainSettings, config.retrain)
+    trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
+    retrain = settings(RetrainSettings, config, "retrain")
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet.py")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     data_config = subnet.config["data"] | plain(config.data)

@@ -16,8 +16,8 @@ log = logging.getLogger("search_subnet")
 
 @entry("search_subnet")
 def main(config: DictConfig, folder: Path) -> None:
-    cost = settings(CostSettings, config.cost)
-    evaluation = settings(EvaluationSettings, config.evaluation)
+    cost = settings(CostSettings, config, "cost")
+    evaluation = settings(EvaluationSettings, config, "evaluation")
     strategy = hydra.utils.instantiate(config.search)
     source = newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa")
     trained = load_supernet(source)

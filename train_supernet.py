@@ -16,7 +16,7 @@ log = logging.getLogger("train_supernet")
 
 @entry("train_supernet")
 def main(config: DictConfig, folder: Path) -> None:
-    trainer = settings(TrainSettings, config.trainer, seed=config.seed)
+    trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     data = make_data(plain(config.data))
     space = make_space(config.get("space"), data)
     log.info(

@@ -43,13 +43,19 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         def run(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
+                for name in sorted(OmegaConf.missing_keys(config)):
+                    raise ValueError(f"{name} has no value: add {name}=... to the command")
                 main(config, folder)
-            except KeyboardInterrupt:
-                raise Interrupted("stopped") from None
-            except Interrupted as stopped:
-                if HydraConfig.get().mode is RunMode.MULTIRUN:
+            except (KeyboardInterrupt, Interrupted) as stopped:
+                hint = "" if HydraConfig.get().mode is RunMode.MULTIRUN else f"; the same command with run={folder} continues it"
+                raise Interrupted(f"{str(stopped) or 'stopped'}{hint}") from None
+            except Exception as error:
+                # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
+                if os.getpid() != process:
                     raise
-                raise Interrupted(f"{stopped}; the same command with run={folder} continues it") from None
+                errors.append(error)
+
+        process, errors = os.getpid(), list[Exception]()
 
         def program() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
@@ -60,10 +66,13 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
             except (KeyboardInterrupt, Interrupted) as stopped:
                 _fail(str(stopped) or "stopped", 130)
             except Exception as error:
-                line = explain(error, config_name)
+                errors.append(error)
+            lines = [explain(error, config_name) for error in errors]
+            for error, line in zip(errors, lines, strict=True):
                 if line is None:
-                    raise
-                _fail(line, 2)
+                    raise error
+            if lines:
+                _fail("; ".join(dict.fromkeys(filter(None, lines))), 2)
 
         return program
 
@@ -90,7 +99,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
         missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
         if missing:
             group, name = missing.groups()
-            known = re.findall(r"^\t(\S+)", text, re.MULTILINE)
+            known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
             return f"there is no {group}={name}{suggest(name, known)} (there are: {', '.join(known)})"
         key = re.search(r"(?:Could not override|Error merging override|Key) '?\+*([\w.@/]+)'?", text)
         if key and ("not in struct" in text or "Could not override" in text):
@@ -139,11 +148,13 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
 # From configs to objects ---------------------------------------------------------------------------------------------
 
 
-def settings(kind: type[T], config: DictConfig, **extra: Any) -> T:
-    """The dataclass ``kind`` with the values of ``config``; types and names are checked."""
-    merged = OmegaConf.merge(OmegaConf.structured(kind), config, extra)
-    OmegaConf.resolve(merged)
-    made = OmegaConf.to_object(merged)
+def settings(kind: type[T], config: DictConfig, group: str, **extra: Any) -> T:
+    """The dataclass ``kind`` with the values of ``config[group]``; types and names are checked."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), config[group], extra)
+        made = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{group}.{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(made, kind)
     return made
 
