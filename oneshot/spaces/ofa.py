@@ -113,7 +113,13 @@ class OFAMobileNetV3(SearchSpace):
         return nn.Sequential(parts)
 
     def initialize(self, name: str, block: nn.Module) -> None:
-        """timm's initialisation of EfficientNet-like blocks: normal convolutions scaled by fan-out."""
+        """timm's initialisation of EfficientNet-like blocks, and the published one of the classifier, which timm starts too large
+        for few classes.
+        """
         from timm.models._efficientnet_builder import efficientnet_init_weights
 
         efficientnet_init_weights(block)
+        for module in block.modules():
+            if isinstance(module, nn.Linear):
+                bound = module.in_features**-0.5
+                nn.init.uniform_(module.weight, -bound, bound)
