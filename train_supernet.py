@@ -26,9 +26,7 @@ def main(config: DictConfig, folder: Path) -> None:
     make_sampler = partial(hydra.utils.instantiate, config.sampler, seed=config.seed)
     recorded = plain(config)
     del recorded["run"]
-    train_supernet(
-        space, data, lambda of: make_sampler(space=of), trainer, folder, recorded, config.calibration_images
-    )
+    train_supernet(space, data, lambda of: make_sampler(space=of), trainer, folder, recorded, config.calibration_images)
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     log.info("next: python search_subnet.py supernet=%s", folder)
 

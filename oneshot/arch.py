@@ -15,7 +15,7 @@ Option = int | float | str | bool
 class Choice:
     """One decision of a search space.
 
-    ``options`` go from the smallest to the largest: ``SearchSpace.smallest`` takes the first and ``SearchSpace.largest`` the last.
+    ``options`` go from the smallest to the largest: ``SearchSpace.smallest`` takes the first and ``largest`` the last.
     ``when`` names the earlier choices on which this one depends and the values under which it is active, for example
     ``Choice("stage1.block3.kernel", (3, 5, 7), when={"stage1.depth": (3, 4)})``; all of them must hold.
 
@@ -65,7 +65,9 @@ class Arch(Mapping[str, Option]):
         try:
             return self._values[name]
         except KeyError:
-            raise KeyError(f"{name!r} is not an active choice of this architecture{suggest(name, self._values)}") from None
+            raise KeyError(
+                f"{name!r} is not an active choice of this architecture{suggest(name, self._values)}"
+            ) from None
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a choice, or ``default`` where it is not active."""
@@ -111,7 +113,9 @@ class Arch(Mapping[str, Option]):
         """The inverse of ``to_json``; pass the result through ``SearchSpace.arch`` where the text comes from outside."""
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise ValueError(f"an architecture is a JSON object of choice names and values, not {type(values).__name__}")
+            raise ValueError(
+                f"an architecture is a JSON object of choice names and values, not {type(values).__name__}"
+            )
         return cls(values)
 
 

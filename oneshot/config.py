@@ -34,8 +34,8 @@ log = logging.getLogger("oneshot")
 
 
 def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
-    """Makes ``main(config, folder)`` a program: composes ``conf/<config_name>.yaml`` with the command line, runs it in a folder of
-    its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C).
+    """Makes ``main(config, folder)`` a program: composes ``conf/<config_name>.yaml`` with the command line, runs it in a folder
+    of its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C).
     """
 
     def decorate(main: Callable[[DictConfig, Path], None]) -> Callable[[], None]:
@@ -47,7 +47,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
                 main(config, folder)
             except (KeyboardInterrupt, Interrupted) as stopped:
-                hint = "" if HydraConfig.get().mode is RunMode.MULTIRUN else f"; the same command with run={folder} continues it"
+                hint = (
+                    ""
+                    if HydraConfig.get().mode is RunMode.MULTIRUN
+                    else f"; the same command with run={folder} continues it"
+                )
                 raise Interrupted(f"{str(stopped) or 'stopped'}{hint}") from None
             except Exception as error:
                 # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
@@ -68,9 +72,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
             except Exception as error:
                 errors.append(error)
             lines = [explain(error, config_name) for error in errors]
-            for error, line in zip(errors, lines, strict=True):
-                if line is None:
-                    raise error
+            if None in lines:
+                raise errors[lines.index(None)]
             if lines:
                 _fail("; ".join(dict.fromkeys(filter(None, lines))), 2)
 
@@ -126,7 +129,9 @@ def _unknown_key(key: str, config_name: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    overrides = [arg for arg in sys.argv[1:] if re.match(r"^\+?(space|data|sampler|trainer|search|cost|retrain)=[\w]+$", arg)]
+    overrides = [
+        arg for arg in sys.argv[1:] if re.match(r"^\+?(space|data|sampler|trainer|search|cost|retrain)=[\w]+$", arg)
+    ]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(config_name, overrides=overrides)
@@ -217,20 +222,26 @@ def newest_run(given: str | None, root: str, pattern: str, what: str, command: s
         return Path(given)
     found = newest(Path(root), pattern)
     if found is None:
-        raise FileNotFoundError(f"there is no {what} below {root} yet: run python {command} first, or give {what}=FOLDER")
+        raise FileNotFoundError(
+            f"there is no {what} below {root} yet: run python {command} first, or give {what}=FOLDER"
+        )
     return found
 
 
 def known_spaces() -> list[str]:
     """The names that ``+space=`` takes: the configs and the user's own files in this folder."""
-    own = [path.stem for path in Path.cwd().glob("*.py") if "SearchSpace" in path.read_text(encoding="utf-8", errors="ignore")]
+    own = [
+        path.stem
+        for path in Path.cwd().glob("*.py")
+        if "SearchSpace" in path.read_text(encoding="utf-8", errors="ignore")
+    ]
     configs = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
     return configs + sorted(name for name in own if name not in configs and not (CONF / f"{name}.yaml").exists())
 
 
 def register_spaces(arguments: list[str]) -> None:
-    """Lets ``+space=my_space`` name a file ``my_space.py`` in the current folder (or on PYTHONPATH) that defines one search space:
-    its constructor's arguments become the config's keys.
+    """Lets ``+space=my_space`` name a file ``my_space.py`` in the current folder (or on PYTHONPATH) that defines one search
+    space: its constructor's arguments become the config's keys.
     """
     names = {
         name.strip()
@@ -250,7 +261,9 @@ def register_spaces(arguments: list[str]) -> None:
             if inspect.isclass(value) and issubclass(value, SearchSpace) and value.__module__ == name
         ]
         if len(found) != 1:
-            raise ValueError(f"{name}.py defines {len(found)} search spaces; +space={name} needs it to define exactly one")
+            raise ValueError(
+                f"{name}.py defines {len(found)} search spaces; +space={name} needs it to define exactly one"
+            )
         node: dict[str, Any] = {"_target_": f"{name}.{found[0].__qualname__}"}
         for parameter in list(inspect.signature(found[0].__init__).parameters.values())[1:]:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default

@@ -226,7 +226,7 @@ def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
     try:
         frozen, conversion = torch.jit.freeze(torch.jit.script(network)), "script"
     except Exception:  # the compiler raises whatever the construct that it does not know leads to
-        frozen, conversion = torch.jit.freeze(torch.jit.trace(network, image)), "trace"  # type: ignore[no-untyped-call]
+        frozen, conversion = torch.jit.freeze(torch.jit.trace(network, image)), "trace"
     buffer = io.BytesIO()
     torch.jit.save(frozen, buffer)
     return buffer.getvalue(), conversion

@@ -23,13 +23,15 @@ class SharingRule(nn.Module):
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
-    """Leading slice of the first two dimensions, centre crop of the others."""
+    """Leading slice of the first two dimensions, centre crop of the others: a view."""
     if stored.shape == shape:
         return stored
-    for dim, (have, want) in enumerate(zip(stored.shape, shape, strict=True)):
-        if have != want:
-            stored = stored.narrow(dim, 0 if dim < 2 else (have - want) // 2, want)
-    return stored
+    strides = stored.stride()
+    offset = stored.storage_offset()
+    for have, want, stride in zip(stored.shape[2:], shape[2:], strides[2:], strict=True):
+        offset += (have - want) // 2 * stride
+    # One operation for all dimensions: every `narrow` would write a gradient of the stored size of its own.
+    return stored.as_strided(shape, strides, offset)
 
 
 class KernelTransform(SharingRule):
@@ -58,11 +60,12 @@ class KernelTransform(SharingRule):
 
     def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
         """``(channels, inputs, k, k)`` from ``(max channels, max inputs, K, K)``."""
-        kernel = crop(stored, torch.Size((*shape[:2], *stored.shape[2:])))
+        channels, size = shape[:2], shape[-1]
+        kernel = stored
         for small, large in zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True):
-            if kernel.shape[-1] == shape[-1]:
+            if large == size:
                 break
-            centre = crop(kernel, torch.Size((*shape[:2], small, small)))
-            matrix = self.get_parameter(f"{large}to{small}")
-            kernel = nn.functional.linear(centre.reshape(-1, small * small), matrix).view(*shape[:2], small, small)
-        return kernel
+            centre = crop(kernel, torch.Size((*channels, small, small)))
+            kernel = nn.functional.linear(centre.reshape(-1, small * small), self._parameters[f"{large}to{small}"])  # type: ignore[arg-type]
+            kernel = kernel.view(*channels, small, small)
+        return crop(kernel, shape)

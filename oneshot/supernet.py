@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import fnmatch
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.sharing import SharingRule
+from oneshot.sharing import SharingRule, crop
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
 
 # What one tensor of a skeleton is filled with: (the dictionary and the name to fill, the dictionary and the name in the bank,
-# the rule that cuts it or None where the whole tensor is taken, the shape wanted).
-_Binding = tuple[dict[str, Any], str, dict[str, Any], str, SharingRule | None, torch.Size]
+# what cuts it or None where the whole tensor is taken, the shape wanted).
+_Cut = Callable[[Tensor, torch.Size], Tensor]
+_Binding = tuple[dict[str, Any], str, dict[str, Any], str, _Cut | None, torch.Size]
 
 _MAX_NETWORKS = 512
 
@@ -83,11 +84,15 @@ class Supernet(nn.Module):
             for path, tensor in _tensors(block.module):
                 seen = shapes.setdefault(path, tensor.shape)
                 if len(seen) != len(tensor.shape):
-                    raise ValueError(f"{name}.{path} is {tuple(seen)} in one network and {tuple(tensor.shape)} in another")
+                    raise ValueError(
+                        f"{name}.{path} is {tuple(seen)} in one network and {tuple(tensor.shape)} in another"
+                    )
                 shapes[path] = torch.Size(max(pair) for pair in zip(seen, tensor.shape, strict=True))
         made: dict[Block, nn.Module] = {}
         for path, shape in shapes.items():
-            holder = next((block for block in variants if dict(_tensors(block.module)).get(path, _NOTHING).shape == shape), None)
+            holder = next(
+                (block for block in variants if dict(_tensors(block.module)).get(path, _NOTHING).shape == shape), None
+            )
             if holder is None:
                 tensor = _enlarged(variants, path, shape, name)
             else:
@@ -131,9 +136,9 @@ class Supernet(nn.Module):
             if len(self._networks) > _MAX_NETWORKS:
                 self._networks.popitem(last=False)
         network, bindings, blocks = entry
-        for target, name, source, source_name, rule, shape in bindings:
+        for target, name, source, source_name, cut, shape in bindings:
             stored = source[source_name]
-            target[name] = stored if rule is None else rule(stored, shape)
+            target[name] = stored if cut is None else cut(stored, shape)
         training = self.training
         if network.training != training:
             network.train(training)
@@ -168,8 +173,8 @@ class Supernet(nn.Module):
                         raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape))) from None
                     if any(want > have for want, have in zip(tensor.shape, stored.shape, strict=True)):
                         raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape)))
-                    rule = None if tensor.shape == stored.shape else self._rules.get(key, _LEADING)
-                    bindings.append((target, local, getattr(node, kind), local, rule, tensor.shape))
+                    cut = None if tensor.shape == stored.shape else self._rules.get(key) or _cut(stored, tensor.shape)
+                    bindings.append((target, local, getattr(node, kind), local, cut, tensor.shape))
         return bindings
 
     def _reset_caches(self) -> None:
@@ -178,19 +183,31 @@ class Supernet(nn.Module):
         self._networks: OrderedDict[Arch, tuple[nn.Module, list[_Binding], list[nn.Module]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_bindings", "_networks")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_bindings", "_networks")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._reset_caches()
 
 
-_LEADING = SharingRule()
 _NOTHING = torch.empty((), device="meta")
 _NOT_COVERED = (
     "the supernet holds no {key} of shape {shape}: no architecture of the space's covering() has it; override covering() so "
     "that together its architectures touch every parameter at its largest shape"
 )
+
+
+def _cut(stored: Tensor, shape: torch.Size) -> _Cut:
+    """How a tensor without a rule is cut: statistics stay views, so that updates reach the bank."""
+    is_dense = shape[1:] == stored.shape[1:]
+    return crop if is_dense or not isinstance(stored, nn.Parameter) else _dense_crop
+
+
+def _dense_crop(stored: Tensor, shape: torch.Size) -> Tensor:
+    """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
+    return crop(stored, shape).clone()
 
 
 def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
@@ -237,9 +254,10 @@ def _enlarged(variants: list[Block], path: str, shape: torch.Size, name: str) ->
             f"no single architecture has {name}.{path} at its largest shape {tuple(shape)}, and {type(leaf).__name__} has no "
             "reset_parameters() to initialise one of that shape"
         )
-    for store in (leaf._parameters, leaf._buffers):
-        if local in store:
-            store[local] = type(store[local])(torch.empty(shape))  # type: ignore[arg-type,misc]
+    if local in leaf._parameters:
+        leaf._parameters[local] = nn.Parameter(torch.empty(shape))
+    else:
+        leaf._buffers[local] = torch.empty(shape)
     reset()
     tensor: Tensor = getattr(leaf, local)
     return tensor

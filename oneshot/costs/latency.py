@@ -174,8 +174,8 @@ def _cuda_timer(forward: Callable[[], object], place: torch.device) -> Callable[
     def run() -> float:
         # Each pass starts on an idle device, so launching the kernels counts, as it does for a single request.
         with torch.cuda.device(place):
-            start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            start = torch.cuda.Event(enable_timing=True)
+            end = torch.cuda.Event(enable_timing=True)
             start.record()
             forward()
             end.record()

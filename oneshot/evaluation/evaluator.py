@@ -109,7 +109,9 @@ class Evaluator:
         self.device = device
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
         chosen = data.train.subset(order[:calibration_images].sort().values)
-        held_out = data.held_out if max_images is None else data.held_out.subset(torch.arange(len(data.held_out))[:max_images])
+        held_out = (
+            data.held_out if max_images is None else data.held_out.subset(torch.arange(len(data.held_out))[:max_images])
+        )
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
 

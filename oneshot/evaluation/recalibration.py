@@ -47,7 +47,8 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2
         if not pooled and norms:
             raise ValueError("recalibration needs at least one batch of images")
         for layer, (mean, variance, count) in zip(norms, pooled, strict=True):
-            assert layer.running_mean is not None and layer.running_var is not None
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             layer.running_mean.copy_(mean)
             layer.running_var.copy_(variance * (count / max(count - 1, 1)))
         finished = True
@@ -59,8 +60,8 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2
             for name, buffer in layer.named_buffers():
                 if not finished or name == "num_batches_tracked":
                     buffer.copy_(buffers[name])
-        for layer, mode in modes.items():
-            layer.training = mode
+        for part, mode in modes.items():
+            part.training = mode
     return module
 
 
@@ -75,7 +76,8 @@ def _count(counts: list[int], index: int) -> Callable[[nn.Module, tuple[Tensor, 
 
 def _moments(layer: _BatchNorm, count: int) -> tuple[Tensor, Tensor, int]:
     """Mean, biased variance and count of the chunk just seen; torch keeps the unbiased variance."""
-    assert layer.running_mean is not None and layer.running_var is not None
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     if count == 0:
         return layer.running_mean.clone(), layer.running_var.clone(), 0
     return layer.running_mean.clone(), layer.running_var * ((count - 1) / count), count

@@ -29,5 +29,9 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
         "resize": "shorter side to the input size (bicubic), then centre crop",
     }
     return export_module(
-        subnet.module(), folder, format=export_format, input_shape=subnet.space.input_shape(subnet.arch), card=described | card
+        subnet.module(),
+        folder,
+        format=export_format,
+        input_shape=subnet.space.input_shape(subnet.arch),
+        card=described | card,
     )

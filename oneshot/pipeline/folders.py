@@ -58,7 +58,7 @@ def load_supernet(folder: Path) -> Trained:
         ValueError: no checkpoint is good, or it does not hold a supernet.
     """
     if folder.is_file():
-        state: dict[str, Any] | None = load_checkpoint(folder)
+        state = load_checkpoint(folder)
         folder = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     else:
         if not folder.is_dir():
@@ -66,9 +66,10 @@ def load_supernet(folder: Path) -> Trained:
         checkpoints = list_checkpoints(folder / "checkpoints")
         if not checkpoints:
             raise FileNotFoundError(f"{folder} holds no checkpoint of a supernet (no checkpoints/step-*.pt)")
-        state = load_newest(folder / "checkpoints")
-        if state is None:
+        newest_state = load_newest(folder / "checkpoints")
+        if newest_state is None:
             raise CheckpointError(f"{folder}: none of its {len(checkpoints)} checkpoints can be read")
+        state = newest_state
     if state["kind"] != "supernet":
         raise ValueError(f"{folder} holds a {state['kind']}, not a supernet")
     supernet = Supernet(from_definition(state["space"]))

@@ -34,7 +34,9 @@ class Journal:
             whole = text[: text.rfind("\n") + 1]
             reader = csv.DictReader(whole.splitlines())
             if whole and tuple(reader.fieldnames or ()) != _FIELDS:
-                raise ValueError(f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}")
+                raise ValueError(
+                    f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}"
+                )
             rows = list(reader)
         for row in rows:
             try:

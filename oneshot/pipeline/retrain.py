@@ -46,7 +46,9 @@ class RetrainSettings:
             if getattr(self, name) < 0:
                 raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
         if self.randaugment is not None and not self.randaugment.startswith("rand-"):
-            raise ValueError(f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}")
+            raise ValueError(
+                f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"
+            )
 
 
 def retrain_subnet(
@@ -80,7 +82,7 @@ def retrain_subnet(
         module = subnet.module().train() if retrain.weights == "inherited" else subnet.space.network(subnet.arch)
     resolution = subnet.space.input_shape(subnet.arch)[-1]
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    module.to(memory_format=layout)  # type: ignore[call-overload]
+    module.to(memory_format=layout)
     held_out = Batches(data.held_out, data, settings.batch_size, device, layout)
 
     def score(network: nn.Module) -> dict[str, float]:
@@ -99,7 +101,12 @@ def retrain_subnet(
     best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
 
     test = Batches(data.test, data, settings.batch_size, device, layout)
-    result: dict[str, Any] = {"weights": retrain.weights, "epochs": settings.epochs, "seed": settings.seed, **subnet.card}
+    result: dict[str, Any] = {
+        "weights": retrain.weights,
+        "epochs": settings.epochs,
+        "seed": settings.seed,
+        **subnet.card,
+    }
     final = evaluate(best, held_out.at(resolution))
     result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
     result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
@@ -153,7 +160,12 @@ def choose(
 
 
 def _largest(
-    trained: Trained, data: ImageData, test: Batches, retrain: RetrainSettings, settings: TrainSettings, device: torch.device
+    trained: Trained,
+    data: ImageData,
+    test: Batches,
+    retrain: RetrainSettings,
+    settings: TrainSettings,
+    device: torch.device,
 ) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest

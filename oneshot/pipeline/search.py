@@ -115,7 +115,11 @@ class SupernetSearch:
         path = self.folder / "search.json"
         if path.is_file():
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            changed = [f"{name} was {earlier.get(name)} and is {value}" for name, value in identity.items() if earlier.get(name) != value]
+            changed = [
+                f"{name} was {earlier.get(name)} and is {value}"
+                for name, value in identity.items()
+                if earlier.get(name) != value
+            ]
             if changed:
                 raise ValueError(f"{self.folder} holds another search ({'; '.join(changed)}); use another folder")
         write_json(path, identity)
@@ -136,7 +140,9 @@ class SupernetSearch:
             budget = len(problem.evaluated)
             random_best = RandomSearch(num_samples=budget).search(baseline, random.Random(f"baseline {self.seed}"))
         self.journal.close()
-        log.info("best: %s; random search with %d candidates: %s", self._describe(best), budget, self._describe(random_best))
+        log.info(
+            "best: %s; random search with %d candidates: %s", self._describe(best), budget, self._describe(random_best)
+        )
         self._write(problem, baseline, best, time.monotonic() - started)
         return best
 
@@ -144,7 +150,7 @@ class SupernetSearch:
 
     def _problem(self, source: str) -> Problem:
         def score(archs: Sequence[Arch]) -> list[tuple[float, ...]]:
-            found = []
+            found: list[tuple[float, ...]] = []
             for arch in archs:
                 if arch not in self.journal.scores:
                     cost = self.costs.cost(arch)
@@ -154,7 +160,9 @@ class SupernetSearch:
                 found.append(key)
                 self._best = key if self._best is None else max(self._best, key)
                 self._bar.update()
-                self._bar.set_postfix_str(f"{source}, best {self.evaluation.metric} {abs(self._best[0]):.4f}", refresh=False)
+                self._bar.set_postfix_str(
+                    f"{source}, best {self.evaluation.metric} {abs(self._best[0]):.4f}", refresh=False
+                )
             return found
 
         return Problem(self.space, score, self._costs_of, self.cost.limits, self.cost.minimize)
@@ -188,7 +196,8 @@ class SupernetSearch:
     def _describe(self, arch: Arch) -> str:
         score, cost = self.journal.scores[arch], self.costs.cost(arch)
         return (
-            f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, {cost.params / 1e6:.2f}M params"
+            f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
+            f"{cost.params / 1e6:.2f}M params"
         )
 
     # Results ---------------------------------------------------------------------------------------------------------
@@ -248,7 +257,9 @@ class SupernetSearch:
     def _block(self, arch: Arch, cost: Mapping[str, Any]) -> report.Block:
         prefix = f"{cost['name']}."
         options = {name.removeprefix(prefix): value for name, value in arch.items() if name.startswith(prefix)}
-        options |= {name.rpartition(".")[2]: value for name, value in arch.items() if cost["name"] in (name, f"{name}.{value}")}
+        options |= {
+            name.rpartition(".")[2]: value for name, value in arch.items() if cost["name"] in (name, f"{name}.{value}")
+        }
         return report.Block(options=options, **cost)
 
     def _facts(self, best: Arch, seconds: float) -> dict[str, str]:
@@ -275,7 +286,7 @@ class SupernetSearch:
             f"With {len(images)} held-out images the best accuracy is known to about ±{100 * error:.1f} points (one standard "
             f"error); {close} of {len(candidates)} candidates lie within two of it.",
             "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
-            "retraining reaches. The best of many candidates is also a little lucky; the test set decides, once, after retraining.",
+            "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining.",
         ]
         if self.trained.step < self.trained.total_steps:
             notes.append(f"The supernet is not fully trained: step {self.trained.step} of {self.trained.total_steps}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Option
 from oneshot.samplers.base import Sampler
 
 
@@ -18,7 +18,7 @@ class FairSampler(Sampler):
         rounds = max(len(choice.options) for choice in self.space.choices)
         drawn = {}
         for choice in self.space.choices:
-            order = []
+            order: list[Option] = []
             while len(order) < rounds:
                 order += rng.sample(choice.options, len(choice.options))
             drawn[choice.name] = rng.sample(order[:rounds], rounds)

@@ -67,7 +67,7 @@ class SearchSpace(ABC):
         """The canonical form of valid ``values``; spaces in which different choices build the same network override it."""
         return values
 
-    def initialize(self, name: str, block: nn.Module) -> None:
+    def initialize(self, name: str, block: nn.Module) -> None:  # noqa: B027 - optional
         """Sets the initial weights of the freshly made block ``name`` in place; its own initialisation unless overridden."""
 
     def network(self, arch: Arch) -> nn.Module:
@@ -180,7 +180,8 @@ class SearchSpace(ABC):
                 forced = _reach(target, option, self.choices, arch)
 
                 def decision(choice: Choice, forced: dict[str, Option] = forced) -> Option:
-                    return forced.get(choice.name, arch.get(choice.name, choice.options[-1]))
+                    value: Option = forced.get(choice.name, arch.get(choice.name, choice.options[-1]))
+                    return value
 
                 yield self.decide(decision)
 
@@ -206,7 +207,9 @@ class SearchSpace(ABC):
     def encode(self, arch: Arch) -> list[float]:
         """One-hot values of all choices one after another, zeros for an inactive one: the input of a predictor."""
         return [
-            float(choice.name in arch and arch[choice.name] == option) for choice in self.choices for option in choice.options
+            float(choice.name in arch and arch[choice.name] == option)
+            for choice in self.choices
+            for option in choice.options
         ]
 
     def restrict(self, options: Mapping[str, Sequence[Option]]) -> Self:
@@ -225,7 +228,9 @@ class SearchSpace(ABC):
                 choice = choices[name]
                 for option in allowed:
                     if option not in choice.options:
-                        raise ValueError(f"choice {name!r} cannot be {option!r}; its options are {list(choice.options)}")
+                        raise ValueError(
+                            f"choice {name!r} cannot be {option!r}; its options are {list(choice.options)}"
+                        )
                 kept = tuple(option for option in choice.options if option in allowed)
                 choices[name] = Choice(name, kept, dict(choice.when))
         space = copy.copy(self)

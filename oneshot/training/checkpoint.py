@@ -69,9 +69,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
 
-def load_checkpoint(
-    path: Path, map_location: str | torch.device = "cpu", expected: str = FORMAT
-) -> dict[str, Any]:
+def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expected: str = FORMAT) -> dict[str, Any]:
     """Reads one checkpoint, or another file that ``write_file`` wrote and that names its format ``expected``. Loading never
     runs code from the file.
 

@@ -27,7 +27,7 @@ class Metrics:
         text = "".join(json.dumps(record) + "\n" for record in self.records)
         self.path.write_text(text, encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records ``values``, such as ``{"train/loss": 2.3}``, at ``step``."""
@@ -36,7 +36,7 @@ class Metrics:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def curves(self) -> dict[str, list[Curve]]:
         """All values so far, one group of curves for each first part of the names."""
@@ -60,7 +60,7 @@ class Metrics:
     def stop(self) -> None:
         """Closes the files."""
         self._file.close()
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 _TITLES = {

@@ -59,7 +59,13 @@ class TrainSettings:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("log_every", 1), ("eval_every", 0), ("keep_checkpoints", 1)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("log_every", 1),
+            ("eval_every", 0),
+            ("keep_checkpoints", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"trainer.{name} is at least {least}, not {getattr(self, name)}")
         for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):
@@ -82,6 +88,8 @@ def check_optimizer(name: str) -> None:
     """Raises ValueError, with the nearest name, unless timm has an optimizer of this name."""
     from timm.optim import list_optimizers
 
-    known = list_optimizers()
+    known: list[str] = list_optimizers()
     if name.lower() not in known:
-        raise ValueError(f"trainer.optimizer {name!r} is not one of timm's{suggest(name, known) or ': ' + ', '.join(known[:8])}")
+        raise ValueError(
+            f"trainer.optimizer {name!r} is not one of timm's{suggest(name, known) or ': ' + ', '.join(known[:8])}"
+        )

@@ -160,4 +160,3 @@ def check_finite(loss: Tensor, step: int, arch: Arch) -> None:
             f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; a lower trainer.lr, a longer "
             "trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
         )
-

@@ -111,7 +111,11 @@ class Trainer:
                 self._train(metrics, bar)
             seconds = time.monotonic() - started
             speed = (self.step - first_step) * self.batch_size / max(seconds, 1e-9)
-            facts = {"steps": str(self.total_steps), "last part": f"{seconds:.0f} s, {speed:.0f} images/s", "device": str(self.device)}
+            facts = {
+                "steps": str(self.total_steps),
+                "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
+                "device": str(self.device),
+            }
             metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts)
         finally:
             metrics.stop()
@@ -159,7 +163,9 @@ class Trainer:
             if last or (epoch_end and settings.eval_every and epoch % settings.eval_every == 0):
                 values = dict(self.evaluate(self.best_module))
                 metrics.write(self.step, values)
-                log.info("epoch %d of %d: %s", epoch, settings.epochs, ", ".join(f"{k} {v:.4f}" for k, v in values.items()))
+                log.info(
+                    "epoch %d of %d: %s", epoch, settings.epochs, ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+                )
                 window = time.monotonic()
             if last or self._stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
                 self._save()
@@ -203,7 +209,7 @@ class Trainer:
 
     def backward(self, loss: Tensor) -> None:
         """The loss's backward pass, scaled in float16."""
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()
 
     # State -----------------------------------------------------------------------------------------------------------
 
@@ -222,12 +228,18 @@ class Trainer:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state["kind"] != self.task.kind:
-            raise ValueError(f"{self.folder} holds a {state['kind']} run, not one of a {self.task.kind}; use another folder")
+            raise ValueError(
+                f"{self.folder} holds a {state['kind']} run, not one of a {self.task.kind}; use another folder"
+            )
         changed = _differences(state["config"], self.meta["config"])
         if changed:
-            raise ValueError(f"{self.folder} was started with other settings ({', '.join(changed)}); use another folder")
+            raise ValueError(
+                f"{self.folder} was started with other settings ({', '.join(changed)}); use another folder"
+            )
         if state["total_steps"] != self.total_steps:
-            raise ValueError(f"{self.folder} was started on other data: {state['total_steps']} steps, not {self.total_steps}")
+            raise ValueError(
+                f"{self.folder} was started on other data: {state['total_steps']} steps, not {self.total_steps}"
+            )
         self.task.module.load_state_dict(state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
@@ -240,7 +252,9 @@ class Trainer:
         self._stop = True
 
     def _progress(self) -> tqdm[Any]:
-        return tqdm(total=self.total_steps, initial=self.step, desc=f"train {self.task.kind}", unit="step", disable=None)
+        return tqdm(
+            total=self.total_steps, initial=self.step, desc=f"train {self.task.kind}", unit="step", disable=None
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -260,7 +274,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 # Settings that may change when a run is continued: they do not change what is learned.
-_MAY_CHANGE = {"trainer.log_every", "trainer.checkpoint_seconds", "trainer.keep_checkpoints", "trainer.threads", "trainer.device"}
+_MAY_CHANGE = {
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+    "trainer.keep_checkpoints",
+    "trainer.threads",
+    "trainer.device",
+}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

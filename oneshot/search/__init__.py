@@ -1,0 +1,10 @@
+"""Search strategies: which architectures to score, and which of them to return."""
+
+from oneshot.search.evolution import Evolution
+from oneshot.search.nsga2 import NSGA2
+from oneshot.search.pareto import pareto_front
+from oneshot.search.problem import Problem, Score
+from oneshot.search.random_search import RandomSearch
+from oneshot.search.strategy import Strategy
+
+__all__ = ["NSGA2", "Evolution", "Problem", "RandomSearch", "Score", "Strategy", "pareto_front"]

@@ -1,0 +1,59 @@
+"""Which architectures no other one beats in every respect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """The indices that no other one dominates, by a higher score at no higher cost or a lower cost at no lower score.
+
+    They are sorted by cost. Of equal ones the first is taken, and a NaN never.
+    """
+    front: list[int] = []
+    best = -math.inf
+    order = [index for index, pair in enumerate(zip(scores, costs, strict=True)) if not any(map(math.isnan, pair))]
+    for index in sorted(order, key=lambda index: (costs[index], -scores[index])):
+        if not front or scores[index] > best:
+            front.append(index)
+            best = scores[index]
+    return front
+
+
+def non_dominated_sort(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The front of each row of ``objectives`` ``(points, objectives)``, where larger is better.
+
+    It is 0 for those that no row dominates, 1 for those that only front 0 dominates, and so on (NSGA-II's
+    fast-non-dominated-sort; Deb et al., 2002, Section III-A).
+    """
+    no_worse: NDArray[np.bool_] = np.all(objectives[:, None] >= objectives[None], axis=2)
+    dominates: NDArray[np.bool_] = no_worse & ~no_worse.T
+    num_dominating = dominates.sum(axis=0)
+    fronts = np.full(len(objectives), -1)
+    front = 0
+    while (fronts < 0).any():
+        current = (num_dominating == 0) & (fronts < 0)
+        fronts[current] = front
+        num_dominating = num_dominating - dominates[current].sum(axis=0)
+        front += 1
+    return fronts
+
+
+def crowding_distance(objectives: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each row of ``objectives`` ``(points, objectives)``, all of one front, lies from its neighbours.
+
+    It is infinite at the ends (NSGA-II's crowding-distance-assignment; Deb et al., 2002, Section III-B).
+    """
+    distance = np.zeros(len(objectives))
+    for values in objectives.T:
+        order = np.argsort(values, kind="stable")
+        ordered = values[order]
+        span = ordered[-1] - ordered[0] if len(ordered) else 0.0
+        if span > 0:
+            distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / span
+        distance[order[[0, -1]]] = math.inf
+    return distance
