@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,22 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"evaluation.{name} is at least 1, not {value}")
+
+
+class _OnDemand(Mapping[str, float]):
+    """Values computed when they are read: an architecture over its MACs limit is never timed."""
+
+    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class SupernetSearch:
@@ -172,12 +188,12 @@ class SupernetSearch:
         pair = (score.accuracy, -score.loss)
         return pair if self.evaluation.metric == "accuracy" else pair[::-1]
 
-    def _costs_of(self, arch: Arch) -> dict[str, float]:
+    def _costs_of(self, arch: Arch) -> Mapping[str, float]:
         cost = self.costs.cost(arch)
-        found: dict[str, float] = {"macs": cost.macs, "params": cost.params}
+        values = {"macs": lambda: float(cost.macs), "params": lambda: float(cost.params)}
         if self.cost.needs_latency:
-            found["latency_ms"] = self.latencies(arch)
-        return found
+            values["latency_ms"] = lambda: self.latencies(arch)
+        return _OnDemand(values)
 
     def _measure(self, arch: Arch) -> float:
         settings = self.cost
