@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.search.history import History
-from oneshot.search.pareto import crowding_distance, non_dominated_sort
+from oneshot.search.pareto import crowded_order
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count, check_probability
 
@@ -58,51 +58,36 @@ class NSGA2:
         ``pareto_front`` over ``Problem.evaluated`` gives the trade-off.
         """
         history = History(problem)
-        survivors = _Ranked([], np.empty(0, np.int64), np.empty(0))
+        survivors: list[Arch] = []
         for _ in range(self.generations):
             children: list[Arch] = []
-            if survivors.archs:
+            if survivors:
                 history.vary(functools.partial(self._child, problem, survivors, rng), self.population, children)
             history.fill(children, self.population, rng)
             if not children:
                 break
             history.evaluate(children)
-            survivors = _survive(history, survivors.archs + children, self.population)
+            survivors = _best_first(history, survivors + children)[: self.population]
         return history.best()
 
-    def _child(self, problem: Problem, parents: _Ranked, rng: random.Random) -> Arch | None:
-        child = parents.tournament(rng)
+    def _child(self, problem: Problem, parents: list[Arch], rng: random.Random) -> Arch | None:
+        child = _tournament(parents, rng)
         if rng.random() < self.crossover_probability:
-            child = problem.space.crossover(child, parents.tournament(rng), rng)
+            child = problem.space.crossover(child, _tournament(parents, rng), rng)
         child = problem.space.mutate(child, rng, self.mutation_probability)
         return child if problem.feasible(child) else problem.repair(child, rng)
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """Architectures with their front and the crowding distance within it."""
-
-    archs: list[Arch]
-    fronts: NDArray[np.int64]
-    crowding: NDArray[np.float64]
-
-    def tournament(self, rng: random.Random) -> Arch:
-        """The better of two random ones by Deb's crowded-comparison operator."""
-        pair = [rng.randrange(len(self.archs)) for _ in range(2)]
-        return self.archs[min(pair, key=lambda index: (self.fronts[index], -self.crowding[index]))]
+def _tournament(best_first: list[Arch], rng: random.Random) -> Arch:
+    """The better of two random ones."""
+    return best_first[min(rng.randrange(len(best_first)), rng.randrange(len(best_first)))]
 
 
-def _survive(history: History, archs: list[Arch], number: int) -> _Ranked:
-    """The ``number`` best of ``archs`` by front, then by crowding distance."""
+def _best_first(history: History, archs: list[Arch]) -> list[Arch]:
     scores = [history.scores[arch][0] for arch in archs]
     costs = [history.problem.cost_of(arch) for arch in archs]
-    objectives = np.column_stack([_clipped(scores), -_clipped(costs)])
-    fronts = non_dominated_sort(objectives)
-    crowding = np.empty(len(archs))
-    for front in range(fronts.max() + 1):
-        crowding[fronts == front] = crowding_distance(objectives[fronts == front])
-    kept = np.lexsort((-crowding, fronts))[:number]
-    return _Ranked([archs[index] for index in kept], fronts[kept], crowding[kept])
+    order = crowded_order(np.column_stack([_clipped(scores), -_clipped(costs)]))
+    return [archs[index] for index in order]
 
 
 def _clipped(values: list[float]) -> NDArray[np.float64]:

@@ -57,3 +57,15 @@ def crowding_distance(objectives: NDArray[np.float64]) -> NDArray[np.float64]:
             distance[order[1:-1]] += (ordered[2:] - ordered[:-2]) / span
         distance[order[[0, -1]]] = math.inf
     return distance
+
+
+def crowded_order(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows of ``objectives`` from the best to the worst: by front, and within one by falling crowding distance.
+
+    Of equal ones the first comes first (NSGA-II's crowded-comparison operator; Deb et al., 2002, Section III-B).
+    """
+    fronts = non_dominated_sort(objectives)
+    crowding = np.empty(len(objectives))
+    for front in np.unique(fronts):
+        crowding[fronts == front] = crowding_distance(objectives[fronts == front])
+    return np.lexsort((-crowding, fronts))

@@ -73,7 +73,7 @@ def test_mutations_stay_near_their_parent() -> None:
 @pytest.mark.parametrize(
     "strategy", [Evolution(20, 5, 10, 10, 10), NSGA2(20, 10)], ids=lambda strategy: type(strategy).__name__
 )
-@pytest.mark.parametrize("limit", [None, 0.3])
+@pytest.mark.parametrize("limit", [None, 0.4])
 def test_it_beats_random_search(strategy: Strategy, limit: float | None) -> None:
     baseline = RandomSearch(strategy.budget, 20)
     found: list[float] = []
@@ -100,6 +100,24 @@ def test_nsga2_finds_a_better_trade_off_than_the_others() -> None:
             values.append(_area(problem))
     assert statistics.mean(areas["nsga2"]) > 1.1 * statistics.mean(areas["random"])
     assert statistics.mean(areas["nsga2"]) > 1.04 * statistics.mean(areas["evolution"])
+
+
+def test_nsga2_repairs_its_children() -> None:
+    """Random architectures are drawn only where no children are found."""
+
+    class Counted(Toy):
+        num_samples = 0
+
+        def sample(self, rng: random.Random) -> Arch:
+            self.num_samples += 1
+            return super().sample(rng)
+
+    space = Layers(16, 4)
+    limits = {"macs": share(Toy(space).macs, space, 0.1), "params": share(Toy(space).params, space, 0.4)}
+    problem = Counted(space, limits=limits)
+    NSGA2(20, 4).search(problem, random.Random(0))
+    assert len(problem.evaluated) == 80
+    assert problem.num_samples < 25
 
 
 def test_nsga2_minimises_the_cost_it_is_given() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from oneshot.search import pareto_front
-from oneshot.search.pareto import crowding_distance, non_dominated_sort
+from oneshot.search.pareto import crowded_order, crowding_distance, non_dominated_sort
 
 # Few different numbers, so that ties are common.
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30)
@@ -80,6 +80,21 @@ def test_crowding_as_in_the_paper(objectives: np.ndarray) -> None:
             if values[order[-1]] > values[order[0]]:
                 expected[index] += (values[after] - values[before]) / (values[order[-1]] - values[order[0]])
     np.testing.assert_allclose(crowding_distance(objectives), expected)
+
+
+def test_the_crowded_order_by_hand() -> None:
+    first = [(0.0, 10.0), (10.0, 0.0), (5.0, 5.0), (6.0, 4.5), (1.0, 9.5)]
+    # Distances of the inner ones, in tenths: 1 to 6 and 9.5 to 4.5; 5 to 10 and 5 to 0; 0 to 5 and 10 to 5. All 10.
+    second = [(0.0, 9.0), (0.5, 8.9), (5.5, 4.0), (9.0, 0.0)]
+    # The second is crowded: 0 to 5.5 and 9 to 4, against 0.5 to 9 and 8.9 to 0 of the third.
+    objectives = np.array([second[1], *first, second[0], second[2], second[3]])
+    assert crowded_order(objectives).tolist() == [1, 2, 3, 4, 5, 6, 8, 7, 0]
+
+
+def test_the_crowded_go_last() -> None:
+    line = np.array([0.0, 1.0, 1.1, 1.2, 5.0, 10.0])
+    # The gaps around the inner ones are 1.1, 0.2, 3.9 and 8.8 wide.
+    assert crowded_order(np.column_stack([line, -line])).tolist() == [0, 5, 4, 3, 1, 2]
 
 
 def test_no_points_have_no_fronts() -> None:

@@ -114,8 +114,8 @@ def test_the_violation_is_positive_exactly_where_a_limit_is_exceeded(cost: float
 
 def test_a_loose_limit_leaves_samples_uniform() -> None:
     space = Layers(3, 3)
-    problem = Problem(space, lambda archs: [], lambda arch: {"macs": _sum(arch)}, {"macs": 4.0})
-    feasible = [arch for arch in space.enumerate() if _sum(arch) <= 4]
+    problem = Problem(space, lambda archs: [], lambda arch: {"macs": _sum(arch)}, {"macs": 2.0})
+    feasible = [arch for arch in space.enumerate() if _sum(arch) <= 2]
     rng = random.Random(0)
     drawn = [problem.sample(rng) for _ in range(100 * len(feasible))]
     counts = [drawn.count(arch) for arch in feasible]
@@ -165,21 +165,36 @@ def test_repair_gives_up_on_the_impossible() -> None:
     assert problem.repair(problem.space.largest, random.Random(0)) is None
 
 
-def test_a_single_pair_of_choices_that_meets_both_limits_is_found() -> None:
-    """Repair stops at a local minimum: each change that lowers one cost raises the other, but for one special pair."""
+def test_samples_need_no_repair_to_be_feasible_and_different() -> None:
+    class Unrepairable(Problem):
+        def repair(self, arch: Arch, rng: random.Random) -> Arch | None:
+            return None
+
+    space = Layers(20, 4)
+    problem = Unrepairable(space, lambda archs: [], lambda arch: {"macs": _sum(arch)}, {"macs": 4.0})
+    rng = random.Random(0)
+    samples = [problem.sample(rng) for _ in range(30)]
+    assert all(map(problem.feasible, samples))
+    assert len(set(samples)) > 25
+
+
+def test_repair_leaves_local_minima() -> None:
+    """No single change helps where one cost rises as the other falls, until two of three special layers are in place."""
     space = Layers(8, 4)
+    special = ("layer0", "layer3", "layer5")
 
     def costs(arch: Arch) -> dict[str, float]:
-        special = 12.0 if arch["layer0"] == 3 and arch["layer5"] == 3 else 0.0
-        return {"macs": 20.0 + _sum(arch) - 2 * special, "params": 44.0 - _sum(arch) - special}
+        bonus = 24.0 if all(arch[name] == 3 for name in special) else 0.0
+        return {"macs": 20.0 + _sum(arch) - bonus, "params": 44.0 - _sum(arch) - bonus}
 
     problem = Problem(space, lambda archs: [], costs, {"macs": 20.0, "params": 20.0})
-    problem.check()
     rng = random.Random(0)
-    for _ in range(5):
-        arch = problem.sample(rng)
-        assert arch["layer0"] == arch["layer5"] == 3
-        assert problem.feasible(arch)
+    repaired = [problem.repair(space.sample(rng), rng) for _ in range(30)]
+    found = [arch for arch in repaired if arch is not None]
+    assert len(found) > 22
+    assert all(problem.feasible(arch) and all(arch[name] == 3 for name in special) for arch in found)
+    problem.check()
+    assert problem.feasible(problem.sample(rng))
 
 
 @settings(deadline=None, max_examples=25)
@@ -198,6 +213,30 @@ def test_reach_of_a_space_with_inactive_choices() -> None:
     problem = Problem(space, lambda archs: [], lambda arch: {"macs": stage_macs(arch)}, {"macs": 1.0})
     macs = [stage_macs(arch) for arch in space.enumerate()]
     assert problem.reach() == {"macs": (min(macs), max(macs))}
+
+
+def test_reach_looks_from_both_ends() -> None:
+    space = Layers(4, 3)
+    problem = Problem(
+        space,
+        lambda archs: [],
+        lambda arch: {"macs": 100 + _sum(arch) - (50 if arch == space.largest else 0)},
+        {"macs": 1},
+    )
+    assert problem.reach() == {"macs": (58, 107)}
+
+
+def test_reach_follows_choices_that_go_together() -> None:
+    """Each pair's smallest cost is reached in several rounds: from (0, 0) by (0, 1), (1, 1), (1, 2) and (2, 2)."""
+    space = Layers(6, 5)
+
+    def macs(arch: Arch) -> float:
+        values = [arch.integer(name) for name in arch]
+        pairs = zip(values[::2], values[1::2], strict=True)
+        return 1.0 + sum(10 * (second - 2) ** 2 + 5 * (first - second) ** 2 for first, second in pairs)
+
+    problem = Problem(space, lambda archs: [], lambda arch: {"macs": macs(arch)}, {"macs": 1.0})
+    assert problem.reach()["macs"][0] == 1.0
 
 
 def test_reach_of_a_space_with_canonical_forms() -> None:

@@ -23,7 +23,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "free": lambda: Toy(Layers(12, 4)),
     "half": lambda: _limited(Layers(12, 4), 0.5),
     "one in a hundred": lambda: _limited(Layers(12, 4), 0.25, 0.45),
-    "tight": lambda: _limited(Layers(20, 4), 0.12, 0.35),
+    "tight": lambda: _limited(Layers(16, 4), 0.12, 0.35),
     "conditional": lambda: Problem(
         Stages(3),
         lambda archs: [(float(len(arch)),) for arch in archs],
