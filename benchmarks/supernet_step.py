@@ -122,7 +122,9 @@ def extraction(name: str, space: SearchSpace, args: argparse.Namespace) -> None:
         start = time.perf_counter()
         supernet.extract(arch)
         times.append(1e3 * (time.perf_counter() - start))
-    print(f"{name:15s} extract  median {statistics.median(times):.1f} ms  max {max(times):.1f} ms  (each a new architecture)")
+    print(
+        f"{name:15s} extract  median {statistics.median(times):.1f} ms  max {max(times):.1f} ms  (each a new architecture)"
+    )
 
 
 def main() -> None:
@@ -135,7 +137,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), channels_last, {args.repeats} pairs an architecture")
+    print(
+        f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), channels_last, {args.repeats} pairs an architecture"
+    )
     for name in args.spaces:
         extraction(name, SPACES[name](num_classes=10), args)
         for batch, resolution in BATCHES:

@@ -20,7 +20,7 @@ class Choice:
     ``Choice("stage1.block3.kernel", (3, 5, 7), when={"stage1.depth": (3, 4)})``; all of them must hold.
 
     Raises:
-        ValueError: no option, an option twice, or an option that is not a number, a string or a bool.
+        ValueError: no option, an option twice, an option that is not a number, a string or a bool, or a ``when`` without tuples.
     """
 
     name: str
@@ -40,6 +40,9 @@ class Choice:
         for option in options:
             if not isinstance(option, (int, float, str, bool)):
                 raise ValueError(f"choice {name!r}: options are numbers, strings or bools, not {option!r}")
+        for key, values in (when or {}).items():
+            if not isinstance(values, (tuple, list)):
+                raise ValueError(f"choice {name!r}: when[{key!r}] is a tuple of options, not {values!r}")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "options", tuple(options))
         object.__setattr__(self, "when", tuple((key, tuple(values)) for key, values in (when or {}).items()))

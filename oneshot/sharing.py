@@ -9,29 +9,31 @@ from torch import Tensor, nn
 
 
 class SharingRule(nn.Module):
-    """Cuts a tensor of a given shape from the stored one. The base rule takes the leading slice of every dimension, and the
-    centre of the spatial dimensions (the third and later) of a convolution's kernel. A rule with parameters of its own is
-    one instance for each stored tensor, and its parameters are trained with the supernet.
+    """Cuts a tensor of a given shape from the stored one. The base rule is that of convolutions: the leading slice of the
+    channels, and the centre of the kernel. A rule with parameters of its own is one instance for each stored tensor, and its
+    parameters are trained with the supernet.
     """
 
     def prepare(self, stored: torch.Size, name: str) -> None:
         """Called once with the largest shape of the tensor that this rule serves and the tensor's name."""
 
     def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
-        """``stored`` cut to ``shape``; the stored tensor itself where the shapes agree."""
+        """``stored`` cut to ``shape``, which differs from its own."""
         return crop(stored, shape)
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of the first two dimensions, centre crop of the others: a view."""
-    if stored.shape == shape:
-        return stored
-    strides = stored.stride()
     offset = stored.storage_offset()
-    for have, want, stride in zip(stored.shape[2:], shape[2:], strides[2:], strict=True):
+    for have, want, stride in zip(stored.shape[2:], shape[2:], stored.stride()[2:], strict=True):
         offset += (have - want) // 2 * stride
     # One operation for all dimensions: every `narrow` would write a gradient of the stored size of its own.
-    return stored.as_strided(shape, strides, offset)
+    return stored.as_strided(shape, stored.stride(), offset)
+
+
+def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
+    """Leading slice of every dimension: a view."""
+    return stored.as_strided(shape, stored.stride())
 
 
 class KernelTransform(SharingRule):
@@ -59,13 +61,23 @@ class KernelTransform(SharingRule):
             self.register_parameter(f"{large}to{small}", nn.Parameter(torch.eye(small * small)))
 
     def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
-        """``(channels, inputs, k, k)`` from ``(max channels, max inputs, K, K)``."""
+        """``(channels, inputs, k, k)`` from ``(max channels, max inputs, K, K)``.
+
+        Raises:
+            ValueError: k is not one of the sizes.
+        """
         channels, size = shape[:2], shape[-1]
+        if size not in self.sizes:
+            raise ValueError(f"the kernel sizes of this transform are {self.sizes}, not {size}")
         kernel = stored
         for small, large in zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True):
             if large == size:
                 break
             centre = crop(kernel, torch.Size((*channels, small, small)))
-            kernel = nn.functional.linear(centre.reshape(-1, small * small), self._parameters[f"{large}to{small}"])  # type: ignore[arg-type]
-            kernel = kernel.view(*channels, small, small)
-        return crop(kernel, shape)
+            matrix = self.get_parameter(f"{large}to{small}")
+            kernel = nn.functional.linear(centre.reshape(-1, small * small), matrix).view(*channels, small, small)
+        if kernel is stored:
+            return crop(stored, shape)
+        # Convolutions choose their algorithm by the strides of the weight, so these are the stored weight's.
+        is_channels_last = stored.stride(1) < stored.stride(2)
+        return kernel.to(memory_format=torch.channels_last) if is_channels_last else kernel

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.sharing import SharingRule, crop
+from oneshot.sharing import SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
 
-# What one tensor of a skeleton is filled with: (the dictionary and the name to fill, the dictionary and the name in the bank,
-# what cuts it or None where the whole tensor is taken, the shape wanted).
 _Cut = Callable[[Tensor, torch.Size], Tensor]
-_Binding = tuple[dict[str, Any], str, dict[str, Any], str, _Cut | None, torch.Size]
+
+
+class _Binding(NamedTuple):
+    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole."""
+
+    target: dict[str, Any]
+    name: str
+    blank: Tensor
+    source: dict[str, Any]
+    source_name: str
+    cut: _Cut | None
+    shape: torch.Size
+
 
 _MAX_NETWORKS = 512
 
@@ -57,7 +69,8 @@ class Supernet(nn.Module):
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        logits: Tensor = self._bind(arch)(x)
+        with self._bound(arch) as (network, _):
+            logits: Tensor = network(x)
         return logits
 
     @torch.no_grad()
@@ -67,95 +80,97 @@ class Supernet(nn.Module):
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        network = self._bind(arch)
         copies: dict[int, Any] = {}
-        for target, name, source, source_name, *_ in self._networks[arch][1]:
-            copied = target[name].detach().clone(memory_format=torch.contiguous_format)
-            stored = source[source_name]
-            is_parameter = isinstance(stored, nn.Parameter)
-            copies[id(target[name])] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
-        return _copy_module(network, copies)
+        with self._bound(arch) as (network, bindings):
+            for binding in bindings:
+                bound, stored = binding.target[binding.name], binding.source[binding.source_name]
+                copied = bound.detach().clone()
+                is_parameter = isinstance(stored, nn.Parameter)
+                copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
+            return _copy_module(network, copies)
 
     # The bank --------------------------------------------------------------------------------------------------------
 
     def _fill_bank(self, name: str, variants: list[Block]) -> None:
+        shapes_of = {block: {path: tensor.shape for path, tensor in _tensors(block.module)} for block in variants}
         shapes: dict[str, torch.Size] = {}
-        for block in variants:
-            for path, tensor in _tensors(block.module):
-                seen = shapes.setdefault(path, tensor.shape)
-                if len(seen) != len(tensor.shape):
-                    raise ValueError(
-                        f"{name}.{path} is {tuple(seen)} in one network and {tuple(tensor.shape)} in another"
-                    )
-                shapes[path] = torch.Size(max(pair) for pair in zip(seen, tensor.shape, strict=True))
-        made: dict[Block, nn.Module] = {}
+        for held in shapes_of.values():
+            for path, shape in held.items():
+                seen = shapes.setdefault(path, shape)
+                if len(seen) != len(shape):
+                    raise ValueError(f"{name}.{path} is {tuple(seen)} in one network and {tuple(shape)} in another")
+                shapes[path] = torch.Size(max(pair) for pair in zip(seen, shape, strict=True))
+        made: dict[Block, dict[str, Tensor]] = {}
         for path, shape in shapes.items():
-            holder = next(
-                (block for block in variants if dict(_tensors(block.module)).get(path, _NOTHING).shape == shape), None
-            )
+            holder = next((block for block, held in shapes_of.items() if held.get(path) == shape), None)
             if holder is None:
-                tensor = _enlarged(variants, path, shape, name)
-            else:
-                if holder not in made:
-                    made[holder] = holder.construct()
-                    self.space.initialize(name, made[holder])
-                tensor = dict(_tensors(made[holder]))[path]
-            self._store(f"{name}.{path}", tensor.detach().clone(), isinstance(tensor, nn.Parameter))
+                smaller = next(block for block, held in shapes_of.items() if path in held)
+                self._store(f"{name}.{path}", _enlarged(self.space, smaller, path, shape))
+                continue
+            if holder not in made:
+                module = holder.construct()
+                self.space.initialize(name, module)
+                made[holder] = dict(_tensors(module))
+            self._store(f"{name}.{path}", made[holder][path])
 
-    def _store(self, key: str, tensor: Tensor, is_parameter: bool) -> None:
+    def _store(self, key: str, tensor: Tensor) -> None:
         *parents, local = key.split(".")
         node = self.bank
         for part in parents:
             if part not in node._modules:
                 node.add_module(part, nn.Module())
             node = node.get_submodule(part)
-        if not is_parameter:
-            node.register_buffer(local, tensor)
+        stored = tensor.detach().clone()
+        if not isinstance(tensor, nn.Parameter):
+            node.register_buffer(local, stored)
             return
-        node.register_parameter(local, nn.Parameter(tensor))
+        node.register_parameter(local, nn.Parameter(stored, tensor.requires_grad))
         for pattern, factory in self.space.sharing.items():
             if fnmatch.fnmatchcase(key, pattern):
                 rule = self._rules[key] = factory()
                 rule.prepare(tensor.shape, key)
-                if any(True for _ in rule.parameters()):
+                if any(True for _ in _tensors(rule)):
                     node.add_module(f"{local}_rule", rule)
                 break
 
-    def _stored(self, key: str) -> Tensor:
-        parent, _, local = key.rpartition(".")
-        tensor: Tensor = getattr(self.bank.get_submodule(parent), local)
-        return tensor
-
     # Binding ---------------------------------------------------------------------------------------------------------
 
-    def _bind(self, arch: Arch) -> nn.Module:
-        """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode."""
+    @contextlib.contextmanager
+    def _bound(self, arch: Arch) -> Iterator[tuple[nn.Module, list[_Binding]]]:
+        """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode, and how they are bound. Afterwards
+        it lets go of what was cut, so that the memory is the caller's graph's alone.
+        """
         entry = self._networks.get(arch)
         if entry is None:
             entry = self._networks[arch] = self._plan(arch)
             if len(self._networks) > _MAX_NETWORKS:
                 self._networks.popitem(last=False)
         network, bindings, blocks = entry
-        for target, name, source, source_name, cut, shape in bindings:
-            stored = source[source_name]
-            target[name] = stored if cut is None else cut(stored, shape)
         training = self.training
         if network.training != training:
             network.train(training)
         for module in blocks:
             if module.training != training:
                 module.train(training)
-        return network
+        try:
+            for target, name, _, source, source_name, cut, shape in bindings:
+                stored = source[source_name]
+                target[name] = stored if cut is None else cut(stored, shape)
+            yield network, bindings
+        finally:
+            for target, name, blank, _, _, cut, _ in bindings:
+                if cut is not None:
+                    target[name] = blank
 
     def _plan(self, arch: Arch) -> tuple[nn.Module, list[_Binding], list[nn.Module]]:
         self.space.validate(arch)
         network, used = self._skeletons.network(arch)
         bindings: list[_Binding] = []
-        for block in dict.fromkeys(used):
+        for block in used:
             if block not in self._bindings:
                 self._bindings[block] = self._bindings_of(block)
             bindings += self._bindings[block]
-        return network, bindings, [block.module for block in dict.fromkeys(used)]
+        return network, bindings, [block.module for block in used]
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
         bindings: list[_Binding] = []
@@ -173,8 +188,12 @@ class Supernet(nn.Module):
                         raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape))) from None
                     if any(want > have for want, have in zip(tensor.shape, stored.shape, strict=True)):
                         raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape)))
-                    cut = None if tensor.shape == stored.shape else self._rules.get(key) or _cut(stored, tensor.shape)
-                    bindings.append((target, local, getattr(node, kind), local, cut, tensor.shape))
+                    cut = (
+                        None
+                        if tensor.shape == stored.shape
+                        else self._rules.get(key) or _default_cut(module, stored, tensor.shape)
+                    )
+                    bindings.append(_Binding(target, local, tensor, getattr(node, kind), local, cut, tensor.shape))
         return bindings
 
     def _reset_caches(self) -> None:
@@ -192,22 +211,29 @@ class Supernet(nn.Module):
         self._reset_caches()
 
 
-_NOTHING = torch.empty((), device="meta")
 _NOT_COVERED = (
     "the supernet holds no {key} of shape {shape}: no architecture of the space's covering() has it; override covering() so "
     "that together its architectures touch every parameter at its largest shape"
 )
 
 
-def _cut(stored: Tensor, shape: torch.Size) -> _Cut:
-    """How a tensor without a rule is cut: statistics stay views, so that updates reach the bank."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def _default_cut(module: nn.Module, stored: Tensor, shape: torch.Size) -> _Cut:
+    """How a tensor of ``module`` is cut where the space names no rule."""
+    cut = crop if isinstance(module, _CONVOLUTIONS) else leading_slice
     is_dense = shape[1:] == stored.shape[1:]
-    return crop if is_dense or not isinstance(stored, nn.Parameter) else _dense_crop
+    # Statistics stay views, so that updates reach the bank.
+    return cut if is_dense or not isinstance(stored, nn.Parameter) else functools.partial(_copied, cut)
 
 
-def _dense_crop(stored: Tensor, shape: torch.Size) -> Tensor:
+def _copied(cut: _Cut, stored: Tensor, shape: torch.Size) -> Tensor:
     """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
-    return crop(stored, shape).clone()
+    return cut(stored, shape).clone()
+
+
+_IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})
 
 
 def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
@@ -215,18 +241,22 @@ def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
     made = copies.get(id(module))
     if made is not None:
         return made  # type: ignore[no-any-return]
+    if hasattr(module.__class__, "__deepcopy__"):
+        return copy.deepcopy(module, copies)
     clone = copies[id(module)] = module.__class__.__new__(module.__class__)
     state = clone.__dict__
+    state.update(module.__dict__)
     for name, value in module.__dict__.items():
+        kind = value.__class__
+        if kind in _IMMUTABLE:
+            continue
         if name == "_modules":
             state[name] = {key: child and _copy_module(child, copies) for key, child in value.items()}
         elif name in ("_parameters", "_buffers"):
             state[name] = {key: None if tensor is None else copies[id(tensor)] for key, tensor in value.items()}
-        elif isinstance(value, (str, int, float, type(None), tuple, torch.dtype)):
-            state[name] = value
-        elif isinstance(value, (dict, set, list)) and not value:
-            state[name] = value.copy()
-        else:
+        elif kind in (dict, OrderedDict, set, list) and not value:
+            state[name] = kind()
+        elif not (kind is tuple and all(item.__class__ in _IMMUTABLE for item in value)):
             state[name] = copy.deepcopy(value, copies)
     return clone
 
@@ -243,21 +273,22 @@ def _check_made(network: nn.Module, used: list[Block]) -> None:
             raise ValueError(f"{name} was not made through make(name, block, ...), so no other network could share it")
 
 
-def _enlarged(variants: list[Block], path: str, shape: torch.Size, name: str) -> Tensor:
+def _enlarged(space: SearchSpace, block: Block, path: str, shape: torch.Size) -> Tensor:
     """Initial values of a tensor that no single block holds at its largest shape: its module's own initialisation, redone."""
     prefix, _, local = path.rpartition(".")
-    block = next(block for block in variants if path in dict(_tensors(block.module)))
-    leaf = block.construct().get_submodule(prefix)
+    module = block.construct()
+    leaf = module.get_submodule(prefix)
     reset = getattr(leaf, "reset_parameters", None)
     if not callable(reset):
         raise ValueError(
-            f"no single architecture has {name}.{path} at its largest shape {tuple(shape)}, and {type(leaf).__name__} has no "
-            "reset_parameters() to initialise one of that shape"
+            f"no single architecture has {block.name}.{path} at its largest shape {tuple(shape)}, and {type(leaf).__name__} "
+            "has no reset_parameters() to initialise one of that shape"
         )
     if local in leaf._parameters:
         leaf._parameters[local] = nn.Parameter(torch.empty(shape))
     else:
         leaf._buffers[local] = torch.empty(shape)
     reset()
+    space.initialize(block.name, module)
     tensor: Tensor = getattr(leaf, local)
     return tensor

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from oneshot.arch import Arch, Option
 from oneshot.spaces.base import SearchSpace
@@ -46,8 +47,9 @@ class CostTable:
     """Costs of every architecture of ``space``.
 
     ``blocks`` walks the network's skeleton and is exact. ``cost`` looks up the same numbers: each block's contribution is kept
-    under the values of the choices on which it depends. Those choices are found by changing one choice at a time, and every
-    walk checks the table; a space whose costs do not follow it is walked for every architecture.
+    under the values of the choices on which it depends. Those choices are found by changing one choice at a time, and the
+    table is checked by walking architectures that contain every pair of options; a space whose costs do not follow it is
+    walked for every architecture.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -56,6 +58,7 @@ class CostTable:
         self._measured: dict[Any, tuple[int, Any]] = {}
         self._params: dict[Block, int] = {}
         self._groups: list[_Group] | None = None
+        self._names = [choice.name for choice in space.choices]
 
     def blocks(self, arch: Arch) -> list[BlockCost]:
         """Every block's cost, exact.
@@ -74,8 +77,12 @@ class CostTable:
         """MACs and parameters of many architectures of the space."""
         if self._groups is None:
             self._groups = self._discover()
-        names = [choice.name for choice in self.space.choices]
-        return [self._look_up(arch, tuple(map(arch.get, names))) for arch in archs]
+            for arch in self.space.pairwise():
+                self._enter(arch, self._values(arch))
+        return [self._look_up(arch, self._values(arch)) for arch in archs]
+
+    def _values(self, arch: Arch) -> tuple[Option | None, ...]:
+        return tuple(map(arch.get, self._names))
 
     def _look_up(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
         macs = params = 0
@@ -98,9 +105,10 @@ class CostTable:
             key = (block, _shapes(args), _shapes(kwargs))
             if key not in self._measured:
                 block.module.eval()
-                with FlopCounterMode(display=False) as counter:
-                    output = block.module(*args, **kwargs)
-                self._measured[key] = (counter.get_total_flops() // 2, output)
+                outside = counter.macs
+                output = block.module(*args, **kwargs)
+                self._measured[key] = (counter.macs - outside, output)
+                counter.macs = outside
             macs, output = self._measured[key]
             if block not in self._params:
                 self._params[block] = sum(parameter.numel() for parameter in block.module.parameters())
@@ -112,8 +120,12 @@ class CostTable:
 
         network, _ = self._skeletons.network(arch, wrap=lambda block: _Probe(block, record))
         network.eval()
-        with torch.no_grad():
-            network(torch.empty(1, *self.space.input_shape(arch), device="meta"))
+        image = torch.empty(1, *self.space.input_shape(arch), device="meta")
+        with torch.no_grad(), _MACCounter() as counter:
+            logits = network(image)
+        if counter.macs:
+            kind = type(network).__name__
+            walked.append(BlockCost("", kind, _first_shape(image), _first_shape(logits), counter.macs, 0))
         return walked
 
     # The table -------------------------------------------------------------------------------------------------------
@@ -139,6 +151,7 @@ class CostTable:
     def _enter(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
         """Walks ``arch``, enters every group's contribution, and gives the grouping up where the walk contradicts it."""
         assert self._groups is not None
+        self.space.validate(arch)
         contributions = _contributions(self._walk(arch))
         grouped: set[str] = set()
         for group in self._groups:
@@ -154,6 +167,10 @@ class CostTable:
             everything.table[everything.key(values)] = total
             self._groups = [everything]
         return Cost(*total)
+
+
+_aten = torch.ops.aten
+_ELEMENTWISE = frozenset({_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_})
 
 
 class _Group:
@@ -176,6 +193,27 @@ class _Probe(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._record(self._block, args, kwargs)
+
+
+class _MACCounter(TorchDispatchMode):
+    """Counts multiply-accumulates, and spares operations that have none their meta kernels, which take milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        operation = func.overloadpacket
+        if operation in _ELEMENTWISE:
+            return args[0]
+        if operation is _aten.native_batch_norm:
+            return args[0], args[0], args[0]
+        output = func(*args, **(kwargs or {}))
+        if operation in flop_registry:
+            self.macs += flop_registry[operation](*args, **(kwargs or {}), out_val=output) // 2
+        return output
 
 
 def _contributions(walked: list[BlockCost]) -> dict[str, tuple[int, int]]:

@@ -87,7 +87,8 @@ class Evaluator:
 
     Args:
         calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
-        max_images: score on the first so many held-out images only; all of them if None.
+        max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
+            None.
     """
 
     def __init__(
@@ -107,11 +108,11 @@ class Evaluator:
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
         self.device = device
-        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-        chosen = data.train.subset(order[:calibration_images].sort().values)
-        held_out = (
-            data.held_out if max_images is None else data.held_out.subset(torch.arange(len(data.held_out))[:max_images])
-        )
+        chosen = data.train.subset(_draw(len(data.train), calibration_images, seed))
+        # At random, because data sets often come sorted by class.
+        held_out = data.held_out
+        if max_images is not None:
+            held_out = held_out.subset(_draw(len(held_out), max_images, seed))
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
 
@@ -128,3 +129,8 @@ class Evaluator:
             ValueError: ``arch`` is not an architecture of the supernet's space.
         """
         return evaluate(self.subnet(arch), self.held_out.at(self.supernet.space.input_shape(arch)[-1]))
+
+
+def _draw(total: int, number: int, seed: int) -> Tensor:
+    """The indices of ``number`` images at random, in ascending order."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:number].sort().values

@@ -37,7 +37,7 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2
     try:
         module.eval()
         for layer in norms:
-            layer.train()
+            layer.training = True  # not `train()`: timm's norms have an activation and dropout of their own
             layer.momentum = 1.0
         for chunk in _chunks(images, max_pixels):
             counts[:] = [0] * len(norms)
@@ -47,6 +47,8 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2
         if not pooled and norms:
             raise ValueError("recalibration needs at least one batch of images")
         for layer, (mean, variance, count) in zip(norms, pooled, strict=True):
+            if count == 0:  # no image reached this layer
+                continue
             assert layer.running_mean is not None
             assert layer.running_var is not None
             layer.running_mean.copy_(mean)
@@ -101,7 +103,8 @@ def _chunks(images: Iterable[Tensor], max_pixels: int) -> Iterator[Tensor]:
     for batch in images:
         size = max(32, max_pixels // (batch.shape[-1] * batch.shape[-2])) if batch.dim() == 4 else max(32, max_pixels)
         waiting.append(batch)
-        while sum(map(len, waiting)) >= size:
+        # The last chunk has at least two images: a norm behind a global pooling would refuse a single one.
+        while sum(map(len, waiting)) > size + 1:
             joined = torch.cat(waiting)
             yield joined[:size]
             waiting = [joined[size:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,14 @@ class Trained:
     folder: Path
     step: int
     total_steps: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight digits that differ between supernets, wherever they lie."""
+        checksum = 0
+        for name, tensor in self.supernet.state_dict().items():
+            checksum = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), zlib.crc32(name.encode(), checksum))
+        return f"{checksum:08x}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,8 @@ def load_supernet(folder: Path) -> Trained:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(f"{folder} does not fit the space {state['space']['_target_']}: {first}") from None
-    return Trained(supernet, state["config"], tuple(state["classes"]), folder, state["step"], state["total_steps"])
+    classes = tuple(state["classes"])
+    return Trained(supernet, state["config"], classes, folder.resolve(), state["step"], state["total_steps"])
 
 
 def save_subnet(

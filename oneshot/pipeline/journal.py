@@ -28,46 +28,33 @@ class Journal:
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path = path
         self.scores: dict[Arch, Score] = {}
-        rows: list[dict[str, str]] = []
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]
-            reader = csv.DictReader(whole.splitlines())
-            if whole and tuple(reader.fieldnames or ()) != _FIELDS:
-                raise ValueError(
-                    f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}"
-                )
-            rows = list(reader)
-        for row in rows:
+        lines = _whole_lines(path)
+        reader = csv.DictReader(lines)
+        if not lines:
+            self._append(_FIELDS)
+        elif tuple(reader.fieldnames or ()) != _FIELDS:
+            raise ValueError(f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}")
+        for row in reader:
             try:
                 arch = space.arch(json.loads(row["arch"]))
                 self.scores[arch] = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, row {row['index']}: {error}") from None
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._file, _FIELDS, lineterminator="\n")
 
     def add(self, source: str, arch: Arch, score: Score, macs: int, params: int, latency_ms: float | None) -> None:
         """Records a candidate of the strategy ("search") or of the baseline ("random")."""
         self.scores[arch] = score
-        row = (len(self.scores) - 1, source, score.accuracy, score.loss, score.num_images, macs, params)
-        latency = "" if latency_ms is None else latency_ms
-        self._writer.writerow(dict(zip(_FIELDS, (*row, latency, arch.to_json()), strict=True)))
-        self._file.flush()
+        costs = (macs, params, "" if latency_ms is None else latency_ms)
+        index = len(self.scores) - 1
+        self._append((index, source, score.accuracy, score.loss, score.num_images, *costs, arch.to_json()))
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+    def _append(self, row: Sequence[object]) -> None:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(row)
 
 
 class Latencies:
-    """Measured latencies in milliseconds, kept in ``latencies.csv`` so that a continued search sees the same numbers.
+    """Measured latencies in milliseconds, kept in a CSV file so that a continued search sees the same numbers.
 
     Args:
         measure: milliseconds of one architecture.
@@ -76,10 +63,12 @@ class Latencies:
     def __init__(self, path: Path, space: SearchSpace, measure: Callable[[Arch], float]) -> None:
         self.path, self._measure = path, measure
         self._known: dict[Arch, float] = {}
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            for value, values in csv.reader(text[: text.rfind("\n") + 1].splitlines()):
+        for row in csv.reader(_whole_lines(path)):
+            try:
+                value, values = row
                 self._known[space.arch(json.loads(values))] = float(value)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, row {len(self._known)}: {error}") from None
 
     def __call__(self, arch: Arch) -> float:
         """The latency of ``arch``, measured at the first call."""
@@ -92,3 +81,16 @@ class Latencies:
     def known(self, archs: Sequence[Arch]) -> dict[Arch, float]:
         """The latencies of those of ``archs`` that have been measured."""
         return {arch: self._known[arch] for arch in archs if arch in self._known}
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file; a last one cut short by a kill is cut off, so that the next one is not appended to it."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(whole, encoding="utf-8")
+        temporary.replace(path)
+    return whole.splitlines()

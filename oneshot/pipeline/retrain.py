@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class RetrainSettings:
         for name in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
+        if self.calibration_images < 1:
+            raise ValueError(f"retrain.calibration_images is at least 1, not {self.calibration_images}")
         if self.randaugment is not None and not self.randaugment.startswith("rand-"):
             raise ValueError(
                 f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"
@@ -131,7 +134,10 @@ def choose(
         ValueError: the file holds no architecture of the space.
     """
     folder = Path(subnet.card.get("supernet", ""))
-    trained = load_supernet(folder) if subnet.card.get("supernet") and folder.is_dir() else None
+    trained = None
+    if subnet.card.get("supernet"):
+        with contextlib.suppress(FileNotFoundError):
+            trained = load_supernet(folder)
     if arch_file is None:
         return subnet, trained
     arch = read_arch(arch_file, subnet.space)
@@ -202,7 +208,10 @@ def _rand_augment(policy: str, mean: tuple[float, float, float]) -> Callable[[Te
     from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
     fill = tuple(round(255 * value) for value in mean)
-    augment = rand_augment_transform(policy, {"img_mean": fill})
+    try:
+        augment = rand_augment_transform(policy, {"img_mean": fill})
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"retrain.randaugment {policy!r} is not a policy of timm: {error}") from None
 
     def transform(images: Tensor) -> Tensor:
         return torch.stack([pil_to_tensor(augment(to_pil_image(image))) for image in images.cpu()]).to(images.device)

@@ -34,7 +34,7 @@ class EvaluationSettings:
     Args:
         metric: "accuracy" (ties broken by loss) or "loss" (ties by accuracy).
         calibration_images: training images on which each candidate's BatchNorm statistics are measured.
-        max_images: held-out images to score on; None is all.
+        max_images: held-out images to score on, drawn at random; None is all.
         batch_size: images a forward pass.
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
@@ -114,15 +114,15 @@ class SupernetSearch:
         self._claim_folder()
         self.costs = CostTable(self.space)
         self.journal = Journal(folder / "candidates.csv", self.space)
-        self.latencies = Latencies(folder / "latencies.csv", self.space, self._measure)
+        conditions = f"{cost.latency_device.replace(':', '')}-batch{cost.latency_batch}-threads{cost.latency_threads}"
+        self.latencies = Latencies(folder / f"latencies-{conditions}.csv", self.space, self._measure)
         self._latency_conditions = ""
         self._best: tuple[float, ...] | None = None
 
     def _claim_folder(self) -> None:
         """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
         identity = {
-            "supernet": str(self.trained.folder),
-            "step": self.trained.step,
+            "supernet": self.trained.fingerprint,
             "data": self.data.name,
             "seed": self.seed,
             "calibration_images": self.evaluation.calibration_images,
@@ -155,7 +155,6 @@ class SupernetSearch:
             self._best = None
             budget = len(problem.evaluated)
             random_best = RandomSearch(num_samples=budget).search(baseline, random.Random(f"baseline {self.seed}"))
-        self.journal.close()
         log.info(
             "best: %s; random search with %d candidates: %s", self._describe(best), budget, self._describe(random_best)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 import inspect
+import itertools
 import math
 import random
 from abc import ABC, abstractmethod
@@ -39,7 +40,7 @@ class SearchSpace(ABC):
         in_channels: channels of the input images.
         resolution: input height and width in pixels of spaces that have no choice named ``resolution``.
         sharing: pattern of parameter names (``"*.conv_dw.weight"``) to the rule that makes the cutting rule for a tensor of the
-            given largest shape; parameters that no pattern matches are cut by leading slices and centre crops.
+            given largest shape; tensors that no pattern matches are cut by leading slices, convolution kernels in the centre.
     """
 
     choices: tuple[Choice, ...]
@@ -69,6 +70,19 @@ class SearchSpace(ABC):
 
     def initialize(self, name: str, block: nn.Module) -> None:  # noqa: B027 - optional
         """Sets the initial weights of the freshly made block ``name`` in place; its own initialisation unless overridden."""
+
+    def check(self) -> None:
+        """Raises ValueError where two choices share a name, or one depends on a choice that does not come before it."""
+        earlier: list[str] = []
+        for choice in self.choices:
+            if choice.name in earlier:
+                raise ValueError(f"two choices are called {choice.name!r}")
+            for name, _ in choice.when:
+                if name not in earlier:
+                    raise ValueError(
+                        f"choice {choice.name!r} depends on {name!r}, which is no earlier choice{suggest(name, earlier)}"
+                    )
+            earlier.append(choice.name)
 
     def network(self, arch: Arch) -> nn.Module:
         """A new network of ``arch`` with initial weights of its own, drawn from torch's global generator."""
@@ -184,6 +198,29 @@ class SearchSpace(ABC):
                     return value
 
                 yield self.decide(decision)
+
+    def pairwise(self) -> Iterator[Arch]:
+        """Random architectures, always the same ones, that together contain every two options of two choices that any
+        architecture contains. There are few: 46 choices of 3 options take about 100.
+        """
+        rng = random.Random(0)
+        options = [(choice, option) for choice in self.choices for option in choice.options]
+        seen: set[frozenset[tuple[str, Option]]] = set()
+        for (first, one), (second, two) in itertools.combinations(options, 2):
+            pair = frozenset({(first.name, one), (second.name, two)})
+            if first is second or pair in seen:
+                continue
+            rest = self.sample(rng)
+            forced = _reach(first, one, self.choices, rest) | _reach(second, two, self.choices, rest)
+
+            def decision(choice: Choice, forced: dict[str, Option] = forced, rest: Arch = rest) -> Option:
+                value: Option = forced.get(choice.name, rest.get(choice.name, rng.choice(choice.options)))
+                return value
+
+            arch = self.decide(decision)
+            if pair <= arch.items():
+                seen.update(map(frozenset, itertools.combinations(arch.items(), 2)))
+                yield arch
 
     def enumerate(self) -> Iterator[Arch]:
         """Every architecture once, in the order of the options."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,18 @@ class Skeletons:
     """Builds the skeleton of any architecture of ``space`` from cached blocks."""
 
     def __init__(self, space: SearchSpace) -> None:
+        space.check()
         self.space = space
         self._blocks: dict[Hashable, Block] = {}
 
     def network(self, arch: Arch, wrap: Callable[[Block], nn.Module] | None = None) -> tuple[nn.Module, list[Block]]:
-        """The network of ``arch`` and its blocks in the order in which they were made. ``wrap`` may put another module into
-        the network in place of a block's.
+        """The network of ``arch`` and its blocks, each once, in the order in which they were made. ``wrap`` may put another
+        module into the network in place of a block's.
+
+        Raises:
+            ValueError: two different blocks of the network have the same name.
         """
-        used: list[Block] = []
+        used: dict[str, Block] = {}
 
         def make(name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
             key = (name, _freeze(block), _freeze(args), _freeze(kwargs))
@@ -45,10 +50,14 @@ class Skeletons:
                 with torch.device("meta"):
                     module = block(*args, **kwargs)
                 made = self._blocks[key] = Block(name, module, lambda: block(*args, **kwargs))
-            used.append(made)
+            if used.setdefault(name, made) is not made:
+                raise ValueError(
+                    f"two different blocks of one network are called {name!r}; give each a name of its own, or make both with "
+                    "the same arguments to share one block"
+                )
             return made.module if wrap is None else wrap(made)
 
-        return self.space.build(arch, make), used
+        return self.space.build(arch, make), list(used.values())
 
 
 def _freeze(value: Any) -> Hashable:
@@ -58,7 +67,11 @@ def _freeze(value: Any) -> Hashable:
     if isinstance(value, (list, tuple)):
         return (type(value), tuple(_freeze(item) for item in value)) if value else type(value)
     if isinstance(value, functools.partial):
-        return ("partial", value.func, _freeze(value.args), _freeze(value.keywords))
+        return ("partial", _freeze(value.func), _freeze(value.args), _freeze(value.keywords))
+    if isinstance(value, types.FunctionType) and "<locals>" in value.__qualname__:
+        # A function defined inside `build` is a new object each time; the same code with the same variables makes the same block.
+        variables = tuple(cell.cell_contents for cell in value.__closure__ or ())
+        return (value.__code__, _freeze(variables), _freeze(value.__defaults__), _freeze(value.__kwdefaults__))
     if isinstance(value, (bool, float)):
         return (type(value), value)
     return value  # type: ignore[no-any-return]

@@ -37,6 +37,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     write_file(path, {"format": FORMAT, "step": step, **state})
     for old in list_checkpoints(folder)[keep:]:
         old.unlink(missing_ok=True)
+    for unfinished in folder.glob(".step-*.tmp"):  # left by a process that was killed while it wrote
+        unfinished.unlink(missing_ok=True)
     return path
 
 
@@ -80,19 +82,27 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: {damaged} fails its checksum")
-        state = torch.load(path, map_location=map_location, weights_only=True)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is truncated or not a checkpoint: {str(error).splitlines()[0]}") from None
+        state = _read(path, map_location)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path} holds objects other than tensors and plain values; it is not read") from None
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # there is no end to the errors that a damaged zip file can cause
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint: {reason[0]}") from None
     if not isinstance(state, dict) or state.get("format") != expected:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path} is not what is expected here (its format is {found!r}, not {expected!r})")
     return state
+
+
+def _read(path: Path, map_location: str | torch.device) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        # Checksums do not cover attributes, and torch leaves the memory for what is marked as a folder uninitialised.
+        damaged = archive.testzip() or next((file.filename for file in archive.infolist() if file.external_attr), None)
+    if damaged is not None:
+        raise CheckpointError(f"{damaged} fails its checksum")
+    return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def load_newest(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:

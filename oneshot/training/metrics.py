@@ -24,8 +24,9 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         self.records = [record for record in _read(self.path) if record["step"] <= resume_step]
-        text = "".join(json.dumps(record) + "\n" for record in self.records)
-        self.path.write_text(text, encoding="utf-8")
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        temporary.replace(self.path)
         self._file = self.path.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
 

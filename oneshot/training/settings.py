@@ -17,7 +17,7 @@ class TrainSettings:
         batch_size: images a step; a smaller training set is one batch.
         optimizer: a name of timm's optimizers ("sgd" with Nesterov momentum, "adamw", ...).
         lr: peak learning rate.
-        momentum: of SGD; other optimizers ignore it.
+        momentum: of optimizers that have one, such as SGD; the others ignore it.
         weight_decay: on all parameters but biases and normalisation.
         warmup_epochs: linear warm-up before the cosine.
         min_lr: where the cosine ends.

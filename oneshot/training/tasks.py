@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from oneshot.arch import Arch
 from oneshot.samplers import Sampler
@@ -89,8 +90,8 @@ class SupernetTask(Task):
                 inputs[resolution] = engine.prepare(images, resolution)
             with engine.precision():
                 logits = self.supernet(inputs[resolution], arch)
-                # In-place distillation: soft cross-entropy against the largest network's prediction (BigNAS, section 3.1).
-                loss = self.criterion(logits, labels if teacher is None else teacher)
+                # In-place distillation: the largest network's prediction, not smoothed further (BigNAS, section 3.1).
+                loss = self.criterion(logits, labels) if teacher is None else cross_entropy(logits, teacher)
             check_finite(loss, step, arch)
             engine.backward(loss)
             losses.append(loss.detach())

@@ -70,16 +70,24 @@ class Trainer:
         self.steps_per_epoch = len(data.train) // self.batch_size
         self.total_steps = self.steps_per_epoch * settings.epochs
         task.module.to(device)
-        momentum = {"momentum": settings.momentum} if settings.optimizer in ("sgd", "momentum", "nesterov") else {}
+        warmup_steps = round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch)
+        # timm's SGD is Nesterov's, which torch refuses without momentum.
+        plain = settings.momentum == 0 and settings.optimizer.lower().endswith(("sgd", "sgdw", "nesterov"))
         self.optimizer = create_optimizer_v2(
-            task.module, opt=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay, **momentum
+            task.module,
+            opt=settings.optimizer,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            **({"nesterov": False} if plain else {}),
         )
         self.schedule = CosineLRScheduler(
             self.optimizer,
-            t_initial=self.total_steps,
+            t_initial=self.total_steps - warmup_steps,
             lr_min=settings.min_lr,
-            warmup_t=round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch),
+            warmup_t=warmup_steps,
             warmup_lr_init=settings.lr / 100,
+            warmup_prefix=True,
             t_in_epochs=False,
         )
         self.average = ModelEmaV3(task.module, decay=settings.ema_decay) if settings.ema_decay is not None else None
@@ -102,7 +110,7 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
             log.info("continuing at step %d of %d", self.step, self.total_steps)
-        if self.step >= self.total_steps:
+        if self.step >= self.total_steps and (self.folder / "training.html").is_file():
             return self.best_module
         metrics = Metrics(self.folder, self.step)
         started, first_step = time.monotonic(), self.step

@@ -1,0 +1,352 @@
+"""A search with inherited weights: what it finds, what it writes, and how it goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pipeline_runs import DATA, make_search, read_rows, train
+from toy_spaces import ToySpace, Unreadable, make_images
+from training_runs import copy_state, differences
+
+from oneshot.arch import Arch
+from oneshot.costs import CostTable
+from oneshot.evaluation import Batches, Evaluator, Score, evaluate
+from oneshot.pipeline.folders import load_subnet, load_supernet
+from oneshot.pipeline.search import EvaluationSettings
+from oneshot.search import NSGA2, Evolution, RandomSearch, Strategy
+from oneshot.spaces import NASBenchMacro
+
+SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
+STRATEGIES: dict[str, Strategy] = {
+    "random": RandomSearch(num_samples=8, batch_size=3),
+    "evolution": Evolution(population=4, num_parents=2, num_mutations=2, num_crossovers=2, generations=3),
+    "nsga2": NSGA2(population=4, generations=3),
+}
+FILES = ("candidates.csv", "pareto.json", "subnet.json", "search.json", "architecture.svg")
+
+
+@pytest.fixture(scope="module")
+def finished(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an undisturbed search with each strategy."""
+    folders: dict[str, Path] = {}
+
+    def run(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            make_search(supernet_folder, folders[name], STRATEGIES[name]).run()
+        return folders[name]
+
+    return run
+
+
+def arch_of(row: dict[str, str]) -> Arch:
+    return SPACE.arch(json.loads(row["arch"]))
+
+
+def key_of(row: dict[str, str]) -> tuple[float, float]:
+    return float(row["accuracy"]), -float(row["loss"])
+
+
+# What it finds -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_candidates_are_scored_once_and_as_a_fresh_evaluation_does(
+    supernet_folder: Path, finished: Callable[[str], Path], name: str
+) -> None:
+    rows = read_rows(finished(name))
+    archs = [arch_of(row) for row in rows]
+    assert len(set(archs)) == len(archs) >= 8
+    assert [int(row["index"]) for row in rows] == list(range(len(rows)))
+    assert {row["source"] for row in rows} == {"search", "random"}
+    supernet = load_supernet(supernet_folder).supernet
+    evaluator = Evaluator(supernet, DATA, device=torch.device("cpu"), calibration_images=64)
+    costs = CostTable(SPACE)
+    for row, arch in list(zip(rows, archs, strict=True))[::3]:
+        score = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))
+        assert score == evaluator(arch)
+        assert (int(row["macs"]), int(row["params"])) == (costs.cost(arch).macs, costs.cost(arch).params)
+        assert row["latency_ms"] == ""
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_best_is_the_best_of_the_strategys_candidates(finished: Callable[[str], Path], name: str) -> None:
+    rows = [row for row in read_rows(finished(name)) if row["source"] == "search"]
+    subnet = load_subnet(finished(name))
+    best = max(rows, key=key_of)
+    assert (subnet.card["held_out_accuracy"], -subnet.card["held_out_loss"]) == key_of(best)
+    assert subnet.arch in {arch_of(row) for row in rows if key_of(row) == key_of(best)}
+
+
+def test_the_subnet_of_a_search(supernet_folder: Path, finished: Callable[[str], Path]) -> None:
+    folder = finished("evolution")
+    subnet = load_subnet(folder)
+    module = subnet.module()
+    resolution = SPACE.input_shape(subnet.arch)[-1]
+    score = evaluate(module, Batches(DATA.held_out, DATA, 64, torch.device("cpu")).at(resolution))
+    assert score.accuracy == subnet.card["held_out_accuracy"]
+    assert score.num_images == subnet.card["held_out_images"] == 64
+    assert subnet.card["supernet"] == str(supernet_folder)
+    assert subnet.card["input_shape"] == [3, resolution, resolution]
+    assert subnet.card["classes"] == ["a", "b", "c", "d"]
+    assert subnet.card["mean"] == [0.5, 0.5, 0.5]
+    assert subnet.config == {"data": {"name": "toys"}}
+    inherited = copy_state(load_supernet(supernet_folder).supernet.extract(subnet.arch))
+    weights = {name for name, _ in module.named_parameters()}
+    assert not weights & {path.removeprefix(".") for path in differences(inherited, subnet.weights)}
+
+
+def dominates(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    no_worse = left["accuracy"] >= right["accuracy"] and left["macs"] <= right["macs"]
+    return no_worse and (left["accuracy"], left["macs"]) != (right["accuracy"], right["macs"])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_pareto_front(finished: Callable[[str], Path], name: str) -> None:
+    front = json.loads((finished(name) / "pareto.json").read_text())
+    rows = [row for row in read_rows(finished(name)) if row["source"] == "search"]
+    points = [{"accuracy": float(row["accuracy"]), "macs": int(row["macs"])} for row in rows]
+    pairs = [(entry["accuracy"], entry["macs"]) for entry in front]
+    assert len(set(pairs)) == len(pairs) >= 1
+    for entry in front:
+        assert not any(dominates(point, entry) for point in points)
+        assert SPACE.arch(entry["arch"]).to_dict() == entry["arch"]
+        assert (float(rows[entry["index"]]["accuracy"]), int(rows[entry["index"]]["macs"])) in pairs
+    for point in points:
+        assert (point["accuracy"], point["macs"]) in pairs or any(dominates(entry, point) for entry in front)
+
+
+def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
+    folder = finished("evolution")
+    names = {
+        "candidates.csv",
+        "pareto.json",
+        "subnet.pt",
+        "subnet.json",
+        "architecture.svg",
+        "report.html",
+        "search.json",
+    }
+    assert {path.name for path in folder.iterdir()} == names
+    page = (folder / "report.html").read_text()
+    assert "ToySpace on toys" in page
+    assert "24 networks" in page
+    assert "supernet, step 36 of 36" in page
+    assert "With 64 held-out images the best accuracy is known to about" in page
+    assert "not fully trained" not in page
+    assert "<svg" in (folder / "architecture.svg").read_text()
+
+
+def test_the_baseline_has_the_same_budget(finished: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random search gets as many candidates as the strategy; those already scored are not scored again."""
+    rows = read_rows(finished("evolution"))
+    searched = sum(row["source"] == "search" for row in rows)
+    assert searched == 12
+    assert len(rows) <= 2 * searched
+
+
+def test_the_loss_can_be_the_measure(supernet_folder: Path, tmp_path: Path) -> None:
+    best = make_search(supernet_folder, tmp_path, metric="loss").run()
+    rows = [row for row in read_rows(tmp_path) if row["source"] == "search"]
+    assert min(rows, key=lambda row: float(row["loss"]))["arch"] == best.to_json()
+    front = json.loads((tmp_path / "pareto.json").read_text())
+    assert min(entry["loss"] for entry in front) == min(float(row["loss"]) for row in rows)
+
+
+def test_the_test_set_is_never_read(supernet_folder: Path, tmp_path: Path) -> None:
+    make_search(supernet_folder, tmp_path, data=replace(DATA, test=Unreadable(48, 8))).run()
+    assert (tmp_path / "subnet.pt").is_file()
+
+
+def test_a_supernet_that_is_not_fully_trained_is_said_to_be(supernet_folder: Path, tmp_path: Path) -> None:
+    search = make_search(supernet_folder, tmp_path)
+    search.trained = replace(search.trained, step=10)
+    search.run()
+    assert "not fully trained: step 10 of 36" in (tmp_path / "report.html").read_text()
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("limit", ["max_macs", "max_params"])
+def test_limits_are_kept(supernet_folder: Path, tmp_path: Path, name: str, limit: str) -> None:
+    measure = limit.removeprefix("max_")
+    values = sorted(getattr(CostTable(SPACE).cost(arch), measure) for arch in SPACE.enumerate())
+    bound = values[len(values) // 2]
+    best = make_search(supernet_folder, tmp_path, STRATEGIES[name], cost={limit: bound, "minimize": measure}).run()
+    rows = read_rows(tmp_path)
+    assert all(int(row[measure]) <= bound for row in rows)
+    searched = [row for row in rows if row["source"] == "search"]
+    assert key_of(max(searched, key=key_of)) == key_of(next(row for row in rows if row["arch"] == best.to_json()))
+    assert load_subnet(tmp_path).card[measure] <= bound
+
+
+def test_limits_that_cannot_be_met(supernet_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_macs=100 cannot be met: networks of this space have .* MACs"):
+        make_search(supernet_folder, tmp_path, cost={"max_macs": 100}).run()
+
+
+def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that counts MACs; what exceeds the MACs' limit is not timed at all."""
+    costs = CostTable(SPACE)
+    measured: list[Arch] = []
+    search = make_search(
+        supernet_folder, tmp_path, cost={"max_latency_ms": 30.0, "max_macs": 20_000, "minimize": "latency_ms"}
+    )
+
+    def measure(arch: Arch) -> float:
+        measured.append(arch)
+        return costs.cost(arch).macs / 500
+
+    monkeypatch.setattr(search.latencies, "_measure", measure)
+    best = search.run()
+    assert len(set(measured)) == len(measured) > 0
+    assert all(costs.cost(arch).macs <= 20_000 for arch in measured if arch != SPACE.smallest)
+    rows = read_rows(tmp_path)
+    assert all(float(row["latency_ms"]) == int(row["macs"]) / 500 <= 30 for row in rows)
+    assert load_subnet(tmp_path).card["latency_ms"] == costs.cost(best).macs / 500
+    (path,) = tmp_path.glob("latencies*.csv")
+    assert len(path.read_text().splitlines()) == len(measured)
+
+
+def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
+    settings = {"max_latency_ms": 1e4, "minimize": "latency_ms", "latency_repeats": 2, "latency_warmup": 0}
+    make_search(supernet_folder, tmp_path / "one", RandomSearch(num_samples=3), cost=settings).run()
+    assert all(0 < float(row["latency_ms"]) < 1e4 for row in read_rows(tmp_path / "one"))
+    assert "ms median" in (tmp_path / "one" / "report.html").read_text()
+    with pytest.raises(ValueError, match=r"max_latency_ms=1e-06 cannot be met: .* ms"):
+        make_search(supernet_folder, tmp_path / "two", cost=settings | {"max_latency_ms": 1e-6}).run()
+
+
+def test_latencies_measured_otherwise_are_not_mixed(supernet_folder: Path, tmp_path: Path) -> None:
+    for threads, value in ((1, 1.0), (None, 2.0)):
+        search = make_search(supernet_folder, tmp_path, cost={"minimize": "latency_ms", "latency_threads": threads})
+        search.latencies._measure = lambda arch, value=value: value  # type: ignore[misc]
+        assert search.latencies(SPACE.smallest) == value
+
+
+# Going on ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("stop", [1, 6, 11])
+def test_a_search_that_was_stopped_ends_like_one_that_was_not(
+    supernet_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: Callable[[str], Path],
+    name: str,
+    stop: int,
+) -> None:
+    evaluated: list[Arch] = []
+    original = Evaluator.__call__
+
+    def interrupt(evaluator: Evaluator, arch: Arch) -> Score:
+        if len(evaluated) == stop:
+            raise KeyboardInterrupt
+        evaluated.append(arch)
+        return original(evaluator, arch)
+
+    monkeypatch.setattr(Evaluator, "__call__", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    assert len(read_rows(tmp_path)) == stop
+    stop = -1
+    make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    expected = finished(name)
+    assert len(set(evaluated)) == len(evaluated) == len(read_rows(expected))
+    for file in FILES:
+        assert (tmp_path / file).read_bytes() == (expected / file).read_bytes(), file
+    assert not differences(load_subnet(tmp_path).weights, load_subnet(expected).weights)
+
+
+def test_a_finished_search_evaluates_nothing_again(
+    supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_search(supernet_folder, tmp_path).run()
+    monkeypatch.setattr(Evaluator, "__call__", lambda *args: pytest.fail("scored again"))
+    assert make_search(supernet_folder, tmp_path).run() == first
+
+
+def test_another_strategy_may_use_the_scores_of_a_folder(supernet_folder: Path, tmp_path: Path) -> None:
+    make_search(supernet_folder, tmp_path).run()
+    before = {row["arch"]: key_of(row) for row in read_rows(tmp_path)}
+    make_search(supernet_folder, tmp_path, STRATEGIES["evolution"]).run()
+    rows = read_rows(tmp_path)
+    assert len({row["arch"] for row in rows}) == len(rows)
+    assert before.items() <= {row["arch"]: key_of(row) for row in rows}.items()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"calibration_images": 32}, "calibration_images was 64 and is 32"),
+        ({"max_images": 20}, "held_out_images was 64 and is 20"),
+        ({"data": replace(DATA, name="others")}, "data was toys and is others"),
+    ],
+)
+def test_scores_made_otherwise_are_not_mixed(
+    supernet_folder: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    make_search(supernet_folder, tmp_path)
+    with pytest.raises(ValueError, match=f"holds another search .*{message}.*use another folder"):
+        make_search(supernet_folder, tmp_path, **change)
+
+
+def test_the_folder_of_another_supernet_is_refused(supernet_folder: Path, tmp_path: Path) -> None:
+    make_search(supernet_folder, tmp_path / "search").run()
+    before = (tmp_path / "search" / "candidates.csv").read_bytes()
+    train(tmp_path / "supernet", epochs=6, seed=1)
+    with pytest.raises(ValueError, match=r"holds another search .*supernet was .*use another folder"):
+        make_search(tmp_path / "supernet", tmp_path / "search")
+    assert (tmp_path / "search" / "candidates.csv").read_bytes() == before
+
+
+def test_a_supernet_trained_anew_in_the_same_folder_is_another(tmp_path: Path) -> None:
+    train(tmp_path / "supernet", epochs=1)
+    make_search(tmp_path / "supernet", tmp_path / "search")
+    (tmp_path / "supernet").rename(tmp_path / "old")
+    train(tmp_path / "supernet", replace(DATA, train=make_images(96, seed=7)), epochs=1)
+    with pytest.raises(ValueError, match="holds another search"):
+        make_search(tmp_path / "supernet", tmp_path / "search")
+    make_search(tmp_path / "old", tmp_path / "search")
+
+
+def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path: Path) -> None:
+    search = make_search(supernet_folder, tmp_path)
+    search.journal.add("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
+    with pytest.raises(ValueError, match=r"candidates\.csv, row 0: 'layer1' is not a choice of this space"):
+        make_search(supernet_folder, tmp_path)
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("metric", "f1", "'accuracy' or 'loss'"),
+        ("calibration_images", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("max_images", 0, "at least 1"),
+        ("threads", 0, "at least 1"),
+    ],
+)
+def test_settings_out_of_range(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"evaluation.{name} is {allowed}, not {value!r}"):
+        EvaluationSettings(**{name: value})
+
+
+def test_scores_are_finite(finished: Callable[[str], Path]) -> None:
+    for row in read_rows(finished("random")):
+        assert 0 <= float(row["accuracy"]) <= 1
+        assert math.isfinite(float(row["loss"]))

@@ -1,0 +1,203 @@
+"""What every sampler promises, and what each one is there for."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+from sampler_spaces import Decisions, Mirrored, Staged
+
+from oneshot.arch import Arch
+from oneshot.samplers import FairSampler, Sampler, SandwichSampler, UniformSampler
+from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
+from oneshot.spaces.base import SearchSpace
+
+SAMPLERS = {"uniform": UniformSampler, "fair": FairSampler, "sandwich": SandwichSampler}
+SPACES = [
+    Decisions(4, 4, 4, 4),
+    Decisions(3, 2, 7),
+    Staged(),
+    Mirrored(3, 3),
+    NASBenchMacro(),
+    OFAMobileNetV3(num_classes=10, resolutions=(24, 32)),
+]
+
+every_sampler = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+every_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
+Make = Callable[..., Sampler]
+
+
+def test_every_sampler_of_the_package_is_tested() -> None:
+    ours = {sampler for sampler in Sampler.__subclasses__() if sampler.__module__.startswith("oneshot.")}
+    assert set(SAMPLERS.values()) == ours
+
+
+@every_sampler
+@every_space
+def test_architectures_are_valid(make: Make, space: SearchSpace) -> None:
+    sampler = make(space)
+    for step in range(30):
+        archs = sampler.sample(step)
+        assert archs
+        for arch in archs:
+            space.validate(arch)
+
+
+@every_sampler
+@every_space
+def test_a_step_is_a_function_of_seed_and_step(make: Make, space: SearchSpace) -> None:
+    forward = {step: make(space, seed=3).sample(step) for step in range(20)}
+    sampler = make(space, seed=3)
+    random.seed(0)
+    torch.manual_seed(0)
+    assert {step: sampler.sample(step) for step in reversed(range(20))} == dict(reversed(forward.items()))
+    assert sampler.sample(7) == forward[7]
+
+
+@every_sampler
+def test_it_leaves_the_global_generator_alone(make: Make) -> None:
+    random.seed(5)
+    make(SPACES[0]).sample(0)
+    drawn = random.random()
+    random.seed(5)
+    assert random.random() == drawn
+
+
+@every_sampler
+def test_steps_and_seeds_differ(make: Make) -> None:
+    space = SPACES[-1]
+    steps = [tuple(make(space, seed=0).sample(step)) for step in range(50)]
+    seeds = [tuple(make(space, seed=seed).sample(0)) for seed in range(50)]
+    assert len(set(steps)) == len(set(seeds)) == 50
+
+
+@every_sampler
+def test_state_round_trip(make: Make) -> None:
+    space = SPACES[2]
+    sampler = make(space, seed=1)
+    for step in range(5):
+        archs = sampler.sample(step)
+        sampler.update(archs, [0.5] * len(archs))
+    again = make(space, seed=1)
+    again.load_state_dict(sampler.state_dict())
+    assert again.state_dict() == sampler.state_dict()
+    assert [again.sample(step) for step in range(5, 9)] == [sampler.sample(step) for step in range(5, 9)]
+
+
+# Uniform -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_paths", [1, 5])
+def test_uniform_draws_every_architecture_equally_often(num_paths: int) -> None:
+    space, draws = Decisions(3, 4), 6000
+    sampler = UniformSampler(space, seed=2, num_paths=num_paths)
+    drawn = [arch for step in range(draws // num_paths) for arch in sampler.sample(step)]
+    counts = Counter(drawn)
+    assert len(drawn) == draws
+    assert len(counts) == space.size == 12
+    expected = draws / 12
+    statistic = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert statistic < 31.3  # 99.9 % of the chi-square distribution with 11 degrees of freedom lie below
+    assert statistic > 1.8  # and 0.1 %: a round robin is no random choice
+
+
+def test_uniform_paths_of_a_step_are_independent() -> None:
+    sampler = UniformSampler(Decisions(2), seed=0, num_paths=2)
+    pairs = Counter(tuple(arch["choice0"] for arch in sampler.sample(step)) for step in range(2000))
+    assert all(abs(count - 500) < 90 for count in pairs.values())  # 4.6 standard deviations
+    assert len(pairs) == 4
+
+
+def test_uniform_is_uniform_over_each_active_choice() -> None:
+    drawn = [UniformSampler(Staged(), seed=1).sample(step)[0] for step in range(3000)]
+    depths = Counter(arch["depth"] for arch in drawn)
+    assert all(abs(count - 1000) < 120 for count in depths.values())
+    deep = Counter(arch["block3"] for arch in drawn if arch["depth"] == 3)
+    assert abs(deep["a"] - deep["b"]) < 150
+
+
+def test_uniform_needs_a_path() -> None:
+    with pytest.raises(ValueError, match="num_paths is at least 1, not 0"):
+        UniformSampler(SPACES[0], num_paths=0)
+
+
+# Fair ----------------------------------------------------------------------------------------------------------------
+
+
+def options_of(archs: list[Arch], name: str) -> list[object]:
+    return [arch[name] for arch in archs if name in arch]
+
+
+@pytest.mark.parametrize("space", [Decisions(4, 4, 4), NASBenchMacro()], ids=["decisions", "nasbench_macro"])
+def test_fair_takes_every_option_once_a_round(space: SearchSpace) -> None:
+    sampler = FairSampler(space, seed=4)
+    for step in range(40):
+        archs = sampler.sample(step)
+        assert len(archs) == len(space.choices[0].options)
+        for choice in space.choices:
+            assert sorted(map(str, options_of(archs, choice.name))) == sorted(map(str, choice.options))
+
+
+def test_fair_counts_differ_by_at_most_one_where_numbers_of_options_differ() -> None:
+    space = Decisions(7, 2, 3, 1)
+    for step in range(40):
+        archs = FairSampler(space).sample(step)
+        assert len(archs) == 7
+        for choice in space.choices:
+            counts = Counter(options_of(archs, choice.name))
+            assert sum(counts.values()) == 7
+            assert len(counts) == len(choice.options)
+            assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_fair_repeats_no_option_more_often_than_another_in_the_long_run() -> None:
+    """Of seven rounds over two options one is taken four times: which one is random."""
+    extra = Counter(
+        Counter(options_of(FairSampler(Decisions(7, 2), seed=1).sample(step), "choice1")).most_common(1)[0][0]
+        for step in range(400)
+    )
+    assert abs(extra[0] - extra[1]) < 90  # 4.5 standard deviations
+
+
+def test_fair_pairs_the_options_of_two_choices_at_random() -> None:
+    sampler = FairSampler(Decisions(3, 3), seed=0)
+    pairs = Counter((arch["choice0"], arch["choice1"]) for step in range(900) for arch in sampler.sample(step))
+    assert len(pairs) == 9
+    assert all(abs(count - 300) < 90 for count in pairs.values())
+
+
+def test_fair_with_choices_that_are_not_always_active() -> None:
+    for step in range(30):
+        archs = FairSampler(Staged(), seed=2).sample(step)
+        assert sorted(options_of(archs, "depth")) == [1, 2, 3]
+        assert set(options_of(archs, "block1")) == {"a", "b"}
+
+
+# Sandwich ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_random", [0, 1, 3])
+def test_sandwich_goes_from_the_largest_to_the_smallest_to_random_ones(num_random: int) -> None:
+    space = NASBenchMacro()
+    sampler = SandwichSampler(space, num_random=num_random)
+    rest = set()
+    for step in range(10):
+        first, second, *others = sampler.sample(step)
+        assert first == space.largest
+        assert second == space.smallest
+        assert len(others) == num_random
+        rest |= set(others)
+    assert len(rest) == 10 * num_random
+
+
+def test_only_a_distilling_sandwich_has_a_teacher() -> None:
+    assert SandwichSampler(SPACES[0]).teacher_first
+    assert not SandwichSampler(SPACES[0], distill=False).teacher_first
+    assert not UniformSampler(SPACES[0]).teacher_first
+    assert not FairSampler(SPACES[0]).teacher_first
+
+
+def test_sandwich_needs_a_number_of_random_networks() -> None:
+    with pytest.raises(ValueError, match="num_random is at least 0, not -1"):
+        SandwichSampler(SPACES[0], num_random=-1)

@@ -1,0 +1,280 @@
+"""What README.md, docs/ and examples/ say is true: code runs, commands compose, settings, paths and links exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from packaging.requirements import Requirement
+from PIL import Image
+from torch import nn
+
+from oneshot.config import CONF, make_space, register_spaces, settings
+from oneshot.costs import CostSettings
+from oneshot.export import export_module
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.search import EvaluationSettings
+from oneshot.spaces import SearchSpace
+from oneshot.supernet import Supernet
+from oneshot.training import TrainSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet")
+SETTINGS = {
+    "trainer": TrainSettings,
+    "cost": CostSettings,
+    "evaluation": EvaluationSettings,
+    "retrain": RetrainSettings,
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def spans(page: Path) -> list[str]:
+    """The `code` in the text of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+# Code ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder like the one that docs/exporting.md reads: a tiny network in every format, and a photo."""
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    card = {"classes": ["cat", "dog"], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    # One checked export, for its card; the others are not checked again here.
+    export_module(network, Path("exported"), format="torchscript", input_shape=(3, 16, 16), card=card)
+    image, batch = torch.zeros(2, 3, 16, 16), torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of torch's exporters
+        program = torch.export.export(network, (image,), dynamic_shapes=({0: batch},))
+        torch.export.save(program, "exported/model.pt2")
+        torch.onnx.export(
+            network, (image,), "exported/model.onnx", dynamo=True, dynamic_shapes=({0: "batch"},), external_data=False,
+            input_names=["image"], output_names=["logits"], verbose=False,
+        )  # fmt: skip
+    Image.effect_noise((40, 30), 50).convert("RGB").save("photo.jpg")
+
+
+@pytest.mark.parametrize("name", ["library", "spaces"])
+def test_code_runs(name: str) -> None:
+    run_blocks(ROOT / "docs" / f"{name}.md")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:FutureWarning")  # meets every reader of such a file
+@pytest.mark.usefixtures("exported")
+def test_code_that_uses_exported_files_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    run_blocks(ROOT / "docs" / "exporting.md")
+    answers = capsys.readouterr().out.split()
+    assert len(answers) == 3
+    assert len(set(answers)) == 1, "the formats disagree"
+
+
+def run_blocks(page: Path) -> None:
+    code = blocks(page, "python")
+    assert code
+    namespace: dict[str, Any] = {"__name__": f"docs.{page.stem}"}
+    for number, block in enumerate(code, start=1):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
+
+
+# Commands ------------------------------------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[tuple[str, str, list[str]]]:
+    """Page, script and overrides of every command, with those of ./run demo."""
+    for page in PAGES:
+        lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+        for line in lines + [span for span in spans(page) if span.startswith("python ")]:
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["python"] and words[1:] and Path(words[1]).stem in SCRIPTS:
+                yield page.name, Path(words[1]).stem, words[2:]
+    show = "set -- help; . ./run >/dev/null; echo $TRAIN; echo $SEARCH; echo $RETRAIN"  # echo joins the lines of each
+    shown = subprocess.run(["sh", "-c", show], cwd=ROOT, capture_output=True, text=True, check=True)
+    for script, line in zip(SCRIPTS, shown.stdout.splitlines(), strict=False):
+        yield "run", script, line.split()
+
+
+COMMANDS = list(commands())
+
+
+@pytest.fixture
+def _own_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    register_spaces(["+space=my_space"])
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.usefixtures("_own_space")
+@pytest.mark.parametrize(
+    ("script", "words"), [pytest.param(*rest, id=f"{page}-{index}") for index, (page, *rest) in enumerate(COMMANDS)]
+)
+def test_command_is_valid(script: str, words: list[str]) -> None:
+    """Its settings exist, have the right types, and make the objects that they describe."""
+    overrides = [word for word in words if not word.startswith(("-", "hydra")) and word != "job"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(script, overrides=[first_of_sweep(override) for override in overrides])
+    for group, kind in SETTINGS.items():
+        if group in config:
+            settings(kind, config, group)
+    if "space" in config:
+        make_space(config.space, SimpleNamespace(num_classes=10, image_size=config.data.image_size))  # type: ignore[arg-type]
+    elif script == "train_supernet":
+        pytest.fail("the command has no +space=")
+    if "search" in config:
+        assert hydra.utils.instantiate(config.search).budget > 0
+
+
+def first_of_sweep(text: str) -> str:
+    override = OverridesParser.create().parse_override(text)
+    if not override.is_sweep_override():
+        return text
+    return f"{override.input_line.split('=')[0]}={next(override.sweep_string_iterator())}"
+
+
+def test_there_are_commands() -> None:
+    assert {script for _, script, _ in COMMANDS} == set(SCRIPTS)
+    assert [script for page, script, _ in COMMANDS if page == "run"] == list(SCRIPTS[:3])
+    assert len(COMMANDS) > 30
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def keys(config: Any, prefix: str) -> Iterator[str]:
+    yield prefix
+    if isinstance(config, DictConfig):
+        for name in config:
+            yield from keys(config._get_node(str(name)), f"{prefix}.{name}")
+
+
+def all_settings() -> set[str]:
+    """Every setting of every file of every group, such as ``data.root``."""
+    found = set()
+    for path in CONF.glob("*/*.yaml"):
+        found |= set(keys(OmegaConf.load(path), path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_in_the_text_exist(page: Path) -> None:
+    known = all_settings()
+    groups = {path.parent.name for path in CONF.glob("*/*.yaml")}
+    for span in spans(page):
+        match = re.match(r"\+?((\w+)\.([a-z]\w*)[\w.]*)(=.*)?$", span)
+        if match is None or match.group(2) not in groups or match.group(3) in ("json", "html"):
+            continue
+        name = match.group(1)
+        of_the_class = match.group(2) == "space" and hasattr(SearchSpace, match.group(3))
+        assert name in known or of_the_class or name == "space.width", span  # which the example has
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_in_the_text_exist(page: Path) -> None:
+    """Of ``search=evolution`` and the like."""
+    for span in spans(page):
+        match = re.fullmatch(r"\+?(space|data|sampler|search)=([a-z]\w+)", span)
+        if match and match.group(2) != "my_space":
+            assert (CONF / match.group(1) / f"{match.group(2)}.yaml").is_file(), span
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_and_links_exist(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+    for span in spans(page):
+        if re.match(r"(conf|docs|examples|oneshot|tests)/[\w/.]*$", span) and "NAME" not in span:
+            assert (ROOT / span).exists(), span
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name})" not in readme] == []
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for group in ("space", "data", "sampler", "search"):
+        for path in (CONF / group).glob("*.yaml"):
+            assert f"`{path.stem}`" in text, f"{group}={path.stem}"
+
+
+# The example, the set-up ---------------------------------------------------------------------------------------------
+
+
+def test_example_space_extracts_what_the_supernet_computes() -> None:
+    path = ROOT / "examples" / "my_space.py"
+    spec = importlib.util.spec_from_file_location("my_space_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 40
+    space = module.MySpace(num_classes=4, resolution=16, width=8)
+    torch.manual_seed(0)
+    supernet = Supernet(space)
+    images = torch.randn(4, 3, 16, 16)
+    rng = random.Random(0)
+    for arch in (space.largest, space.smallest, *(space.sample(rng) for _ in range(6))):
+        assert space.arch(json.loads(arch.to_json())) == arch
+        for training in (False, True):
+            plain = supernet.train(training).extract(arch)
+            assert torch.equal(plain(images), supernet(images, arch))
+            # Training has moved the statistics of both alike.
+            for name, buffer in supernet.extract(arch).named_buffers():
+                assert torch.equal(buffer, plain.get_buffer(name))
+
+
+def test_constraints_fit_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {name: version for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))}
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    for text in [*project["dependencies"], *extras]:
+        requirement = Requirement(text)
+        assert requirement.name in pins, f"{requirement.name} has no line in constraints.txt"
+        assert requirement.specifier.contains(pins[requirement.name]), text
+
+
+def test_run_explains_itself() -> None:
+    answered = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=True, cwd="/")
+    assert "demo [NAME]" in answered.stdout
+    refused = subprocess.run([ROOT / "run", "dmeo"], capture_output=True, text=True, cwd="/")
+    assert refused.returncode == 2
+    assert "no command 'dmeo'" in refused.stderr
+    nothing = {**os.environ, "PYTHON": "/bin/false", "VENV": "/nonexistent/venv"}
+    refused = subprocess.run([ROOT / "run", "setup"], capture_output=True, text=True, env=nothing)
+    assert refused.returncode == 1
+    assert "needs Python 3.11, 3.12 or 3.13" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
