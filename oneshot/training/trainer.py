@@ -27,8 +27,10 @@ from oneshot.training.tasks import Task
 log = logging.getLogger(__name__)
 
 
-class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C or SIGTERM); its newest checkpoint has been written."""
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop (Ctrl-C or SIGTERM); its newest checkpoint has been written. Like every Ctrl-C it is no
+    ``Exception``, so that nothing between the run and the program takes it for a failure.
+    """
 
 
 class Trainer:

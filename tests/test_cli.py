@@ -1,0 +1,294 @@
+"""The four commands as a user types them: what they leave, and one line for whatever the user got wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "training"))
+
+from child_processes import ROOT, Finished, finish, run_program, start_program
+from training_runs import differences, trained_steps
+
+from oneshot.training import list_checkpoints, load_checkpoint
+
+MY_SPACE = '''
+"""Four networks; the name of a channel count is not that of any setting of the data."""
+
+from torch import nn
+
+from oneshot import Arch, Choice, Make, SearchSpace
+
+
+class Block(nn.Sequential):
+    def __init__(self, inputs: int, channels: int, kernel: int) -> None:
+        super().__init__(nn.Conv2d(inputs, channels, kernel, 2, kernel // 2), nn.BatchNorm2d(channels), nn.ReLU())
+
+
+class MySpace(SearchSpace):
+    def __init__(self, num_classes: int = 10, resolution: int = 32, widths: tuple[int, ...] = (4, 8)) -> None:
+        self.num_classes, self.resolution = num_classes, resolution
+        self.choices = (Choice("width", tuple(widths)), Choice("kernel", (1, 3)))
+
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        width = arch.integer("width")
+        blocks = make("first", Block, 3, width, arch.integer("kernel")), make("second", Block, width, width, 3)
+        return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), make("last", nn.Linear, width, self.num_classes))
+'''
+
+SMALL = ["data.image_size=8", "data.max_train_images=60", "data.held_out=40", "data.test=40", "trainer.batch_size=30"]
+TRAIN = ["+space=my_space", *SMALL, "trainer.device=cpu", "calibration_images=32"]
+SEARCH = ["supernet=supernet", "search=random", "search.num_samples=3", "evaluation.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a space of their own, a supernet, a search and a retrained subnet."""
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "my_space.py").write_text(MY_SPACE)
+    # This one as a user starts it, with an interpreter of its own; the others are forked from a warm one.
+    command = [sys.executable, str(ROOT / "train_supernet.py"), *TRAIN, "trainer.epochs=2", "run=supernet"]
+    trained = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert "next: python search_subnet.py supernet=" in trained.stdout
+    expect_success(run_program("search_subnet.py", [*SEARCH, "run=search"], folder))
+    arguments = ["subnet=search", "trainer.epochs=1", "trainer.device=cpu", "run=retrain"]
+    expect_success(run_program("retrain_subnet.py", arguments, folder))
+    return folder
+
+
+def expect_success(finished: Finished) -> Finished:
+    assert (finished.code, finished.stderr) == (0, "")
+    return finished
+
+
+def expect_error(finished: Finished, script: str, pattern: str, code: int = 2) -> None:
+    assert finished.code == code, finished.stderr
+    (line,) = finished.error_lines
+    assert line.startswith(f"{script}: ")
+    assert re.search(pattern, line), line
+    assert "Traceback" not in finished.stdout
+
+
+# The job -------------------------------------------------------------------------------------------------------------
+
+
+def test_each_command_leaves_what_the_next_one_needs(workshop: Path) -> None:
+    for name in ("training.html", "metrics.jsonl", "checkpoints", ".hydra/config.yaml", "train_supernet.log"):
+        assert (workshop / "supernet" / name).exists(), name
+    for name in ("candidates.csv", "pareto.json", "subnet.pt", "report.html", "search_subnet.log"):
+        assert (workshop / "search" / name).exists(), name
+    for name in ("retrained.pt", "retrain.json", "retrain_subnet.log"):
+        assert (workshop / "retrain" / name).exists(), name
+    config = load_checkpoint(list_checkpoints(workshop / "supernet" / "checkpoints")[0])["config"]
+    assert config["space"]["_target_"] == "my_space.MySpace"
+    assert config["data"]["_target_"] == "oneshot.data.digits"
+    assert "run" not in config
+
+
+def test_paths_are_found_without_being_typed(tmp_path: Path) -> None:
+    """The newest supernet, the newest search, the newest retrained subnet; a space by its name in the current folder."""
+    (tmp_path / "my_space.py").write_text(MY_SPACE)
+    arguments = [*TRAIN, "trainer.epochs=1", "space.widths=[4,6,8]"]
+    for script, options in (
+        ("train_supernet.py", arguments),
+        ("search_subnet.py", SEARCH[1:]),
+        ("retrain_subnet.py", ["trainer.epochs=1", "trainer.device=cpu"]),
+        ("export_subnet.py", []),
+    ):
+        expect_success(run_program(script, options, tmp_path))
+    (card,) = tmp_path.glob("runs/export/*/model.json")
+    described = json.loads(card.read_text())
+    assert described["space"]["widths"] == [4, 6, 8]
+    assert described["space"]["resolution"] == 8
+    assert described["test_images"] == 40
+
+
+def test_a_finished_run_is_not_repeated(workshop: Path) -> None:
+    finished = expect_success(run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "run=supernet"], workshop))
+    assert "continuing at step 4 of 4" in finished.stdout
+
+
+def test_the_config_can_be_shown(tmp_path: Path) -> None:
+    finished = expect_success(run_program("train_supernet.py", ["+space=ofa", "--cfg", "job"], tmp_path))
+    assert "kernel_transform: true" in finished.stdout
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_several_jobs(workshop: Path) -> None:
+    arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=sweep", "trainer.lr=0.1,0.2"]
+    expect_success(run_program("train_supernet.py", arguments, workshop))
+    folders = sorted(path for path in (workshop / "sweep").iterdir() if path.is_dir())
+    assert [path.name[:2] for path in folders] == ["0_", "1_"]
+    rates = [load_checkpoint(list_checkpoints(path / "checkpoints")[0])["config"]["trainer"]["lr"] for path in folders]
+    assert rates == [0.1, 0.2]
+
+
+def test_one_of_several_jobs_fails(workshop: Path) -> None:
+    arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=halves", "trainer.lr=-1,0.2"]
+    expect_error(run_program("train_supernet.py", arguments, workshop), "train_supernet.py", "trainer.lr .* not -1")
+    assert len(list(workshop.glob("halves/1_*/checkpoints/*.pt"))) == 1
+
+
+# Stopping and going on -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(workshop: Path, tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [*TRAIN, "trainer.epochs=150", "trainer.log_every=1", f"run={tmp_path / 'run'}"]
+    process = start_program("train_supernet.py", arguments, workshop, tmp_path / "log")
+    record = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (record.is_file() and record.stat().st_size > 500) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    stopped = finish(process, tmp_path / "log")
+    command = re.escape(f"the same command with run={tmp_path / 'run'} continues it")
+    expect_error(stopped, "train_supernet.py", rf"stopped at step \d+ of 300; {command}$", code=130)
+    expect_success(run_program("train_supernet.py", arguments, workshop))
+    assert trained_steps(tmp_path / "run") == list(range(1, 301))
+    if number == signal.SIGTERM:
+        other = [*arguments[:-1], f"run={tmp_path / 'undisturbed'}"]
+        expect_success(run_program("train_supernet.py", other, workshop))
+        states = [
+            load_checkpoint(list_checkpoints(tmp_path / name / "checkpoints")[0]) for name in ("run", "undisturbed")
+        ]
+        for part in ("model", "optimizer", "average"):
+            assert not differences(states[0][part], states[1][part]), part
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("trainer.lr=0.3", r"trainer\.lr was 0\.1 and is 0\.3"),
+        ("space.widths=[8,12]", r"space\.widths was \[4, 8\] and is \[8, 12\]"),
+        ("sampler=fair", r"sampler\."),
+        ("seed=1", r"seed was 0 and is 1"),
+    ],
+)
+def test_going_on_with_other_settings(workshop: Path, change: str, message: str) -> None:
+    arguments = [*TRAIN, "trainer.epochs=2", "run=supernet", change]
+    pattern = rf"supernet was started with other settings \(.*{message}.*\); use another folder"
+    expect_error(run_program("train_supernet.py", arguments, workshop), "train_supernet.py", pattern)
+
+
+def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
+    arguments = [*TRAIN, "trainer.epochs=2", "run=supernet", "trainer.log_every=3", "trainer.threads=1"]
+    expect_success(run_program("train_supernet.py", arguments, workshop))
+
+
+# What a user gets wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ([], r"no search space: add \+space=NAME .* nasbench_macro, ofa, spos, my_space$"),
+        (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
+        (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*fair, sandwich, uniform"),
+        (["+space=ofa", "data=digit"], r"no data=digit; did you mean 'digits'\?"),
+        (["+space=ofa", "trainer.epoch=3"], r"no setting 'trainer\.epoch'; did you mean 'trainer\.epochs'\?"),
+        (["+space=ofa", "space.depth=3"], r"no setting 'space\.depth'; did you mean 'space\.depths'\?"),
+        (["+space=ofa", "trainer.epochs=abc"], r"trainer\.epochs: .*'abc'"),
+        (["+space=ofa", "trainer.epochs=0"], r"trainer\.epochs is at least 1, not 0"),
+        (["+space=ofa", "trainer.epochs=[1"], r"'\[1'"),
+        (["+space=ofa", "trainer.device=gpu"], r"device 'gpu' cannot be used here"),
+        (["+space=ofa", "trainer.optimizer=sgdd"], r"trainer\.optimizer 'sgdd' .*did you mean 'sgd'"),
+        (["+space=ofa", "sampler.num_paths=0"], r"num_paths is at least 1, not 0"),
+        (["+space=ofa", "calibration_images=0"], r"calibration_images is at least 1, not 0"),
+        (["+space=ofa", "seed=x"], r"seed: .*'x'"),
+        (["+space=ofa", "space.depths=[2,2]"], r"'stage1\.depth' has an option twice"),
+        (["+space=ofa", "+data.imagesize=3"], r"unknown data option 'imagesize' \(did you mean 'image_size'\?\)"),
+        (["+space=ofa", "data=image_folder"], r"data\.root has no value: add data\.root="),
+        (["+space=ofa", "data=image_folder", "data.root=/nowhere"], r"/nowhere does not exist"),
+        (["+space=ofa", "data=cifar10"], r"CIFAR10 is missing .*data\.download=true"),
+        (["+space=ofa", "data._target_=os.system"], r"data sources are functions of oneshot\.data, not 'os\.system'"),
+        (["+space=ofa", "space._target_=os.system"], r"'os\.system' is not a search space"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) -> None:
+    expect_error(run_program("train_supernet.py", arguments, workshop), "train_supernet.py", pattern)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "pattern"),
+    [
+        ("search", ["supernet=nowhere"], r"no run folder nowhere"),
+        ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or not a checkpoint"),
+        ("search", ["supernet=search/subnet.pt"], r"subnet\.pt is not what is expected here"),
+        ("search", ["search=evolutoin"], r"no search=evolutoin; did you mean 'evolution'\?"),
+        ("search", ["search.population=0"], r"population .*at least 1, got 0"),
+        ("search", ["supernet=supernet", "cost.max_macs=1"], r"max_macs=1 cannot be met: .* to .* MACs"),
+        ("search", ["cost.max_macs=-1"], r"cost\.max_macs is above 0, or null for no limit, not -1"),
+        ("search", ["cost.max_mac=1"], r"no setting 'cost\.max_mac'; did you mean 'cost\.max_macs'\?"),
+        ("search", ["evaluation.metric=f1"], r"evaluation\.metric is 'accuracy' or 'loss', not 'f1'"),
+        ("search", [*SEARCH, "run=search", "evaluation.calibration_images=9"], r"calibration_images was 512 and is 9"),
+        ("retrain", ["subnet=nowhere"], r"no subnet nowhere"),
+        ("retrain", ["subnet=supernet"], r"supernet holds no subnet"),
+        ("retrain", ["subnet=search", "arch=nope.json"], r"no architecture file nope\.json"),
+        ("retrain", ["subnet=search", "arch=my_space.py"], r"my_space\.py is not JSON"),
+        ("retrain", ["subnet=search", "arch=wrong.json"], r"wrong\.json: choice 'width' cannot be 5; its options"),
+        (
+            "retrain",
+            ["subnet=search", "retrain.weights=old"],
+            r"retrain\.weights is 'inherited' or 'scratch', not 'old'",
+        ),
+        ("retrain", ["subnet=search", "retrain.randaugment=rand-q9"], r"'rand-q9' is not a policy of timm"),
+        ("export", ["subnet=retrain", "format=tflite"], r"unknown export format 'tflite' .*torchscript, onnx, pt2"),
+        ("export", ["subnet=nowhere"], r"no subnet nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_errors_of_the_later_commands(workshop: Path, script: str, arguments: list[str], pattern: str) -> None:
+    (workshop / "wrong.json").write_text('{"width": 5, "kernel": 3}')
+    script = {"search": "search_subnet.py", "retrain": "retrain_subnet.py", "export": "export_subnet.py"}[script]
+    expect_error(run_program(script, arguments, workshop), script, pattern)
+
+
+@pytest.mark.parametrize(
+    ("script", "pattern"),
+    [
+        ("search_subnet.py", r"no supernet below runs/supernet yet: run python train_supernet\.py"),
+        ("retrain_subnet.py", r"no subnet below runs/search yet: run python search_subnet\.py"),
+        ("export_subnet.py", r"no subnet below runs/retrain yet: run python retrain_subnet\.py"),
+    ],
+)
+def test_commands_out_of_order(tmp_path: Path, script: str, pattern: str) -> None:
+    expect_error(run_program(script, [], tmp_path), script, pattern)
+
+
+def test_damaged_checkpoints(workshop: Path, tmp_path: Path) -> None:
+    """Truncated, and with an object in it that would run code."""
+    (path,) = list_checkpoints(workshop / "supernet" / "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    damaged = tmp_path / "checkpoints" / path.name
+    damaged.write_bytes(path.read_bytes()[:-100])
+    finished = run_program("search_subnet.py", [f"supernet={tmp_path}"], workshop)
+    expect_error(finished, "search_subnet.py", "none of its 1 checkpoints can be read")
+    assert path.name in finished.stdout
+    torch.save({"format": "oneshot.checkpoint.1", "model": Path("/")}, damaged)
+    finished = run_program("search_subnet.py", [f"supernet={damaged}"], workshop)
+    expect_error(finished, "search_subnet.py", "holds objects other than tensors and plain values; it is not read")
+
+
+def test_the_file_of_a_space(tmp_path: Path) -> None:
+    """It is gone when its supernet is searched; it defines two spaces."""
+    (tmp_path / "my_space.py").write_text(MY_SPACE)
+    expect_success(run_program("train_supernet.py", [*TRAIN, "trainer.epochs=1", "run=supernet"], tmp_path))
+    (tmp_path / "my_space.py").unlink()
+    pattern = r"'my_space\.MySpace' cannot be imported .*run in the folder that holds its file"
+    expect_error(run_program("search_subnet.py", SEARCH, tmp_path), "search_subnet.py", pattern)
+    (tmp_path / "my_space.py").write_text(MY_SPACE + "\n\nclass Another(MySpace):\n    pass\n")
+    pattern = r"my_space\.py defines 2 search spaces"
+    expect_error(run_program("train_supernet.py", TRAIN, tmp_path), "train_supernet.py", pattern)
