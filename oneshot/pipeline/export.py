@@ -21,12 +21,13 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written.
     """
+    stored = subnet.config.get("data", {}).get("image_size", subnet.space.input_shape(subnet.arch)[-1])
     card = {name: subnet.card[name] for name in _CARD if subnet.card.get(name) is not None}
     described = {
         "space": subnet.space.definition,
         "architecture": subnet.arch.to_dict(),
         "normalisation": "pixels divided by 255, then (value - mean) / std for each of the channels R, G, B",
-        "resize": "shorter side to the input size (bicubic), then centre crop",
+        "resize": f"shorter side to {stored} pixels (bicubic), centre crop, then to the input size (bilinear, antialiased)",
     }
     return export_module(
         subnet.module(),

@@ -58,6 +58,17 @@ def go_down(space: SearchSpace, start: Arch, value: Callable[[Arch], float], rng
     return best
 
 
+def step_down(
+    space: SearchSpace, start: Arch, value: Callable[[Arch], tuple[float, ...]], rng: random.Random
+) -> Arch | None:
+    """``start`` after the first change of one choice, in a random order, that lowers ``value``; None where none does."""
+    changes = _changes(space, start)
+    rng.shuffle(changes)
+    least = value(start)
+    candidates = (change(space, start, name, option, _random_option(rng)) for name, option in changes)
+    return next((candidate for candidate in candidates if value(candidate) < least), None)
+
+
 def random_change(space: SearchSpace, arch: Arch, rng: random.Random) -> Arch:
     """``arch`` with one random active choice set to one of its other options; ``arch`` itself where there is none."""
     changes = _changes(space, arch)

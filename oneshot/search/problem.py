@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from oneshot.arch import Arch, suggest
-from oneshot.search.descent import go_down, minimise, random_change
+from oneshot.search.descent import go_down, minimise, random_change, step_down
 from oneshot.search.limits import check_limits, explain_limits
 from oneshot.spaces.base import SearchSpace
 
@@ -16,6 +16,7 @@ Score = tuple[float, ...]
 """Higher is better, compared entry by entry: ``(accuracy, -loss)``."""
 
 _NUM_REJECTIONS = 100
+_NUM_MEASURED_REJECTIONS = 8  # where a limited cost is measured
 _NUM_REPAIRS = 5
 _NUM_KICKS = 20  # perturbations of an architecture that no single change brings nearer to the limits
 _KICK_SIZE = 3
@@ -37,6 +38,8 @@ class Problem:
             is exceeded, so that a mapping may compute its values on demand.
         limits: upper bounds by name of cost.
         cost: the cost that ``NSGA2`` minimises, and by which every strategy breaks ties.
+        guides: for costs that are slow to know, such as a measured latency, a quick one that mostly rises and falls with it:
+            ``{"latency_ms": "macs"}``. Walks follow the guide, and the cost itself is read only where they arrive.
 
     Raises:
         ValueError: a limit that is not a positive number; any method: a name that ``costs`` does not give.
@@ -49,8 +52,10 @@ class Problem:
         costs: Callable[[Arch], Mapping[str, float]],
         limits: Mapping[str, float] | None = None,
         cost: str = "macs",
+        guides: Mapping[str, str] | None = None,
     ) -> None:
         check_limits(limits or {})
+        self._guides = {name: guide for name, guide in (guides or {}).items() if name in (limits or {})}
         self.space = space
         self.limits = dict(limits or {})
         self.cost = cost
@@ -94,7 +99,7 @@ class Problem:
         """The smallest and the largest value of each limited cost over the whole space, the other limits aside.
 
         Found by coordinate descent from the smallest, the largest and random architectures: exact where costs add up
-        over choices, and close to it elsewhere.
+        over choices, and close to it elsewhere. Of a cost with a guide, the values where the guide is least and greatest.
         """
         return {
             name: (self._cost(self._extreme(name, 1), name), self._cost(self._extreme(name, -1), name))
@@ -124,7 +129,7 @@ class Problem:
         Raises:
             ValueError: as ``check``.
         """
-        for _ in range(_NUM_REJECTIONS if self._is_loose else 0):
+        for _ in range(self._num_rejections if self._is_loose else 0):
             arch = self.space.sample(rng)
             if self.feasible(arch):
                 return arch
@@ -140,6 +145,8 @@ class Problem:
         Random changes of single choices that lower the violation; where none does, a few random changes and again
         (iterated local search; Lourenço et al., 2003).
         """
+        if self._guides:
+            return self._repair_by_guides(arch, rng)
         best = go_down(self.space, arch, self.violation, rng)
         for _ in range(_NUM_KICKS):
             if self.feasible(best):
@@ -151,6 +158,26 @@ class Problem:
             if self.violation(kicked) <= self.violation(best):
                 best = kicked
         return best if self.feasible(best) else None
+
+    def _repair_by_guides(self, arch: Arch, rng: random.Random) -> Arch | None:
+        """Random single changes that lower the guides, and quick limits with priority, until every limit is met."""
+        quick = [name for name in self.limits if name not in self._guides]
+        start = {guide: self._cost(arch, guide) for guide in self._guides.values()}
+
+        def height(candidate: Arch) -> tuple[float, float]:
+            excess = sum(_excess(self._cost(candidate, name), self.limits[name]) for name in quick)
+            return excess, sum(self._cost(candidate, guide) / start[guide] for guide in start)
+
+        while not self.feasible(arch):
+            lower = step_down(self.space, arch, height, rng)
+            if lower is None:
+                return None
+            arch = lower
+        return arch
+
+    @property
+    def _num_rejections(self) -> int:
+        return _NUM_MEASURED_REJECTIONS if self._guides else _NUM_REJECTIONS
 
     def _wander(self, rng: random.Random) -> Arch:
         """The end of a random walk through feasible architectures, for limits that hardly any repair meets."""
@@ -167,7 +194,7 @@ class Problem:
     def _is_loose(self) -> bool:
         """Whether rejection sampling is worth its cost, judged once and whatever was sampled before."""
         rng = random.Random(0)
-        return any(self.feasible(self.space.sample(rng)) for _ in range(_NUM_REJECTIONS))
+        return any(self.feasible(self.space.sample(rng)) for _ in range(self._num_rejections))
 
     @functools.cached_property
     def _feasible_example(self) -> Arch | None:
@@ -183,8 +210,10 @@ class Problem:
     def _extreme(self, name: str, sign: int) -> Arch:
         """The architecture with the smallest (``sign`` 1) or the largest (-1) cost that descent finds."""
 
+        descended = self._guides.get(name, name)
+
         def value(arch: Arch) -> float:
-            return sign * self._cost(arch, name)
+            return sign * self._cost(arch, descended)
 
         ends = [
             minimise(self.space, start, value, lambda choice: choice.options[0 if sign > 0 else -1])

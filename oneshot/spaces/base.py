@@ -191,7 +191,9 @@ class SearchSpace(ABC):
             for option in target.options:
                 if target.name in arch and arch[target.name] == option:
                     continue
-                forced = _reach(target, option, self.choices, arch)
+                forced = _reach({target.name: option}, self.choices, arch)
+                if forced is None:
+                    continue
 
                 def decision(choice: Choice, forced: dict[str, Option] = forced) -> Option:
                     value: Option = forced.get(choice.name, arch.get(choice.name, choice.options[-1]))
@@ -211,16 +213,17 @@ class SearchSpace(ABC):
             if first is second or pair in seen:
                 continue
             rest = self.sample(rng)
-            forced = _reach(first, one, self.choices, rest) | _reach(second, two, self.choices, rest)
+            forced = _reach({first.name: one, second.name: two}, self.choices, rest)
+            if forced is None:
+                continue
 
             def decision(choice: Choice, forced: dict[str, Option] = forced, rest: Arch = rest) -> Option:
                 value: Option = forced.get(choice.name, rest.get(choice.name, rng.choice(choice.options)))
                 return value
 
             arch = self.decide(decision)
-            if pair <= arch.items():
-                seen.update(map(frozenset, itertools.combinations(arch.items(), 2)))
-                yield arch
+            seen.update(map(frozenset, itertools.combinations(arch.items(), 2)))
+            yield arch
 
     def enumerate(self) -> Iterator[Arch]:
         """Every architecture once, in the order of the options."""
@@ -279,20 +282,19 @@ class SearchSpace(ABC):
         return [choice.name for choice in self.choices]
 
 
-def _reach(target: Choice, option: Option, choices: Sequence[Choice], arch: Arch) -> dict[str, Option]:
-    """The values to change in ``arch`` so that ``target`` is active and takes ``option``."""
+def _reach(targets: Mapping[str, Option], choices: Sequence[Choice], arch: Arch) -> dict[str, Option] | None:
+    """The values to set in ``arch`` so that all ``targets`` are active and taken, or None where that cannot be."""
     by_name = {choice.name: choice for choice in choices}
-    values: dict[str, Option] = {target.name: option}
-    pending = list(target.when)
+    possible: dict[str, list[Option]] = {name: [option] for name, option in targets.items()}
+    pending = list(targets)
     while pending:
-        name, allowed = pending.pop()
-        if name in values or (name in arch and arch[name] in allowed):
-            continue
-        possible = [value for value in by_name[name].options if value in allowed]
-        if possible:
-            values[name] = possible[-1]
-            pending.extend(by_name[name].when)
-    return values
+        for name, allowed in by_name[pending.pop()].when:
+            if name not in possible:
+                pending.append(name)
+            possible[name] = [option for option in possible.get(name, by_name[name].options) if option in allowed]
+    if not all(possible.values()):
+        return None
+    return {name: arch[name] if arch.get(name) in options else options[-1] for name, options in possible.items()}
 
 
 def _assignments(choices: Sequence[Choice], taken: dict[str, Option]) -> Iterator[dict[str, Option]]:

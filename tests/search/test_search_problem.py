@@ -302,3 +302,35 @@ def _sum(arch: Arch) -> float:
 
 def _opposed(arch: Arch) -> dict[str, float]:
     return {"macs": _sum(arch), "params": 8 - _sum(arch)}
+
+
+def test_a_cost_with_a_guide_is_read_only_where_walks_arrive() -> None:
+    space = Layers(12, 3)
+    read: list[Arch] = []
+
+    class Costs(dict[str, float]):
+        def __init__(self, arch: Arch) -> None:
+            super().__init__(macs=float(sum(int(value) for value in arch.values())), latency_ms=0.0)
+            self.arch = arch
+
+        def __getitem__(self, name: str) -> float:
+            if name == "latency_ms":
+                read.append(self.arch)
+                return 1.0 + super().__getitem__("macs")
+            return super().__getitem__(name)
+
+    problem = Problem(
+        space, lambda archs: [(0.0,)] * len(archs), Costs, {"latency_ms": 3.0}, guides={"latency_ms": "macs"}
+    )
+    problem.check()
+    drawn = [problem.sample(random.Random(seed)) for seed in range(5)]
+    assert all(sum(int(value) for value in arch.values()) <= 2 for arch in drawn)
+    assert len(set(drawn)) > 1
+    guided = len(set(read))
+    unguided = Problem(space, lambda archs: [(0.0,)] * len(archs), Costs, {"latency_ms": 3.0})
+    read.clear()
+    for seed in range(5):
+        unguided.sample(random.Random(seed))
+    assert guided < len(set(read)) / 2
+    with pytest.raises(ValueError, match="cannot be met"):
+        Problem(space, lambda archs: [], Costs, {"latency_ms": 0.5}, guides={"latency_ms": "macs"}).check()

@@ -148,11 +148,11 @@ def test_restrictions_match_patterns_and_keep_the_order_of_options() -> None:
     assert space.largest["resolution"] == 224
     assert space.smallest["stage1.block1.kernel"] == part.smallest["stage1.block1.kernel"] == 3
     assert part.restrict({"*.kernel": (7,)}).smallest["stage1.block1.kernel"] == 7
-    with pytest.raises(ValueError, match="'stage1.dept' matches no choice of this space; did you mean 'stage1.depth'"):
+    with pytest.raises(ValueError, match=r"'stage1.dept' matches no choice of this space; did you mean"):
         space.restrict({"stage1.dept": (2,)})
     with pytest.raises(ValueError, match=r"choice 'stage1.depth' cannot be 5; its options are \[2, 3, 4\]"):
         space.restrict({"stage1.depth": (2, 5)})
-    with pytest.raises(ValueError, match="choice 'stage1.depth' has no options"):
+    with pytest.raises(ValueError, match=r"choice 'stage1.depth' has no options"):
         space.restrict({"stage1.depth": ()})
 
 

@@ -306,6 +306,21 @@ def test_the_global_generators_are_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_every_step_draws_anew(tmp_path: Path) -> None:
+    """Dropout of one step is not that of another, and that of a step is always the same."""
+    drawn: dict[str, list[float]] = {"first": [], "second": []}
+    for name, values in drawn.items():
+
+        def watch(step: int, values: list[float] = values) -> None:
+            values.append(float(torch.rand(())))
+
+        make_trainer(
+            tmp_path / name, sampler=lambda space, watch=watch: Scripted(space, UniformSampler(space).sample, watch)
+        ).run()
+    assert drawn["first"] == drawn["second"]
+    assert len(set(drawn["first"])) == 12
+
+
 def test_logging_does_not_change_what_is_learned(tmp_path: Path) -> None:
     states = [
         copy_state(make_trainer(tmp_path / str(every), log_every=every, checkpoint_seconds=every, epochs=3).run())
