@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -209,9 +210,12 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
         "pt2": _to_pt2,
     }
     # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
-    # of what the check below decides, and the ONNX exporter warns of its own internals. None is the user's to act on.
+    # of what the check below decides, and the ONNX exporter warns and logs of its own internals. None is the user's to act on.
+    exporter_log = logging.getLogger("onnx_ir")
+    level = exporter_log.level
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        exporter_log.setLevel(logging.WARNING)
         try:
             return converters[format](network, image)
         except OSError:
@@ -220,6 +224,8 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
             raise RuntimeError(
                 f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
             ) from error
+        finally:
+            exporter_log.setLevel(level)
 
 
 def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:

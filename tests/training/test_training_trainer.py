@@ -23,7 +23,7 @@ from training_runs import (
 )
 
 from oneshot.arch import Arch
-from oneshot.data import Augmentation, digits
+from oneshot.data import Augmentation, TensorImages, digits
 from oneshot.samplers import FairSampler, SandwichSampler, UniformSampler
 from oneshot.supernet import Supernet
 from oneshot.training import NonFiniteLossError, resolve_device
@@ -74,19 +74,22 @@ def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
     assert [len(batch) for batch in recorded_run(tmp_path, 10, 64, epochs=2)] == [10, 10]
 
 
-def test_images_are_augmented_anew_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor] = []
-    data = replace(make_data(augmentation=Augmentation(crop_padding=2)), train=make_images(16, seed=1))
-    trainer = make_trainer(tmp_path, data=data, epochs=3)
+def test_images_are_augmented_anew_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of copies of one image every step makes other crops."""
+    seen: list[tuple[int, ...]] = []
+    copies = TensorImages(make_images(1, seed=1).images.repeat(16, 1, 1, 1), torch.zeros(16, dtype=torch.int64))
+    data = replace(make_data(augmentation=Augmentation(crop_padding=2)), train=copies)
+    trainer = make_trainer(tmp_path, data=data, epochs=4)
     original = trainer.prepare
 
     def watch(images: Tensor, resolution: int) -> Tensor:
-        seen.append(images.flatten(1).sum(1).sort().values)
+        seen.append(tuple(images.flatten(1).sum(1).sort().values.tolist()))
         return original(images, resolution)
 
     monkeypatch.setattr(trainer, "prepare", watch)
     trainer.run()
-    assert len({tuple(images.tolist()) for images in seen}) == 3
+    assert len(set(seen)) == 4
+    assert len(set(seen[0])) > 4
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
