@@ -2,8 +2,8 @@
 
     python benchmarks/supernet_step.py [--spaces ofa spos nasbench_macro] [--archs 8] [--repeats 15] [--threads 1]
 
-Both run in this process, in turn, on the same images in the same memory format (channels_last); the order within a pair
-alternates. Printed per space and batch: the ratio supernet / static over the architectures (median of each architecture's
+Both run in this process, in turn, on the same images with weights of the same memory format (channels_last); the order within a
+pair alternates. Printed per space and batch: the ratio supernet / static over the architectures (median of each architecture's
 paired ratios), the smallest and the largest subnet's ratio, the static network's time, and the peak memory of one step of each.
 """
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -46,27 +46,23 @@ def step(run: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], x: Ten
 
 
 def peak_mib(action: Callable[[], object], device: torch.device) -> float:
-    """Peak memory that ``action`` adds, in MiB: allocated memory on CUDA, resident memory on Linux otherwise."""
+    """Peak of the tensors' memory that ``action`` adds to what is held before it, in MiB, as torch's allocators report it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         action()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark VmHWM
-    before = _status_kib("VmRSS")
-    action()
-    return (_status_kib("VmHWM") - before) / 1024
-
-
-def _status_kib(field: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        action()
+    recorded = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((event.start_ns(), event.nbytes()) for event in recorded if event.name() == "[memory]")
+    return max(itertools.accumulate((size for _, size in changes), initial=0)) / 2**20
 
 
 def compare(supernet: Supernet, arch: Arch, x: Tensor, repeats: int) -> tuple[list[float], list[float]]:
     """Paired ratios supernet / static of ``repeats`` interleaved steps, and the static network's milliseconds."""
-    static = supernet.extract(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    static = supernet.extract(arch)
     shared, own = list(supernet.parameters()), list(static.parameters())
 
     def run_supernet() -> float:
@@ -88,7 +84,7 @@ def compare(supernet: Supernet, arch: Arch, x: Tensor, repeats: int) -> tuple[li
 
 def benchmark(name: str, space: SearchSpace, batch: int, resolution: int, args: argparse.Namespace) -> None:
     device = torch.device(args.device)
-    supernet = Supernet(space).to(device)
+    supernet = Supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = random.Random(args.seed)
     x = torch.randn(batch, 3, resolution, resolution, device=device).to(memory_format=torch.channels_last)
     medians, all_times = [], []
@@ -101,9 +97,12 @@ def benchmark(name: str, space: SearchSpace, batch: int, resolution: int, args: 
         ratios, times = compare(supernet, arch, x, args.repeats)
         quarter = statistics.quantiles(ratios, n=4)
         ends[label] = f"{label} {statistics.median(ratios):.3f} [{quarter[0]:.3f}, {quarter[2]:.3f}]"
-    static = supernet.extract(space.largest).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    static = supernet.extract(space.largest)
     shared, own = list(supernet.parameters()), list(static.parameters())
+    for network in (supernet, static):  # gradients of earlier steps are not this step's memory
+        network.zero_grad()
     dynamic_peak = peak_mib(lambda: step(lambda i: supernet(i, space.largest), shared, x, device), device)
+    supernet.zero_grad()
     static_peak = peak_mib(lambda: step(static, own, x, device), device)
     print(
         f"{name:15s} {batch:3d}x{resolution}px  ratio median {statistics.median(medians):.3f} "
