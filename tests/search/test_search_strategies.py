@@ -111,7 +111,9 @@ def test_later_entries_of_a_score_and_then_the_cost_break_ties(strategy: Strateg
     assert params(best) == min(params(arch) for arch in problem.evaluated if arch["layer0"] == 1)
 
 
-@pytest.mark.parametrize("space", [Layers(2, 4), Mirrored(2, 5), Layers(1, 1), Stages(1)], ids=["layers", "mirrored", "single", "stages"])
+@pytest.mark.parametrize(
+    "space", [Layers(2, 4), Mirrored(2, 5), Layers(1, 1), Stages(1)], ids=["layers", "mirrored", "single", "stages"]
+)
 def test_a_space_smaller_than_the_budget_is_searched_to_its_end(strategy: Strategy, space: SearchSpace) -> None:
     space = space.restrict({"resolution": (16,)}) if isinstance(space, Stages) else space
     problem = Toy(space)
