@@ -75,7 +75,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> nn.Module:
-        """The subnet as a plain module with copies of its inherited weights, in the supernet's mode and on its device.
+        """The subnet as a plain module with copies of its inherited weights, in the supernet's mode, memory format and device.
 
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
