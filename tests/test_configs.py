@@ -188,6 +188,13 @@ def test_settings_repeat_the_defaults_of_their_class(group: str) -> None:
     assert {str(key) for key in config[group]} | set(extra) == fields
 
 
+def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:
+    training, retraining = composed("train_supernet").trainer, composed("retrain_subnet").trainer
+    assert {name for name in training if training[name] != retraining[name]} == {"lr"}
+    assert training.keys() == retraining.keys()
+    assert composed("retrain_subnet", "trainer.lr=0.3").trainer.lr == 0.3
+
+
 def test_the_seed_is_that_of_the_command() -> None:
     for entry in ("train_supernet", "retrain_subnet"):
         config = composed(entry, "seed=7")
