@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, newest_run, plain, settings
+from oneshot.config import entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
 from oneshot.training import TrainSettings
@@ -19,7 +19,7 @@ def main(config: DictConfig, folder: Path) -> None:
     retrain = settings(RetrainSettings, config, "retrain")
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet.py")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
-    data_config = subnet.config["data"] | plain(config.data)
+    data_config = moved_data(subnet.config["data"], config.data)
     data = make_data(data_config)
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, newest_run, plain, settings
+from oneshot.config import entry, make_data, moved_data, newest_run, settings
 from oneshot.costs import CostSettings
 from oneshot.pipeline.folders import load_supernet
 from oneshot.pipeline.search import EvaluationSettings, SupernetSearch
@@ -22,7 +22,7 @@ def main(config: DictConfig, folder: Path) -> None:
     source = newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa")
     trained = load_supernet(source)
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
-    data_config = trained.config["data"] | plain(config.data)
+    data_config = moved_data(trained.config["data"], config.data)
     search = SupernetSearch(
         trained, make_data(data_config), strategy, cost, evaluation, folder, config.seed, {"data": data_config}
     )

@@ -43,6 +43,9 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         def run(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
+                for name in ("seed", "calibration_images"):
+                    if name in config and not isinstance(config[name], int):
+                        raise ValueError(f"{name}: {config[name]!r} is not an integer")
                 for name in sorted(OmegaConf.missing_keys(config)):
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
                 main(config, folder)
@@ -209,7 +212,33 @@ def make_space(config: DictConfig | None, data: ImageData) -> SearchSpace:
     for name, value in derived.items():
         if name in arguments and arguments[name] is None:
             arguments[name] = value
+    for name in arguments:
+        if name not in inspect.signature(found).parameters:
+            known = list(inspect.signature(found).parameters)
+            raise ValueError(
+                f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
+            )
     return found(**arguments)
+
+
+# What may change about the data between the steps of the job: where they are and how they are read, never which images are
+# trained, ranked and tested on.
+_MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt")
+
+
+def moved_data(trained_on: Mapping[str, Any], changes: DictConfig) -> dict[str, Any]:
+    """The data config of an earlier step with the ``changes`` of this one.
+
+    Raises:
+        ValueError: a change that would mix the training, held-out and test images.
+    """
+    for name in changes:
+        if name not in _MAY_MOVE:
+            raise ValueError(
+                f"data.{name} is that of the supernet's training and cannot change, or its training images could be ranked or "
+                f"tested on; what can: {', '.join(_MAY_MOVE)}"
+            )
+    return dict(trained_on) | plain(changes)
 
 
 def newest_run(given: str | None, root: str, pattern: str, what: str, command: str) -> Path:
