@@ -232,7 +232,7 @@ def moved_data(trained_on: Mapping[str, Any], changes: DictConfig) -> dict[str, 
     Raises:
         ValueError: a change that would mix the training, held-out and test images.
     """
-    for name in changes:
+    for name in map(str, changes):
         if name not in _MAY_MOVE:
             raise ValueError(
                 f"data.{name} is that of the supernet's training and cannot change, or its training images could be ranked or "
