@@ -1,6 +1,7 @@
 """What tests share: one thread, the folder of reference data, and every search space with a supernet of it."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from oneshot.supernet import Supernet
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _threads_restored() -> Iterator[None]:
+    """Trainers and searches set the number of threads of the process; no test hands that on to the next."""
+    yield
     torch.set_num_threads(1)
 
 
