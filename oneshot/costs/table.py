@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import operator
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from oneshot.arch import Arch, Option
+from oneshot.arch import Arch
+from oneshot.costs.additive import AdditiveTable
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.coding import Codes
 from oneshot.spaces.skeleton import Block, Skeletons
 
 
@@ -46,10 +48,8 @@ class BlockCost:
 class CostTable:
     """Costs of every architecture of ``space``.
 
-    ``blocks`` walks the network's skeleton and is exact. ``cost`` looks up the same numbers: each block's contribution is kept
-    under the values of the choices on which it depends. Those choices are found by changing one choice at a time, and the
-    table is checked by walking architectures that contain every pair of options; a space whose costs do not follow it is
-    walked for every architecture.
+    ``blocks`` walks the network's skeleton and is exact. The other methods look up the same numbers in an ``AdditiveTable``,
+    which the first of them fills by walking some hundred architectures.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -57,8 +57,7 @@ class CostTable:
         self._skeletons = Skeletons(space)
         self._measured: dict[Any, tuple[int, Any]] = {}
         self._params: dict[Block, int] = {}
-        self._groups: list[_Group] | None = None
-        self._names = [choice.name for choice in space.choices]
+        self._table = AdditiveTable(space, lambda arch: _contributions(self._walk(arch)), num_values=2, integers=True)
 
     def blocks(self, arch: Arch) -> list[BlockCost]:
         """Every block's cost, exact.
@@ -75,25 +74,12 @@ class CostTable:
 
     def costs(self, archs: Iterable[Arch]) -> list[Cost]:
         """MACs and parameters of many architectures of the space."""
-        if self._groups is None:
-            self._groups = self._discover()
-            for arch in self.space.pairwise():
-                self._enter(arch, self._values(arch))
-        return [self._look_up(arch, self._values(arch)) for arch in archs]
+        values = self._table(self._table.coding.encode(archs))
+        return [Cost(macs, params) for macs, params in values.tolist()]
 
-    def _values(self, arch: Arch) -> tuple[Option | None, ...]:
-        return tuple(map(arch.get, self._names))
-
-    def _look_up(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
-        macs = params = 0
-        assert self._groups is not None
-        for group in self._groups:
-            entry = group.table.get(group.key(values))
-            if entry is None:
-                return self._enter(arch, values)
-            macs += entry[0]
-            params += entry[1]
-        return Cost(macs, params)
+    def costs_of(self, codes: Codes) -> NDArray[np.int64]:
+        """``(num_archs, 2)``: MACs and parameters of the architectures with these codes."""
+        return self._table(codes).astype(np.int64, copy=False)
 
     # Walking ---------------------------------------------------------------------------------------------------------
 
@@ -128,60 +114,9 @@ class CostTable:
             walked.append(BlockCost("", kind, _first_shape(image), _first_shape(logits), counter.macs, 0))
         return walked
 
-    # The table -------------------------------------------------------------------------------------------------------
-
-    def _discover(self) -> list[_Group]:
-        """The choices on which each block's contribution depends, as groups of blocks that depend on the same ones."""
-        space, position = self.space, {choice.name: index for index, choice in enumerate(self.space.choices)}
-        depends: dict[str, set[int]] = {}
-        for base in (space.largest, space.smallest, space.sample(random.Random(0))):
-            reference = _contributions(self._walk(base))
-            for changed in space.neighbours(base):
-                names = [name for name in position if base.get(name) != changed.get(name)]
-                contributions = _contributions(self._walk(changed))
-                for block in reference.keys() | contributions.keys():
-                    depends.setdefault(block, set())
-                    if reference.get(block) != contributions.get(block):
-                        depends[block].update(position[name] for name in names)
-        blocks_of: dict[tuple[int, ...], set[str]] = {}
-        for block, positions in depends.items():
-            blocks_of.setdefault(tuple(sorted(positions)), set()).add(block)
-        return [_Group(positions, frozenset(blocks)) for positions, blocks in blocks_of.items()]
-
-    def _enter(self, arch: Arch, values: tuple[Option | None, ...]) -> Cost:
-        """Walks ``arch``, enters every group's contribution, and gives the grouping up where the walk contradicts it."""
-        assert self._groups is not None
-        self.space.validate(arch)
-        contributions = _contributions(self._walk(arch))
-        grouped: set[str] = set()
-        for group in self._groups:
-            blocks = contributions.keys() if group.blocks is None else contributions.keys() & group.blocks
-            grouped |= blocks
-            entry = _total(contributions[block] for block in blocks)
-            if group.table.setdefault(group.key(values), entry) != entry:
-                grouped.clear()
-                break
-        total = _total(contributions.values())
-        if grouped != contributions.keys():
-            everything = _Group(tuple(range(len(values))), None)
-            everything.table[everything.key(values)] = total
-            self._groups = [everything]
-        return Cost(*total)
-
 
 _aten = torch.ops.aten
 _ELEMENTWISE = frozenset({_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_})
-
-
-class _Group:
-    """Blocks (all if None) whose contribution depends on the choices at ``positions``."""
-
-    def __init__(self, positions: tuple[int, ...], blocks: frozenset[str] | None) -> None:
-        self.blocks = blocks
-        self.table: dict[Any, tuple[int, int]] = {}
-        self.key: Callable[[Sequence[Option | None]], Any] = (
-            operator.itemgetter(*positions) if positions else lambda values: None
-        )
 
 
 class _Probe(nn.Module):
@@ -222,14 +157,6 @@ def _contributions(walked: list[BlockCost]) -> dict[str, tuple[int, int]]:
         macs, params = totals.get(block.name, (0, 0))
         totals[block.name] = (macs + block.macs, params + block.params)
     return totals
-
-
-def _total(contributions: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    macs = params = 0
-    for block_macs, block_params in contributions:
-        macs += block_macs
-        params += block_params
-    return macs, params
 
 
 def _shapes(value: Any) -> Any:

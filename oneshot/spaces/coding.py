@@ -38,7 +38,9 @@ class Coding:
             (choice.name, option) for choice in space.choices for option in choice.options
         )
         self._names = [choice.name for choice in space.choices]
-        self._indices = [{option: index for index, option in enumerate(choice.options)} for choice in space.choices]
+        self._indices: list[dict[Option | None, int]] = [
+            {option: index for index, option in enumerate(choice.options)} for choice in space.choices
+        ]
         self._column_choice = np.repeat(np.arange(len(space.choices)), self.num_options)
         self._column_option = np.concatenate([[], *map(np.arange, self.num_options)]).astype(np.int16)
         self._levels = _levels(space)
@@ -53,8 +55,11 @@ class Coding:
             ValueError: one is not an architecture of the space.
         """
         archs = list(archs)
-        columns = list(zip(self._names, self._indices, strict=True))
-        rows = [[index.get(arch.get(name), INACTIVE) for name, index in columns] for arch in archs]
+        columns = [(name, index.get) for name, index in zip(self._names, self._indices, strict=True)]
+        rows = [
+            [index(value(name), INACTIVE) for name, index in columns]
+            for value in (arch.to_dict().get for arch in archs)
+        ]
         codes = np.array(rows, dtype=np.int16).reshape(len(rows), len(columns))
         wrong = (codes >= 0).sum(axis=1) != list(map(len, archs))
         wrong |= (self._is_active(codes) != (codes >= 0)).any(axis=1)
