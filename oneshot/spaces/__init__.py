@@ -3,6 +3,7 @@
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.nasbench_macro import NASBenchMacro
 from oneshot.spaces.ofa import OFAMobileNetV3
+from oneshot.spaces.ofa_proxyless import OFAProxyless
 from oneshot.spaces.spos import SPOSShuffleNetV2
 
-__all__ = ["Make", "NASBenchMacro", "OFAMobileNetV3", "SPOSShuffleNetV2", "SearchSpace"]
+__all__ = ["Make", "NASBenchMacro", "OFAMobileNetV3", "OFAProxyless", "SPOSShuffleNetV2", "SearchSpace"]

@@ -1,4 +1,4 @@
-"""Blocks that timm and torchvision lack."""
+"""Blocks that timm and torchvision lack, and initial weights."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ class ShuffleBlock(nn.Module):
         if self.stride == 1:
             return torch.cat((x[:, 0::2], self.main(x[:, 1::2])), 1)
         return torch.cat((self.side(x), self.main(x)), 1)
+
+
+def initialize_fan_out(block: nn.Module) -> None:
+    """timm's initialisation of EfficientNet-like blocks, normal by fan-out, and Once-for-All's of the classifier, which timm
+    starts too large for few classes.
+    """
+    from timm.models._efficientnet_builder import efficientnet_init_weights
+
+    efficientnet_init_weights(block)
+    for module in block.modules():
+        if isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound)

@@ -11,6 +11,7 @@ from torch import nn
 from oneshot.arch import Arch, Choice
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.layers import initialize_fan_out
 
 # (output channels, stride of the first block, squeeze-and-excitation, hard swish) of the five elastic stages.
 _STAGES = (
@@ -51,25 +52,18 @@ class OFAMobileNetV3(SearchSpace):
         dropout: float = 0.1,
         stem_stride: int = 2,
     ) -> None:
-        depths, kernels, expands = sorted(depths), tuple(sorted(kernel_sizes)), tuple(sorted(expand_ratios))
-        if not depths or depths[0] < 1:
-            raise ValueError(f"depths are at least 1, not {depths}")
-        if not kernels or any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
-            raise ValueError(f"kernel_sizes are odd, not {list(kernels)}")
         self.num_classes = num_classes
         self.width_multiplier = width_multiplier
         self.dropout = dropout
         self.stem_stride = stem_stride
         self.sharing: Mapping[str, Callable[[], SharingRule]] = (
-            {"stage*.conv_dw.weight": functools.partial(KernelTransform, kernels)} if kernel_transform else {}
+            {"stage*.conv_dw.weight": functools.partial(KernelTransform, tuple(kernel_sizes))}
+            if kernel_transform
+            else {}
         )
         choices = [Choice("resolution", tuple(sorted(resolutions)))]
         for stage in range(1, len(_STAGES) + 1):
-            choices.append(Choice(f"stage{stage}.depth", tuple(depths)))
-            for block in range(1, depths[-1] + 1):
-                when = None if block <= depths[0] else {f"stage{stage}.depth": tuple(d for d in depths if d >= block)}
-                choices.append(Choice(f"stage{stage}.block{block}.kernel", kernels, when))
-                choices.append(Choice(f"stage{stage}.block{block}.expand", expands, when))
+            choices += elastic_stage(f"stage{stage}", depths, kernel_sizes, expand_ratios)
         self.choices = tuple(choices)
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
@@ -113,13 +107,26 @@ class OFAMobileNetV3(SearchSpace):
         return nn.Sequential(parts)
 
     def initialize(self, name: str, block: nn.Module) -> None:
-        """timm's initialisation of EfficientNet-like blocks, and the published one of the classifier, which timm starts too large
-        for few classes.
-        """
-        from timm.models._efficientnet_builder import efficientnet_init_weights
+        initialize_fan_out(block)
 
-        efficientnet_init_weights(block)
-        for module in block.modules():
-            if isinstance(module, nn.Linear):
-                bound = module.in_features**-0.5
-                nn.init.uniform_(module.weight, -bound, bound)
+
+def elastic_stage(
+    stage: str, depths: Sequence[int], kernel_sizes: Sequence[int], expand_ratios: Sequence[float]
+) -> list[Choice]:
+    """Once-for-All's choices of one stage: ``{stage}.depth``, and ``{stage}.block{j}.kernel`` and ``{stage}.block{j}.expand`` for
+    each block j, where it is there.
+
+    Raises:
+        ValueError: there is no depth, or one below 1; there is no kernel size, or an even one.
+    """
+    depths, kernels, expands = sorted(depths), tuple(sorted(kernel_sizes)), tuple(sorted(expand_ratios))
+    if not depths or depths[0] < 1:
+        raise ValueError(f"depths are at least 1, not {depths}")
+    if not kernels or any(kernel % 2 == 0 or kernel < 1 for kernel in kernels):
+        raise ValueError(f"kernel_sizes are odd, not {list(kernels)}")
+    choices = [Choice(f"{stage}.depth", tuple(depths))]
+    for block in range(1, depths[-1] + 1):
+        when = None if block <= depths[0] else {f"{stage}.depth": tuple(depth for depth in depths if depth >= block)}
+        choices.append(Choice(f"{stage}.block{block}.kernel", kernels, when))
+        choices.append(Choice(f"{stage}.block{block}.expand", expands, when))
+    return choices

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from torch import Tensor
+from published_weights import reproducible_weights
 
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
@@ -96,24 +95,6 @@ def published_arch(space: OFAMobileNetV3, net: Mapping[str, Sequence[int]], reso
             values[f"stage{stage + 1}.block{block + 1}.kernel"] = net["ks"][4 * stage + block]
             values[f"stage{stage + 1}.block{block + 1}.expand"] = net["e"][4 * stage + block]
     return space.arch(values)
-
-
-def reproducible_weights(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Values for the published tensor ``name``, from a generator whose stream NumPy has promised not to change."""
-    noise = numpy.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-    if name.endswith("num_batches_tracked"):
-        values = numpy.zeros(shape)
-    elif name.endswith("_matrix"):
-        values = numpy.eye(shape[0]) + 0.1 * noise
-    elif name.endswith("running_var"):
-        values = 1 + 0.5 * numpy.tanh(noise)
-    elif name.endswith(("bias", "running_mean")):
-        values = 0.1 * noise
-    elif len(shape) == 1:
-        values = 1 + 0.1 * noise
-    else:
-        values = noise * (2 / numpy.prod(shape[1:])) ** 0.5
-    return torch.from_numpy(numpy.asarray(values))
 
 
 @pytest.fixture(scope="module")
