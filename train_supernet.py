@@ -7,16 +7,22 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, make_space, plain, settings
+from oneshot.config import entry, make_data, make_space, phase_settings, plain, settings
 from oneshot.pipeline.train import train_supernet
-from oneshot.training import TrainSettings
+from oneshot.training import Distillation, TrainSettings, plan_phases
 
 log = logging.getLogger("train_supernet")
 
 
 @entry("train_supernet")
 def main(config: DictConfig, folder: Path) -> None:
-    trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
+    phases = phase_settings(config)
+    epochs = config.trainer.epochs
+    listed = sum(phase.epochs for phase in phases.values())
+    trainer = settings(
+        TrainSettings, config, "trainer", seed=config.seed, **({"epochs": listed} if phases and epochs is None else {})
+    )
+    distillation = settings(Distillation, config, "distillation")
     data = make_data(plain(config.data))
     space = make_space(config.get("space"), data)
     log.info(
@@ -26,7 +32,18 @@ def main(config: DictConfig, folder: Path) -> None:
     make_sampler = partial(hydra.utils.instantiate, config.sampler, seed=config.seed)
     recorded = plain(config)
     del recorded["run"]
-    train_supernet(space, data, lambda of: make_sampler(space=of), trainer, folder, recorded, config.calibration_images)
+    train_supernet(
+        space,
+        data,
+        make_sampler,
+        trainer,
+        folder,
+        recorded,
+        config.calibration_images,
+        plan_phases(phases, space, epochs),
+        distillation,
+        None if config.init is None else Path(config.init),
+    )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     log.info("next: python search_subnet.py supernet=%s", folder)
 

@@ -26,7 +26,7 @@ from oneshot.data import ImageData
 from oneshot.pipeline.folders import newest
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import find_class
-from oneshot.training import Interrupted, NonFiniteLossError
+from oneshot.training import Interrupted, NonFiniteLossError, PhaseSettings
 
 T = TypeVar("T")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -110,6 +110,10 @@ def explain(error: BaseException, config_name: str) -> str | None:
         key = re.search(r"(?:Could not override|Error merging override|Key) '?\+*([\w.@/]+)'?", text)
         if key and ("not in struct" in text or "Could not override" in text):
             return _unknown_key(key.group(1), config_name)
+        argument = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+        if argument:
+            group = re.search(r"full_key: (\S+)", text)
+            return f"{group.group(1) + ': ' if group else ''}{argument.group(1)} has no setting {argument.group(2)!r}"
         if isinstance(cause, OmegaConfBaseException):
             first = text.splitlines()[0]
             full = re.search(r"full_key: (\S+)", text)
@@ -157,14 +161,23 @@ def _keys(config: Any, prefix: str = "") -> list[str]:
 
 
 def settings(kind: type[T], config: DictConfig, group: str, **extra: Any) -> T:
-    """The dataclass ``kind`` with the values of ``config[group]``; types and names are checked."""
+    """The dataclass ``kind`` with the values of ``config[group]`` and ``extra``; types and names are checked."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), config[group], extra)
+        given = {name: value for name, value in config[group].items() if name not in extra}
+        merged = OmegaConf.merge(OmegaConf.structured(kind), given, extra)
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(f"{group}.{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(made, kind)
     return made
+
+
+def phase_settings(config: DictConfig) -> dict[str, PhaseSettings]:
+    """The phases of the training of a supernet by name, in order."""
+    try:
+        return {str(name): settings(PhaseSettings, config.phases, str(name)) for name in config.phases}
+    except ValueError as error:
+        raise ValueError(f"phases.{error}") from None
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

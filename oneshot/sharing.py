@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,24 @@ class SharingRule(nn.Module):
     def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
         """``stored`` cut to ``shape``, which differs from its own."""
         return crop(stored, shape)
+
+
+@dataclass(frozen=True)
+class ChannelOrder:
+    """Channels inside the blocks of a pattern that may change places together.
+
+    Args:
+        blocks: pattern of block names, such as ``"stage*.block*"``.
+        score: the tensor that reads the channels; the L1 norm of what reads one is its importance.
+        dim: the dimension of ``score`` along which the channels lie.
+        members: every tensor that holds the channels and the dimension along which they lie, ``score`` among them; those that
+            a block lacks are passed over.
+    """
+
+    blocks: str
+    score: str
+    dim: int
+    members: Mapping[str, int]
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:

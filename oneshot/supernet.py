@@ -8,12 +8,14 @@ import fnmatch
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.published.checkpoint import bank_state, read_checkpoint
 from oneshot.sharing import SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
@@ -31,6 +33,15 @@ class _Binding(NamedTuple):
     source_name: str
     cut: _Cut | None
     shape: torch.Size
+
+
+class _Plan(NamedTuple):
+    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random."""
+
+    network: nn.Module
+    bindings: list[_Binding]
+    blocks: list[nn.Module]
+    droppers: list[nn.Module]
 
 
 _MAX_NETWORKS = 512
@@ -63,13 +74,14 @@ class Supernet(nn.Module):
         for name, variants in blocks.items():
             self._fill_bank(name, list(variants))
 
-    def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        """Logits ``(batch, classes)`` of subnet ``arch`` for images ``(batch, channels, height, width)``.
+    def forward(self, x: Tensor, arch: Arch, dropout: bool = True) -> Tensor:
+        """Logits ``(batch, classes)`` of subnet ``arch`` for images ``(batch, channels, height, width)``. Without ``dropout``,
+        modules that drop values or paths at random do not, even in training.
 
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        with self._bound(arch) as (network, _):
+        with self._bound(arch, dropout) as (network, _):
             logits: Tensor = network(x)
         return logits
 
@@ -88,6 +100,20 @@ class Supernet(nn.Module):
                 is_parameter = isinstance(stored, nn.Parameter)
                 copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
             return _copy_module(network, copies)
+
+    def load_published(self, path: str | Path, reset_classifier: bool = False) -> None:
+        """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``. With
+        ``reset_classifier`` the classifier stays as it is, so that the number of classes may be another.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no checkpoint, or one of another space; the message says in what it differs.
+        """
+        try:
+            state = bank_state(self.space, read_checkpoint(path), self.state_dict(), reset_classifier)
+        except ValueError as error:
+            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        self.load_state_dict(state)
 
     # The bank --------------------------------------------------------------------------------------------------------
 
@@ -136,7 +162,7 @@ class Supernet(nn.Module):
     # Binding ---------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _bound(self, arch: Arch) -> Iterator[tuple[nn.Module, list[_Binding]]]:
+    def _bound(self, arch: Arch, dropout: bool = True) -> Iterator[tuple[nn.Module, list[_Binding]]]:
         """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode, and how they are bound. Afterwards
         it lets go of what was cut, so that the memory is the caller's graph's alone.
         """
@@ -145,13 +171,15 @@ class Supernet(nn.Module):
             entry = self._networks[arch] = self._plan(arch)
             if len(self._networks) > _MAX_NETWORKS:
                 self._networks.popitem(last=False)
-        network, bindings, blocks = entry
+        network, bindings, blocks, droppers = entry
         training = self.training
         if network.training != training:
             network.train(training)
         for module in blocks:
             if module.training != training:
                 module.train(training)
+        for module in droppers:
+            module.training = training and dropout
         try:
             for target, name, _, source, source_name, cut, shape in bindings:
                 stored = source[source_name]
@@ -162,7 +190,7 @@ class Supernet(nn.Module):
                 if cut is not None:
                     target[name] = blank
 
-    def _plan(self, arch: Arch) -> tuple[nn.Module, list[_Binding], list[nn.Module]]:
+    def _plan(self, arch: Arch) -> _Plan:
         self.space.validate(arch)
         network, used = self._skeletons.network(arch)
         bindings: list[_Binding] = []
@@ -170,7 +198,8 @@ class Supernet(nn.Module):
             if block not in self._bindings:
                 self._bindings[block] = self._bindings_of(block)
             bindings += self._bindings[block]
-        return network, bindings, [block.module for block in used]
+        droppers = [module for module in network.modules() if _drops(module)]
+        return _Plan(network, bindings, [block.module for block in used], droppers)
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
         bindings: list[_Binding] = []
@@ -199,7 +228,7 @@ class Supernet(nn.Module):
     def _reset_caches(self) -> None:
         self._skeletons = Skeletons(self.space)
         self._bindings: dict[Block, list[_Binding]] = {}
-        self._networks: OrderedDict[Arch, tuple[nn.Module, list[_Binding], list[nn.Module]]] = OrderedDict()
+        self._networks: OrderedDict[Arch, _Plan] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -231,6 +260,11 @@ def _default_cut(module: nn.Module, stored: Tensor, shape: torch.Size) -> _Cut:
 def _copied(cut: _Cut, stored: Tensor, shape: torch.Size) -> Tensor:
     """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
     return cut(stored, shape).clone()
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether it is a dropout of torch, or drops paths: timm's ``DropPath``, torchvision's ``StochasticDepth``."""
+    return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})

@@ -17,7 +17,14 @@ from oneshot.arch import Arch
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
-from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, write_file
+from oneshot.training.checkpoint import (
+    CheckpointError,
+    is_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    write_file,
+)
 
 SUBNET_FORMAT = "oneshot.subnet.1"
 
@@ -66,8 +73,32 @@ def load_supernet(folder: Path) -> Trained:
         FileNotFoundError: there is no such folder, or no checkpoint in it.
         ValueError: no checkpoint is good, or it does not hold a supernet.
     """
+    state, folder = _supernet_state(folder)
+    supernet = Supernet(from_definition(state["space"]))
+    _fill(supernet, state, folder)
+    supernet.space = supernet.space.restrict(state.get("options", {}))  # checkpoints before phases have none
+    classes = tuple(state["classes"])
+    return Trained(supernet, state["config"], classes, folder.resolve(), state["step"], state["total_steps"])
+
+
+def load_weights(supernet: Supernet, path: Path) -> None:
+    """Fills ``supernet`` with the weights of another run's folder or checkpoint, or of a published one.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: the weights are not those of the same space.
+    """
+    if path.is_file() and not is_checkpoint(path):
+        supernet.load_published(path)
+        return
+    state, folder = _supernet_state(path)
+    _fill(supernet, state, folder)
+
+
+def _supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What a checkpoint file, or the newest good one of a run folder, holds, and the run folder."""
     if folder.is_file():
-        state = load_checkpoint(folder)
+        state: dict[str, Any] | None = load_checkpoint(folder)
         folder = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     else:
         if not folder.is_dir():
@@ -75,21 +106,23 @@ def load_supernet(folder: Path) -> Trained:
         checkpoints = list_checkpoints(folder / "checkpoints")
         if not checkpoints:
             raise FileNotFoundError(f"{folder} holds no checkpoint of a supernet (no checkpoints/step-*.pt)")
-        newest_state = load_newest(folder / "checkpoints")
-        if newest_state is None:
+        state = load_newest(folder / "checkpoints")
+        if state is None:
             raise CheckpointError(f"{folder}: none of its {len(checkpoints)} checkpoints can be read")
-        state = newest_state
+    assert state is not None
     if state["kind"] != "supernet":
         raise ValueError(f"{folder} holds a {state['kind']}, not a supernet")
-    supernet = Supernet(from_definition(state["space"]))
+    return state, folder
+
+
+def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path) -> None:
     weights = state["average"] if state["average"] is not None else state["model"]
     try:
         supernet.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(f"{folder} does not fit the space {state['space']['_target_']}: {first}") from None
-    classes = tuple(state["classes"])
-    return Trained(supernet, state["config"], classes, folder.resolve(), state["step"], state["total_steps"])
+        kind = type(supernet.space).__name__
+        raise CheckpointError(f"{folder} does not fit the space {kind}: {first}") from None
 
 
 def save_subnet(

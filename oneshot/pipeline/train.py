@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator
+from oneshot.pipeline.folders import load_subnet, load_weights, save_subnet
 from oneshot.samplers import Sampler
+from oneshot.sorting import sort_channels
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
-from oneshot.training import SupernetTask, Trainer, TrainSettings, resolve_device
+from oneshot.training import (
+    Distillation,
+    PhaseSettings,
+    SupernetTask,
+    Trainer,
+    TrainSettings,
+    batches_of,
+    check_run,
+    load_newest,
+    resolve_device,
+)
 from oneshot.training.randomness import seeded
+
+log = logging.getLogger(__name__)
+_TEACHER = "teacher.pt"
 
 
 def train_supernet(
     space: SearchSpace,
     data: ImageData,
-    make_sampler: Callable[[SearchSpace], Sampler],
+    make_sampler: Callable[..., Sampler],
     settings: TrainSettings,
     folder: Path,
     config: Mapping[str, Any],
     calibration_images: int = 512,
+    phases: Mapping[str, PhaseSettings] | None = None,
+    distillation: Distillation | None = None,
+    init: Path | None = None,
 ) -> Supernet:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
@@ -33,7 +54,12 @@ def train_supernet(
     recalibrated statistics.
 
     Args:
+        make_sampler: makes the sampler of a space, with ``num_paths`` where a phase names one.
         config: plain values that describe the run; a folder that was started with other values is refused.
+        phases: parts of the training by name, in order, as ``plan_phases`` returns them; otherwise there is one of
+            ``settings.epochs`` on the whole space. Each starts with what the one before learned.
+        distillation: the loss of networks that have a teacher; the default is BigNAS's.
+        init: weights to start from: a run folder or checkpoint of the same space, or a published checkpoint.
 
     Returns:
         The supernet with the weights to rank by.
@@ -45,29 +71,154 @@ def train_supernet(
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
     if calibration_images < 1:
         raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
-    device = resolve_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    phases = phases or {"": PhaseSettings(epochs=settings.epochs)}
+    steps_per_epoch = batches_of(data, settings)[1]
+    total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
+    newest = load_newest(folder / "checkpoints")
+    if newest is not None:
+        check_run(newest, folder, SupernetTask.kind, config, total_steps)
+    reached = 0 if newest is None else newest["step"]
     with seeded("weights", settings.seed):
         supernet = Supernet(space)
-    shown = {
-        "largest": space.largest,
-        "smallest": space.smallest,
-        "random": space.sample(random.Random(f"shown {settings.seed}")),
-    }
+    if newest is None and init is not None:
+        load_weights(supernet, init)
+    run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
+    first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
+    first_step, trained = 0, None if init is None else space
+    for name, phase in phases.items():
+        part = phase.restrict(space)
+        last_step = first_step + steps_per_epoch * phase.epochs
+        if reached < last_step or last_step == total_steps:
+            if newest is not None and reached == first_step:
+                supernet.load_state_dict(newest["average"] or newest["model"])
+            if phase.distill:
+                run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
+            if reached == first_step and phase.sort_channels and trained is not None:
+                count = sort_channels(supernet, trained)
+                log.info("phase %s: channels of %d layers sorted by importance", name, count)
+            supernet = run.train(supernet, name, phase, part, first_step)
+            reached, newest = last_step, None
+        first_step, trained = last_step, part
+    return supernet
 
-    def evaluate(module: torch.nn.Module) -> dict[str, float]:
+
+class _Run:
+    """What all phases of one run share."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: ImageData,
+        make_sampler: Callable[..., Sampler],
+        settings: TrainSettings,
+        folder: Path,
+        config: Mapping[str, Any],
+        calibration_images: int,
+        distillation: Distillation | None,
+        total_steps: int,
+    ) -> None:
+        self.space, self.data, self.make_sampler, self.settings, self.folder = (
+            space,
+            data,
+            make_sampler,
+            settings,
+            folder,
+        )
+        self.calibration_images, self.distillation = calibration_images, distillation or Distillation()
+        self.total_steps = total_steps
+        self.config = dict(config)
+        self.device = resolve_device(settings.device)
+        self.teacher: nn.Module | None = None
+
+    def train(
+        self, supernet: Supernet, name: str, phase: PhaseSettings, part: SearchSpace, first_step: int
+    ) -> Supernet:
+        """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
+        changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+        task = SupernetTask(
+            supernet,
+            self.make_sampler(part, **changes),
+            self.settings.label_smoothing,
+            self.distillation,
+            self.teacher if phase.distill else None,
+        )
+        before = {choice.name: choice.options for choice in self.space.choices}
+        options = {
+            choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]
+        }
+        meta = {
+            "config": self.config,
+            "space": self.space.definition,
+            "options": options,
+            "classes": list(self.data.classes),
+        }
+        trainer = Trainer(
+            task,
+            self.data,
+            phase.apply(self.settings),
+            self.folder,
+            device=self.device,
+            evaluate=lambda module: self._evaluate(module, part),
+            meta=meta,
+            first_step=first_step,
+            total_steps=self.total_steps,
+            title=name,
+        )
+        if name:
+            log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
+        trained = trainer.run()
+        assert isinstance(trained, Supernet)
+        return trained
+
+    def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool) -> None:
+        """Makes the largest network as it is now the teacher of all phases from here on, or finds the one that was made.
+
+        Raises:
+            ValueError: nothing has been trained that it could teach.
+            FileNotFoundError: the run is continued, and its teacher is gone.
+        """
+        if self.teacher is not None:
+            return
+        path = self.folder / _TEACHER
+        if make:
+            if trained is None:
+                raise ValueError(
+                    "the first phase has distill=true, but its teacher, the largest network, is not trained: put a phase without "
+                    "distill before it, or start from trained weights with init=..."
+                )
+            arch = self.space.largest
+            cost = CostTable(self.space).cost(arch)
+            card = {
+                "macs": cost.macs,
+                "params": cost.params,
+                "classes": list(self.data.classes),
+                "mean": list(self.data.mean),
+                "std": list(self.data.std),
+                "input_shape": list(self.space.input_shape(arch)),
+            }
+            save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        self.teacher = load_subnet(path).module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
+
+    def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
         assert isinstance(module, Supernet)
         evaluator = Evaluator(
-            module, data, device=device, calibration_images=calibration_images, channels_last=settings.channels_last
+            module,
+            self.data,
+            device=self.device,
+            calibration_images=self.calibration_images,
+            channels_last=self.settings.channels_last,
         )
+        shown = {
+            "largest": part.largest,
+            "smallest": part.smallest,
+            "random": part.sample(random.Random(f"shown {self.settings.seed}")),
+        }
         scores = {name: evaluator(arch) for name, arch in shown.items()}
         return {f"held_out_accuracy/{name}": score.accuracy for name, score in scores.items()} | {
             f"held_out_loss/{name}": score.loss for name, score in scores.items()
         }
-
-    meta = {"config": dict(config), "space": space.definition, "classes": list(data.classes)}
-    task = SupernetTask(supernet, make_sampler(space), settings.label_smoothing)
-    trained = Trainer(task, data, settings, folder, device=device, evaluate=evaluate, meta=meta).run()
-    assert isinstance(trained, Supernet)
-    return trained

@@ -15,10 +15,14 @@ class Sampler(ABC):
     """Chooses the architectures of each training step; a function of the seed, the step and what ``update`` was told.
 
     Attributes:
-        teacher_first: whether the first architecture of a step teaches the others (in-place distillation).
+        teacher_first: whether the first architecture of a step teaches the others (in-place distillation), which then train
+            without dropout (BigNAS, ECCV 2020, section 3.1: only the largest network is regularised).
+        prefers_low_loss: which of several ``proposals`` is trained: that with the lowest loss on the step's images or that with
+            the highest.
     """
 
     teacher_first: bool = False
+    prefers_low_loss: bool = True
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         self.space = space
@@ -26,7 +30,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, step: int) -> list[Arch]:
-        """The architectures whose gradients are added up in step ``step``."""
+        """The architectures whose gradients are added up in step ``step``, of several proposals the first."""
+
+    def proposals(self, step: int) -> list[list[Arch]]:
+        """For each architecture of the step, those from which it is chosen by their loss on the step's images."""
+        return [[arch] for arch in self.sample(step)]
 
     def update(self, archs: Sequence[Arch], rewards: Sequence[float]) -> None:  # noqa: B027 - optional
         """Learns from rewards (higher is better); samplers that do not learn ignore it."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
-from oneshot.sharing import SharingRule
+from oneshot.sharing import ChannelOrder, SharingRule
 
 
 class Make(Protocol):
@@ -41,6 +41,7 @@ class SearchSpace(ABC):
         resolution: input height and width in pixels of spaces that have no choice named ``resolution``.
         sharing: pattern of parameter names (``"*.conv_dw.weight"``) to the rule that makes the cutting rule for a tensor of the
             given largest shape; tensors that no pattern matches are cut by leading slices, convolution kernels in the centre.
+        channel_orders: the channels that may be sorted by importance, so that narrow networks inherit those that matter most.
     """
 
     choices: tuple[Choice, ...]
@@ -48,6 +49,7 @@ class SearchSpace(ABC):
     in_channels: int = 3
     resolution: int = 32
     sharing: Mapping[str, Callable[[], SharingRule]] = {}
+    channel_orders: Sequence[ChannelOrder] = ()
     definition: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -1,22 +1,29 @@
 """Training of supernets and subnets."""
 
 from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from oneshot.training.distillation import Distillation
+from oneshot.training.phases import PhaseSettings, plan_phases
 from oneshot.training.settings import TrainSettings
 from oneshot.training.tasks import NonFiniteLossError, SubnetTask, SupernetTask, Task
-from oneshot.training.trainer import Interrupted, Trainer, resolve_device
+from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run, resolve_device
 
 __all__ = [
     "CheckpointError",
+    "Distillation",
     "Interrupted",
     "NonFiniteLossError",
+    "PhaseSettings",
     "SubnetTask",
     "SupernetTask",
     "Task",
     "TrainSettings",
     "Trainer",
+    "batches_of",
+    "check_run",
     "list_checkpoints",
     "load_checkpoint",
     "load_newest",
+    "plan_phases",
     "resolve_device",
     "save_checkpoint",
 ]

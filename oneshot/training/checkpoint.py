@@ -96,6 +96,14 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
     return state
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether the file is a checkpoint of oneshot rather than someone else's."""
+    try:
+        return bool(load_checkpoint(path)["format"] == FORMAT)
+    except CheckpointError:
+        return False
+
+
 def _read(path: Path, map_location: str | torch.device) -> Any:
     with zipfile.ZipFile(path) as archive:
         # Checksums do not cover attributes, and torch leaves the memory for what is marked as a folder uninitialised.

@@ -17,6 +17,7 @@ class TrainSettings:
         batch_size: images a step; a smaller training set is one batch.
         optimizer: a name of timm's optimizers ("sgd" with Nesterov momentum, "adamw", ...).
         lr: peak learning rate.
+        lr_batch_size: the batch size that ``lr`` is meant for, which then grows in proportion to ``batch_size``; None leaves it.
         momentum: of optimizers that have one, such as SGD; the others ignore it.
         weight_decay: on all parameters but biases and normalisation.
         warmup_epochs: linear warm-up before the cosine.
@@ -40,6 +41,7 @@ class TrainSettings:
     batch_size: int = 64
     optimizer: str = "sgd"
     lr: float = 0.1
+    lr_batch_size: int | None = None
     momentum: float = 0.9
     weight_decay: float = 4e-5
     warmup_epochs: float = 1.0
@@ -72,6 +74,8 @@ class TrainSettings:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"trainer.{name} is a finite number of at least 0, not {value}")
+        if self.lr_batch_size is not None and self.lr_batch_size < 1:
+            raise ValueError(f"trainer.lr_batch_size is at least 1, or null for no scaling, not {self.lr_batch_size}")
         for name in ("momentum", "label_smoothing", "ema_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from oneshot.arch import Arch
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
+from oneshot.training.distillation import Distillation
+
+_IN_PLACE = Distillation()
 
 
 class Engine(Protocol):
@@ -70,43 +72,105 @@ class Task(ABC):
 
 
 class SupernetTask(Task):
-    """Trains the paths that ``sampler`` draws; their gradients add up, as in the published codes of OFA, BigNAS and FairNAS."""
+    """Trains the paths that ``sampler`` draws; their gradients add up, as in the published codes of OFA, BigNAS and FairNAS.
+
+    Args:
+        distillation: the loss of networks that have a teacher: ``teacher`` for all of them, or else the first network of a step
+            for the others where the sampler says so.
+        teacher: a trained network that takes images of any resolution of the space.
+    """
 
     kind = "supernet"
 
-    def __init__(self, supernet: Supernet, sampler: Sampler, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        sampler: Sampler,
+        label_smoothing: float = 0.0,
+        distillation: Distillation = _IN_PLACE,
+        teacher: nn.Module | None = None,
+    ) -> None:
         self.module = self.supernet = supernet
         self.sampler = sampler
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.distillation = distillation
+        self.teacher = teacher
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
-        archs = self.sampler.sample(step)
-        inputs: dict[int, Tensor] = {}
+        inputs = _Inputs(images, engine)
+        predictions: dict[int, Tensor] = {}
+        in_place: Tensor | None = None
         losses: list[Tensor] = []
-        accuracy = teacher = None
-        for arch in archs:
-            resolution = self.supernet.space.input_shape(arch)[-1]
-            if resolution not in inputs:
-                inputs[resolution] = engine.prepare(images, resolution)
+        accuracy: Tensor | None = None
+        for position, candidates in enumerate(self.sampler.proposals(step)):
+            arch = self._choose(candidates, inputs, labels, engine)
+            resolution = self._resolution(arch)
+            if self.teacher is not None and resolution not in predictions:
+                predictions[resolution] = self._predict(self.teacher, inputs.at(resolution), engine)
+            taught_by = predictions.get(resolution, in_place)
             with engine.precision():
-                logits = self.supernet(inputs[resolution], arch)
-                # In-place distillation: the largest network's prediction, not smoothed further (BigNAS, section 3.1).
-                loss = self.criterion(logits, labels) if teacher is None else cross_entropy(logits, teacher)
+                dropout = position == 0 or not self.sampler.teacher_first
+                logits = self.supernet(inputs.at(resolution), arch, dropout=dropout)
+                loss = self.criterion(logits, labels)
+                if taught_by is not None:
+                    loss = self.distillation.loss(logits, taught_by, loss)
             check_finite(loss, step, arch)
             engine.backward(loss)
             losses.append(loss.detach())
             if accuracy is None:
                 accuracy = (logits.detach().argmax(1) == labels).float().mean()
                 if self.sampler.teacher_first:
-                    teacher = logits.detach().float().softmax(1)
+                    in_place = logits.detach()
         assert accuracy is not None
         return StepResult(torch.stack(losses).mean(), accuracy)
+
+    def _resolution(self, arch: Arch) -> int:
+        return self.supernet.space.input_shape(arch)[-1]
+
+    @torch.no_grad()
+    def _choose(self, candidates: Sequence[Arch], inputs: _Inputs, labels: Tensor, engine: Engine) -> Arch:
+        """The candidate with the lowest or the highest loss (Wang et al., AttentiveNAS, CVPR 2021, section 3.3)."""
+        if len(candidates) == 1:
+            return candidates[0]
+        losses = []
+        for arch in candidates:
+            with engine.precision():
+                logits = self.supernet(inputs.at(self._resolution(arch)), arch, dropout=False)
+                losses.append(self.criterion(logits, labels).item())
+        choose = min if self.sampler.prefers_low_loss else max
+        return candidates[choose(range(len(losses)), key=losses.__getitem__)]
+
+    @staticmethod
+    @torch.no_grad()
+    def _predict(teacher: nn.Module, images: Tensor, engine: Engine) -> Tensor:
+        """The teacher's logits. As in Once-for-All's published code it normalises with the batch and drops nothing."""
+        teacher.eval()
+        for module in teacher.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
+        with engine.precision():
+            logits: Tensor = teacher(images)
+        return logits
 
     def state_dict(self) -> dict[str, Any]:
         return {"sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.sampler.load_state_dict(state["sampler"])
+
+
+class _Inputs:
+    """The images of a step at each resolution that is asked for, prepared once."""
+
+    def __init__(self, images: Tensor, engine: Engine) -> None:
+        self._images, self._engine = images, engine
+        self._prepared: dict[int, Tensor] = {}
+
+    def at(self, resolution: int) -> Tensor:
+        """``(batch, 3, resolution, resolution)``."""
+        if resolution not in self._prepared:
+            self._prepared[resolution] = self._engine.prepare(self._images, resolution)
+        return self._prepared[resolution]
 
 
 class SubnetTask(Task):

@@ -45,6 +45,10 @@ class Trainer:
             to record, such as ``{"held_out_accuracy/largest": 0.9}``.
         meta: plain values that the checkpoints hold beside the state (config, space, data).
         device: where to train.
+        first_step: the step at which this part of a run in several phases begins. The module starts with the weights that it
+            has, whatever the earlier parts left in the folder.
+        total_steps: of the whole run; None where this is all of it.
+        title: what the record calls this part.
 
     Raises:
         ValueError: a setting or the folder's checkpoint does not fit.
@@ -60,6 +64,9 @@ class Trainer:
         device: torch.device,
         evaluate: Callable[[torch.nn.Module], Mapping[str, float]],
         meta: Mapping[str, Any],
+        first_step: int = 0,
+        total_steps: int | None = None,
+        title: str = "",
     ) -> None:
         from timm.optim import create_optimizer_v2
         from timm.scheduler import CosineLRScheduler
@@ -68,9 +75,13 @@ class Trainer:
         check_optimizer(settings.optimizer)
         self.task, self.data, self.settings, self.folder, self.device = task, data, settings, folder, device
         self.evaluate, self.meta = evaluate, meta
-        self.batch_size = min(settings.batch_size, len(data.train))
-        self.steps_per_epoch = len(data.train) // self.batch_size
-        self.total_steps = self.steps_per_epoch * settings.epochs
+        self.batch_size, self.steps_per_epoch = batches_of(data, settings)
+        self.first_step, self.title = first_step, title
+        num_steps = self.steps_per_epoch * settings.epochs
+        self.last_step = first_step + num_steps
+        self.total_steps = self.last_step if total_steps is None else total_steps
+        # Goyal et al., 2017: the learning rate grows with the batch.
+        lr = settings.lr * (self.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0)
         task.module.to(device)
         warmup_steps = round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch)
         # timm's SGD is Nesterov's, which torch refuses without momentum.
@@ -78,30 +89,31 @@ class Trainer:
         self.optimizer = create_optimizer_v2(
             task.module,
             opt=settings.optimizer,
-            lr=settings.lr,
+            lr=lr,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
             **({"nesterov": False} if plain else {}),
         )
         self.schedule = CosineLRScheduler(
             self.optimizer,
-            t_initial=self.total_steps - warmup_steps,
+            t_initial=num_steps - warmup_steps,
             lr_min=settings.min_lr,
             warmup_t=warmup_steps,
-            warmup_lr_init=settings.lr / 100,
+            warmup_lr_init=lr / 100,
             warmup_prefix=True,
             t_in_epochs=False,
         )
         self.average = ModelEmaV3(task.module, decay=settings.ema_decay) if settings.ema_decay is not None else None
         self.dtype = _mixed_precision(device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.step = 0
+        self.step = first_step
         self._stop = False
 
     # The loop --------------------------------------------------------------------------------------------------------
 
     def run(self) -> torch.nn.Module:
-        """Trains to the end, from the newest checkpoint where there is one; returns the module to rank and extract from.
+        """Trains to the last step of this part, from the newest checkpoint where there is one; returns the module to rank and
+        extract from.
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
@@ -110,9 +122,11 @@ class Trainer:
         """
         saved = load_newest(self.folder / "checkpoints")
         if saved is not None:
+            check_run(saved, self.folder, self.task.kind, self.meta["config"], self.total_steps)
+        if saved is not None and saved["step"] > self.first_step:
             self._restore(saved)
             log.info("continuing at step %d of %d", self.step, self.total_steps)
-        if self.step >= self.total_steps and (self.folder / "training.html").is_file():
+        if self.step >= self.last_step and (self.folder / "training.html").is_file():
             return self.best_module
         metrics = Metrics(self.folder, self.step)
         started, first_step = time.monotonic(), self.step
@@ -122,7 +136,7 @@ class Trainer:
             seconds = time.monotonic() - started
             speed = (self.step - first_step) * self.batch_size / max(seconds, 1e-9)
             facts = {
-                "steps": str(self.total_steps),
+                "steps": str(self.last_step),
                 "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
                 "device": str(self.device),
             }
@@ -144,7 +158,7 @@ class Trainer:
         count, window = 0, time.monotonic()
         parameters = list(self.task.module.parameters())
         for images, labels in self._batches():
-            self.schedule.step_update(self.step)
+            self.schedule.step_update(self.step - self.first_step)
             lr = self.optimizer.param_groups[0]["lr"]
             with seeded("step", settings.seed, self.step):
                 generator = make_generator("augmentation", settings.seed, self.step)
@@ -157,7 +171,7 @@ class Trainer:
             accuracy_sum += result.accuracy
             count += 1
             bar.update()
-            last = self.step == self.total_steps
+            last = self.step == self.last_step
             if self.step % settings.log_every == 0 or last:
                 seconds = time.monotonic() - window
                 loss, accuracy = loss_sum.item() / count, accuracy_sum.item() / count
@@ -169,18 +183,22 @@ class Trainer:
                 accuracy_sum.zero_()
                 count, window = 0, time.monotonic()
             epoch_end = self.step % self.steps_per_epoch == 0
-            epoch = self.step // self.steps_per_epoch
+            epoch = (self.step - self.first_step) // self.steps_per_epoch
             if last or (epoch_end and settings.eval_every and epoch % settings.eval_every == 0):
                 values = dict(self.evaluate(self.best_module))
                 metrics.write(self.step, values)
                 log.info(
-                    "epoch %d of %d: %s", epoch, settings.epochs, ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+                    "%sepoch %d of %d: %s",
+                    f"{self.title} " if self.title else "",
+                    epoch,
+                    settings.epochs,
+                    ", ".join(f"{k} {v:.4f}" for k, v in values.items()),
                 )
                 window = time.monotonic()
             if last or self._stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
                 self._save()
                 saved_at = time.monotonic()
-            if self._stop and not last:
+            if self._stop and self.step < self.total_steps:
                 raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
 
     def _update(self, parameters: list[torch.nn.Parameter]) -> None:
@@ -198,7 +216,7 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every remaining batch of the run: each epoch in its own order, the last incomplete batch of an epoch left out."""
-        while self.step < self.total_steps:
+        while self.step < self.last_step:
             epoch, position = divmod(self.step, self.steps_per_epoch)
             order = torch.randperm(len(self.data.train), generator=make_generator("order", self.settings.seed, epoch))
             whole = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
@@ -237,19 +255,6 @@ class Trainer:
         save_checkpoint(self.folder / "checkpoints", self.step, state, self.settings.keep_checkpoints)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if state["kind"] != self.task.kind:
-            raise ValueError(
-                f"{self.folder} holds a {state['kind']} run, not one of a {self.task.kind}; use another folder"
-            )
-        changed = _differences(state["config"], self.meta["config"])
-        if changed:
-            raise ValueError(
-                f"{self.folder} was started with other settings ({', '.join(changed)}); use another folder"
-            )
-        if state["total_steps"] != self.total_steps:
-            raise ValueError(
-                f"{self.folder} was started on other data: {state['total_steps']} steps, not {self.total_steps}"
-            )
         self.task.module.load_state_dict(state["model"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
@@ -263,8 +268,29 @@ class Trainer:
 
     def _progress(self) -> tqdm[Any]:
         return tqdm(
-            total=self.total_steps, initial=self.step, desc=f"train {self.task.kind}", unit="step", disable=None
+            total=self.total_steps,
+            initial=self.step,
+            desc=f"train {self.title or self.task.kind}",
+            unit="step",
+            disable=None,
         )
+
+
+def batches_of(data: ImageData, settings: TrainSettings) -> tuple[int, int]:
+    """Images a batch and batches an epoch."""
+    batch_size = min(settings.batch_size, len(data.train))
+    return batch_size, len(data.train) // batch_size
+
+
+def check_run(state: Mapping[str, Any], folder: Path, kind: str, config: Mapping[str, Any], total_steps: int) -> None:
+    """Raises ValueError unless the checkpoint ``state`` in ``folder`` is one of this very run."""
+    if state["kind"] != kind:
+        raise ValueError(f"{folder} holds a {state['kind']} run, not one of a {kind}; use another folder")
+    changed = _differences(state["config"], config)
+    if changed:
+        raise ValueError(f"{folder} was started with other settings ({', '.join(changed)}); use another folder")
+    if state["total_steps"] != total_steps:
+        raise ValueError(f"{folder} was started on other data: {state['total_steps']} steps, not {total_steps}")
 
 
 def resolve_device(name: str) -> torch.device:
