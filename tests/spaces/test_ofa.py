@@ -1,8 +1,6 @@
 """Once-for-All's space means what the published one means: its checkpoints, its transforms and its costs."""
 
 import json
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +9,11 @@ import pytest
 import torch
 from published_weights import reproducible_weights
 
-from oneshot.arch import Arch
 from oneshot.costs import CostTable
+from oneshot.published import from_published
+from oneshot.published.families import family_of
 from oneshot.spaces import OFAMobileNetV3
 from oneshot.supernet import Supernet
-
-# A layer's name in a block here and in the published implementation; the fixed first block is written without wrappers there.
-LAYERS = {
-    "conv_pw": "inverted_bottleneck.conv.conv",
-    "bn1": "inverted_bottleneck.bn.bn",
-    "conv_dw": "depth_conv.conv.conv",
-    "conv_dw.weight_rule": "depth_conv.conv",
-    "bn2": "depth_conv.bn.bn",
-    "se.conv_reduce": "depth_conv.se.fc.reduce",
-    "se.conv_expand": "depth_conv.se.fc.expand",
-    "conv_pwl": "point_linear.conv.conv",
-    "bn3": "point_linear.bn.bn",
-}
-OTHERS = {
-    "stem.conv": "first_conv.conv",
-    "stem.bn": "first_conv.bn",
-    "first.conv_dw": "blocks.0.conv.depth_conv.conv",
-    "first.bn1": "blocks.0.conv.depth_conv.bn",
-    "first.conv_pw": "blocks.0.conv.point_linear.conv",
-    "first.bn2": "blocks.0.conv.point_linear.bn",
-    "expand.conv": "final_expand_layer.conv",
-    "expand.bn": "final_expand_layer.bn",
-    "mix": "feature_mix_layer.conv",
-    "classifier": "classifier.linear",
-}
 
 # Logits of two images, first four classes, that the published implementation (PyPI's `ofa` 0.1.0.post202307202001, in float64)
 # gives for the weights of `reproducible_weights`; ks and e hold four slots for each stage, used or not.
@@ -74,29 +48,6 @@ GOLDEN: list[tuple[dict[str, list[int]], list[list[float]]]] = [
 ]
 
 
-def published_name(key: str) -> str:
-    """The name in a published checkpoint of a tensor of the supernet."""
-    module, _, tensor = key.removeprefix("bank.").rpartition(".")
-    if re.fullmatch(r"\dto\d", tensor):
-        tensor += "_matrix"
-    in_stage = re.fullmatch(r"stage(\d)\.block(\d)\.(.*)", module)
-    if in_stage is None:
-        return f"{OTHERS[module]}.{tensor}"
-    index = 4 * int(in_stage[1]) + int(in_stage[2]) - 4
-    return f"blocks.{index}.conv.{LAYERS[in_stage[3]]}.{tensor}"
-
-
-def published_arch(space: OFAMobileNetV3, net: Mapping[str, Sequence[int]], resolution: int) -> Arch:
-    """The architecture of a published encoding; the slots of blocks that are not there do not count."""
-    values: dict[str, Any] = {"resolution": resolution}
-    for stage in range(5):
-        values[f"stage{stage + 1}.depth"] = net["d"][stage]
-        for block in range(4):
-            values[f"stage{stage + 1}.block{block + 1}.kernel"] = net["ks"][4 * stage + block]
-            values[f"stage{stage + 1}.block{block + 1}.expand"] = net["e"][4 * stage + block]
-    return space.arch(values)
-
-
 @pytest.fixture(scope="module")
 def supernet() -> Supernet:
     return Supernet(OFAMobileNetV3(num_classes=4, resolutions=(64,))).double().eval()
@@ -104,28 +55,14 @@ def supernet() -> Supernet:
 
 def test_the_published_implementation_gives_the_same_logits(supernet: Supernet) -> None:
     state = supernet.state_dict()
-    names = {key: published_name(key) for key in state}
+    names = {key: family_of(supernet.space).published_name(supernet.space, key) for key in state}
     assert len(set(names.values())) == 475
     supernet.load_state_dict({key: reproducible_weights(names[key], state[key].shape) for key in state})
     x = torch.from_numpy(numpy.random.RandomState(0).standard_normal((2, 3, 64, 64)))
     for encoding, logits in GOLDEN:
         with torch.no_grad():
-            received = supernet(x, published_arch(supernet.space, encoding, 64))
+            received = supernet(x, from_published(supernet.space, encoding))
         torch.testing.assert_close(received, torch.tensor(logits, dtype=torch.float64), rtol=1e-7, atol=1e-9)
-
-
-def test_a_published_checkpoint_means_the_same_here(shared_data: Path) -> None:
-    golden = torch.load(shared_data / "ofa" / "golden_mbv3.pt", weights_only=True)
-    published = golden["state_dict"]
-    supernet = Supernet(OFAMobileNetV3(num_classes=10, resolutions=(64,))).eval()
-    names = {key: published_name(key) for key in supernet.state_dict()}
-    assert set(names.values()) == published.keys()
-    supernet.load_state_dict({key: published[name].float() for key, name in names.items()})
-    for arch in golden["archs"]:
-        with torch.no_grad():
-            logits = supernet(golden["x"], published_arch(supernet.space, arch, 64))
-        # Logits of about 0.05 that tell the last two stages apart by 1e-5 and more, but the first by only 1e-10.
-        torch.testing.assert_close(logits, arch["logits"], rtol=0, atol=1e-7)
 
 
 def test_the_published_subnets_have_their_published_costs(shared_data: Path) -> None:
@@ -137,7 +74,7 @@ def test_the_published_subnets_have_their_published_costs(shared_data: Path) -> 
         space = OFAMobileNetV3(resolutions=[*{row["resolution"] for row in nets}], width_multiplier=width)
         table = CostTable(space)
         for row in nets:
-            blocks = table.blocks(published_arch(space, row, row["resolution"]))
+            blocks = table.blocks(from_published(space, row))
             assert sum(block.macs for block in blocks) == row["macs"]
             assert sum(block.params for block in blocks) == row["params"]
             assert sum(block.macs for block in blocks) / 1e6 == pytest.approx(row["published_mflops"], abs=1)

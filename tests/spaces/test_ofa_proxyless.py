@@ -2,8 +2,6 @@
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,11 @@ import pytest
 import torch
 from published_weights import reproducible_weights
 
-from oneshot.arch import Arch
 from oneshot.costs import CostTable
+from oneshot.published import from_published
+from oneshot.published.families import family_of
 from oneshot.spaces import OFAProxyless
 from oneshot.supernet import Supernet
-
-# A layer's name in a block here and in the published implementation; the fixed layers are written without wrappers there.
-LAYERS = {
-    "conv_pw": "inverted_bottleneck.conv.conv",
-    "bn1": "inverted_bottleneck.bn.bn",
-    "conv_dw": "depth_conv.conv.conv",
-    "conv_dw.weight_rule": "depth_conv.conv",
-    "bn2": "depth_conv.bn.bn",
-    "conv_pwl": "point_linear.conv.conv",
-    "bn3": "point_linear.bn.bn",
-}
-OTHERS = {
-    "stem.conv": "first_conv.conv",
-    "stem.bn": "first_conv.bn",
-    "first.conv_dw": "blocks.0.conv.depth_conv.conv",
-    "first.bn1": "blocks.0.conv.depth_conv.bn",
-    "first.conv_pw": "blocks.0.conv.point_linear.conv",
-    "first.bn2": "blocks.0.conv.point_linear.bn",
-    "mix.conv": "feature_mix_layer.conv",
-    "mix.bn": "feature_mix_layer.bn",
-    "classifier": "classifier.linear",
-}
 
 # Logits of two images, four classes, that the published implementation (PyPI's `ofa` 0.1.0.post202307202001, in float64) gives
 # for the weights of `reproducible_weights`; ks and e hold four slots for each stage of 1 to 5, used or not, and one for stage 6.
@@ -72,40 +49,16 @@ GOLDEN: list[tuple[dict[str, list[int]], list[list[float]]]] = [
 ]
 
 
-def published_name(key: str) -> str:
-    """The name in a published checkpoint of a tensor of the supernet."""
-    module, _, tensor = key.removeprefix("bank.").rpartition(".")
-    if re.fullmatch(r"\dto\d", tensor):
-        tensor += "_matrix"
-    in_stage = re.fullmatch(r"stage(\d)\.block(\d)\.(.*)", module)
-    if in_stage is None:
-        return f"{OTHERS[module]}.{tensor}"
-    index = 4 * int(in_stage[1]) + int(in_stage[2]) - 4
-    return f"blocks.{index}.conv.{LAYERS[in_stage[3]]}.{tensor}"
-
-
-def published_arch(space: OFAProxyless, net: Mapping[str, Sequence[int]], resolution: int) -> Arch:
-    """The architecture of a published encoding; the slots of blocks that are not there do not count."""
-    values: dict[str, Any] = {"resolution": resolution}
-    for slot, (kernel, expand) in enumerate(zip(net["ks"], net["e"], strict=True)):
-        name = f"stage{slot // 4 + 1}.block{slot % 4 + 1}"
-        values |= {f"{name}.kernel": kernel, f"{name}.expand": expand}
-    for stage, depth in enumerate(net["d"][:5], start=1):
-        values[f"stage{stage}.depth"] = depth
-    assert net["d"][5] == 1
-    return space.arch(values)
-
-
 def test_the_published_implementation_gives_the_same_logits() -> None:
     supernet = Supernet(OFAProxyless(num_classes=4, resolutions=(64,))).double().eval()
     state = supernet.state_dict()
-    names = {key: published_name(key) for key in state}
+    names = {key: family_of(supernet.space).published_name(supernet.space, key) for key in state}
     assert len(set(names.values())) == 446
     supernet.load_state_dict({key: reproducible_weights(names[key], state[key].shape) for key in state})
     x = torch.from_numpy(numpy.random.RandomState(0).standard_normal((2, 3, 64, 64)))
     for encoding, logits in GOLDEN:
         with torch.no_grad():
-            received = supernet(x, published_arch(supernet.space, encoding, 64))
+            received = supernet(x, from_published(supernet.space, encoding))
         torch.testing.assert_close(received, torch.tensor(logits, dtype=torch.float64), rtol=1e-7, atol=1e-9)
 
 
@@ -117,7 +70,7 @@ def test_the_published_subnets_have_their_published_costs(shared_data: Path) -> 
     space = OFAProxyless(resolutions=[*{row["resolution"] for row in rows}])
     table = CostTable(space)
     for row in rows:
-        blocks = table.blocks(published_arch(space, row, row["resolution"]))
+        blocks = table.blocks(from_published(space, row))
         assert sum(block.macs for block in blocks) == row["macs"]
         assert sum(block.params for block in blocks) == row["params"]
         assert sum(block.macs for block in blocks) / 1e6 == pytest.approx(row["published_mflops"], abs=1)
