@@ -9,14 +9,12 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.published.checkpoint import bank_state, read_checkpoint
 from oneshot.published.checkpoint import bank_state, read_checkpoint
 from oneshot.sharing import SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
@@ -102,20 +100,6 @@ class Supernet(nn.Module):
                 is_parameter = isinstance(stored, nn.Parameter)
                 copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
             return _copy_module(network, copies)
-
-    def load_published(self, path: str | Path, reset_classifier: bool = False) -> None:
-        """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``. With
-        ``reset_classifier`` the classifier stays as it is, so that the number of classes may be another.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, or one of another space; the message says in what it differs.
-        """
-        try:
-            state = bank_state(self.space, read_checkpoint(path), self.state_dict(), reset_classifier)
-        except ValueError as error:
-            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-        self.load_state_dict(state)
 
     def load_published(self, path: str | Path, reset_classifier: bool = False) -> None:
         """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``. With
