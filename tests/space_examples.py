@@ -12,7 +12,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
-from oneshot.spaces import Make, NASBenchMacro, OFAMobileNetV3, OFAProxyless, SearchSpace, SPOSShuffleNetV2
+from oneshot.spaces import Make, NASBenchMacro, OFAMobileNetV3, OFAProxyless, OFAResNet50, SearchSpace, SPOSShuffleNetV2
 
 EDGES = ("01", "02", "12", "03", "13", "23")
 OPERATIONS = ("none", "skip", "pool", "conv1", "conv3")
@@ -161,6 +161,13 @@ class ViTSpace(SearchSpace):
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "ofa": lambda: OFAMobileNetV3(num_classes=5, resolutions=(32, 48), width_multiplier=0.5),
     "ofa_proxyless": lambda: OFAProxyless(num_classes=5, resolutions=(32, 48), width_multiplier=0.5),
+    "ofa_resnet50": lambda: OFAResNet50(
+        num_classes=5,
+        resolutions=(32, 48),
+        depths=(0, 1),
+        expand_ratios=(0.125, 0.25),
+        width_multipliers=(0.25, 0.5),
+    ),
     "spos": lambda: SPOSShuffleNetV2(num_classes=5, resolution=64),
     "nasbench_macro": lambda: NASBenchMacro(num_classes=5, resolution=16, channels=8, head_channels=32),
     "cell": CellSpace,

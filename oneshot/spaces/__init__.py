@@ -4,6 +4,15 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.nasbench_macro import NASBenchMacro
 from oneshot.spaces.ofa import OFAMobileNetV3
 from oneshot.spaces.ofa_proxyless import OFAProxyless
+from oneshot.spaces.ofa_resnet50 import OFAResNet50
 from oneshot.spaces.spos import SPOSShuffleNetV2
 
-__all__ = ["Make", "NASBenchMacro", "OFAMobileNetV3", "OFAProxyless", "SPOSShuffleNetV2", "SearchSpace"]
+__all__ = [
+    "Make",
+    "NASBenchMacro",
+    "OFAMobileNetV3",
+    "OFAProxyless",
+    "OFAResNet50",
+    "SPOSShuffleNetV2",
+    "SearchSpace",
+]

@@ -57,6 +57,55 @@ class ShuffleBlock(nn.Module):
         return torch.cat((self.side(x), self.main(x)), 1)
 
 
+class Bottleneck(nn.Module):
+    """ResNet's bottleneck block of any hidden width, as in ResNet-D (He et al., CVPR 2019, figure 2c): where the block changes
+    the shape, its shortcut averages before a 1x1 convolution. timm's hidden width is bound to a quarter of the output's.
+
+    Args:
+        in_channels, hidden_channels, out_channels: of the block, and between its convolutions.
+        stride: of the 3x3 convolution.
+        downsample: whether the shortcut has a convolution; otherwise it is the identity.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, stride: int = 1, downsample: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv_norm(in_channels, hidden_channels, 1)
+        self.conv2, self.bn2 = _conv_norm(hidden_channels, hidden_channels, 3, stride)
+        self.conv3, self.bn3 = _conv_norm(hidden_channels, out_channels, 1)
+        self.act = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if downsample:
+            pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+            self.downsample = nn.Sequential(pool, *_conv_norm(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, height, width)`` to ``(batch, out_channels, height / stride, width / stride)``, rounded up."""
+        shortcut = self.downsample(x)
+        x = self.act(self.bn1(self.conv1(x)))
+        x = self.act(self.bn2(self.conv2(x)))
+        out: Tensor = self.act(self.bn3(self.conv3(x)) + shortcut)
+        return out
+
+
+class Residual(nn.Module):
+    """``main(x) + shortcut(x)``. In training, ``main`` is left out for single images with probability ``drop_path``."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module, drop_path: float = 0.0) -> None:
+        from timm.layers import DropPath
+
+        super().__init__()
+        self.main = main
+        self.shortcut = shortcut
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both branches give the same shape."""
+        out: Tensor = self.drop_path(self.main(x)) + self.shortcut(x)
+        return out
+
+
 def initialize_fan_out(block: nn.Module) -> None:
     """timm's initialisation of EfficientNet-like blocks, normal by fan-out, and Once-for-All's of the classifier, which timm
     starts too large for few classes.
