@@ -5,14 +5,23 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
-from oneshot.spaces import Make, NASBenchMacro, OFAMobileNetV3, OFAProxyless, OFAResNet50, SearchSpace, SPOSShuffleNetV2
+from oneshot.spaces import (
+    AttentiveNAS,
+    Make,
+    NASBenchMacro,
+    OFAMobileNetV3,
+    OFAProxyless,
+    OFAResNet50,
+    SearchSpace,
+    SPOSShuffleNetV2,
+)
 
 EDGES = ("01", "02", "12", "03", "13", "23")
 OPERATIONS = ("none", "skip", "pool", "conv1", "conv3")
@@ -158,6 +167,17 @@ class ViTSpace(SearchSpace):
         )
 
 
+class SmallAttentiveNAS(AttentiveNAS):
+    """AttentiveNAS's stages, narrow and shallow."""
+
+    stem_widths = (8, 16)
+    stages = tuple(stage._replace(widths=(8, 16), depths=(1, 2)) for stage in AttentiveNAS.stages)
+    last_widths = (32, 48)
+
+    def __init__(self, num_classes: int = 5, resolutions: Sequence[int] = (32, 48)) -> None:
+        super().__init__(num_classes, resolutions)
+
+
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "ofa": lambda: OFAMobileNetV3(num_classes=5, resolutions=(32, 48), width_multiplier=0.5),
     "ofa_proxyless": lambda: OFAProxyless(num_classes=5, resolutions=(32, 48), width_multiplier=0.5),
@@ -168,6 +188,7 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
         expand_ratios=(0.125, 0.25),
         width_multipliers=(0.25, 0.5),
     ),
+    "attentive_nas": SmallAttentiveNAS,
     "spos": lambda: SPOSShuffleNetV2(num_classes=5, resolution=64),
     "nasbench_macro": lambda: NASBenchMacro(num_classes=5, resolution=16, channels=8, head_channels=32),
     "cell": CellSpace,

@@ -193,7 +193,11 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        ([], r"no search space: add \+space=NAME .* nasbench_macro, ofa, ofa_proxyless, ofa_resnet50, spos, my_space$"),
+        (
+            [],
+            r"no search space: add \+space=NAME .* attentive_nas, nasbench_macro, ofa, ofa_proxyless, ofa_resnet50, "
+            r"spos, my_space$",
+        ),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
         (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*fair, sandwich, uniform"),
         (["+space=ofa", "data=digit"], r"no data=digit; did you mean 'digits'\?"),

@@ -1,5 +1,6 @@
 """Search spaces: the base class and the published ones."""
 
+from oneshot.spaces.attentive_nas import AttentiveNAS
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.nasbench_macro import NASBenchMacro
 from oneshot.spaces.ofa import OFAMobileNetV3
@@ -8,6 +9,7 @@ from oneshot.spaces.ofa_resnet50 import OFAResNet50
 from oneshot.spaces.spos import SPOSShuffleNetV2
 
 __all__ = [
+    "AttentiveNAS",
     "Make",
     "NASBenchMacro",
     "OFAMobileNetV3",

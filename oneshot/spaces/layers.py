@@ -106,6 +106,14 @@ class Residual(nn.Module):
         return out
 
 
+class HalvingPool(nn.Module):
+    """2x2 average pooling; an odd size is padded by zeros, which count in the average, on both sides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, channels, size, size)`` to ``(batch, channels, size / 2, size / 2)``, rounded up."""
+        return nn.functional.avg_pool2d(x, 2, padding=x.shape[-1] % 2)
+
+
 def initialize_fan_out(block: nn.Module) -> None:
     """timm's initialisation of EfficientNet-like blocks, normal by fan-out, and Once-for-All's of the classifier, which timm
     starts too large for few classes.
