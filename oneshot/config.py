@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -208,7 +208,17 @@ def _targets(config: Any) -> list[str]:
     return []
 
 
-def make_space(config: DictConfig | None, data: ImageData) -> SearchSpace:
+class DataKind(Protocol):
+    """What a search space takes from the data: the number of classes, and the input height and width in pixels."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+
+def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
     """The search space of a ``space`` config. Arguments that are null and called ``num_classes``, ``resolution`` or
     ``resolutions`` come from the data; resolutions are 3/4, 7/8 and all of the image size, in multiples of 4.
     """

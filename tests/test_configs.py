@@ -28,7 +28,7 @@ from oneshot.spaces.loading import find_class, from_definition
 from oneshot.training import TrainSettings
 
 FILES = sorted(CONF.rglob("*.yaml"))
-ENTRIES = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet")
+ENTRIES = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet", "measure_latency")
 COMMAND_OF = {
     "data": "train_supernet",
     "sampler": "train_supernet",

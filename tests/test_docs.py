@@ -30,7 +30,7 @@ from PIL import Image
 from torch import nn
 
 from oneshot.config import CONF, make_space, register_spaces, settings
-from oneshot.costs import CostSettings
+from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.export import export_module
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search import EvaluationSettings
@@ -40,11 +40,12 @@ from oneshot.training import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet")
+SCRIPTS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet", "measure_latency")
 SETTINGS = {
     "trainer": TrainSettings,
     "cost": CostSettings,
     "evaluation": EvaluationSettings,
+    "latency": MeasureSettings,
     "retrain": RetrainSettings,
 }
 
@@ -82,7 +83,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((40, 30), 50).convert("RGB").save("photo.jpg")
 
 
-@pytest.mark.parametrize("name", ["library", "spaces"])
+@pytest.mark.parametrize("name", ["latency", "library", "spaces"])
 def test_code_runs(name: str) -> None:
     run_blocks(ROOT / "docs" / f"{name}.md")
 
@@ -148,7 +149,7 @@ def test_command_is_valid(script: str, words: list[str]) -> None:
         if group in config:
             settings(kind, config, group)
     if "space" in config:
-        make_space(config.space, SimpleNamespace(num_classes=10, image_size=config.data.image_size))  # type: ignore[arg-type]
+        make_space(config.space, SimpleNamespace(num_classes=10, image_size=config.get("data", config).image_size))
     elif script == "train_supernet":
         pytest.fail("the command has no +space=")
     if "search" in config:

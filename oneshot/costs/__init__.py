@@ -2,6 +2,8 @@
 
 from oneshot.costs.additive import AdditiveLatency, AdditiveTable
 from oneshot.costs.latency import Latency, measure_latency
+from oneshot.costs.lookup import LatencyTable, LayerTime
+from oneshot.costs.measuring import MeasureSettings, TableCheck, check_table, measure_table
 from oneshot.costs.settings import CostSettings
 from oneshot.costs.table import BlockCost, Cost, CostTable
 
@@ -13,5 +15,11 @@ __all__ = [
     "CostSettings",
     "CostTable",
     "Latency",
+    "LatencyTable",
+    "LayerTime",
+    "MeasureSettings",
+    "TableCheck",
+    "check_table",
     "measure_latency",
+    "measure_table",
 ]

@@ -62,11 +62,11 @@ def measure_latency(
     Raises ValueError for a size, count or time that is out of range and for a device that does not exist here.
     """
     _check_arguments(input_shape, batch, threads, warmup, repeats, min_seconds)
-    place = _resolve_device(device)
+    place = resolve_device(device)
     if any(tensor.device != place for tensor in (*module.parameters(), *module.buffers())):
         module = copy.deepcopy(module).to(place)
     images = _random_input(module, (batch, *input_shape), place)
-    with _num_threads(threads) as used_threads, _eval_mode(module), torch.inference_mode():
+    with num_threads(threads) as used_threads, _eval_mode(module), torch.inference_mode():
         times = _time(lambda: module(images), place, warmup, repeats, min_seconds)
     p10, median, p90 = (float(value) for value in numpy.percentile(times, (10, 50, 90)))
     return Latency(
@@ -75,7 +75,7 @@ def measure_latency(
         p90_ms=p90,
         batch=batch,
         threads=used_threads,
-        device=_describe_device(place),
+        device=describe_device(place),
         repeats=len(times),
         memory_format="channels_last" if images.ndim == 4 else "contiguous",
     )
@@ -98,7 +98,8 @@ def _check_arguments(
         raise ValueError(f"min_seconds must be a finite number of seconds from 0, got {min_seconds}")
 
 
-def _resolve_device(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
+    """Return the device of that name; raise ValueError where latency cannot be measured on it."""
     try:
         place = torch.device(device)
     except RuntimeError as error:
@@ -123,7 +124,8 @@ def _random_input(module: nn.Module, shape: tuple[int, ...], place: torch.device
 
 
 @contextmanager
-def _num_threads(threads: int | None) -> Iterator[int]:
+def num_threads(threads: int | None) -> Iterator[int]:
+    """Set the number of torch's CPU threads for a while, unless None, and yield it."""
     before = torch.get_num_threads()
     try:
         if threads is not None:
@@ -149,7 +151,7 @@ def _time(
     forward: Callable[[], object], place: torch.device, warmup: int, repeats: int, min_seconds: float
 ) -> list[float]:
     """Return the milliseconds of each timed pass."""
-    run = _cuda_timer(forward, place) if place.type == "cuda" else _cpu_timer(forward)
+    run = timer(forward, place)
     for _ in range(warmup):
         forward()
     if place.type == "cuda":
@@ -159,6 +161,11 @@ def _time(
     while len(times) < repeats or time.perf_counter() - started < min_seconds:
         times.append(run())
     return times
+
+
+def timer(forward: Callable[[], object], place: torch.device) -> Callable[[], float]:
+    """A function that runs `forward` once and returns the milliseconds it took."""
+    return _cuda_timer(forward, place) if place.type == "cuda" else _cpu_timer(forward)
 
 
 def _cpu_timer(forward: Callable[[], object]) -> Callable[[], float]:
@@ -185,7 +192,8 @@ def _cuda_timer(forward: Callable[[], object], place: torch.device) -> Callable[
     return run
 
 
-def _describe_device(place: torch.device) -> str:
+def describe_device(place: torch.device) -> str:
+    """Return the device's kind and model."""
     if place.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(place)})"
     return f"cpu ({_cpu_name()})"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,54 @@ class Block:
 
     name: str
     module: nn.Module
-    construct: Callable[[], nn.Module]
+    constructor: Callable[..., nn.Module]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def construct(self) -> nn.Module:
+        """A new module of this kind with initial weights of its own."""
+        return self.constructor(*self.args, **self.kwargs)
+
+    def arguments(self) -> dict[str, str]:
+        """What ``make`` was given, as text: numbers and strings as they are, classes and functions by name."""
+        try:
+            signature = inspect.signature(self.constructor)
+        except (TypeError, ValueError):
+            return {f"arg{index}": _text(value) for index, value in enumerate(self.args)} | {
+                name: _text(value) for name, value in self.kwargs.items()
+            }
+        bound = signature.bind(*self.args, **self.kwargs).arguments
+        named: dict[str, Any] = {}
+        for name, value in bound.items():
+            named |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+        return {name: _text(value) for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network, as tables of latency name it: a block, or an operation outside of all blocks.
+
+    Args:
+        block: the block's name; empty outside of blocks.
+        kind: the name of the block's constructor, or of the operation (``"mean"``).
+        input_shapes, output_shape: without the batch, ``(channels, height, width)`` or ``(features,)``.
+        arguments: of the constructor or operation, as text.
+        module: the block on the meta device; None outside of blocks.
+    """
+
+    block: str
+    kind: str
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+    arguments: Mapping[str, str]
+    module: nn.Module | None = None
+
+    def describe(self, kind: str | None = None, arguments: Mapping[str, object] | None = None) -> str:
+        """``"Kind-input:HxWxC-output:HxWxC-argument:value-..."``, with another kind or other arguments where they are given."""
+        shown = self.arguments if arguments is None else arguments
+        inputs = "+".join(map(_extent, self.input_shapes))
+        parts = [kind or self.kind, f"input:{inputs}", f"output:{_extent(self.output_shape)}"]
+        return "-".join([*parts, *(f"{name}:{value}" for name, value in shown.items())])
 
 
 class Skeletons:
@@ -49,7 +97,7 @@ class Skeletons:
             if made is None:
                 with torch.device("meta"):
                     module = block(*args, **kwargs)
-                made = self._blocks[key] = Block(name, module, lambda: block(*args, **kwargs))
+                made = self._blocks[key] = Block(name, module, block, args, kwargs)
             if used.setdefault(name, made) is not made:
                 raise ValueError(
                     f"two different blocks of one network are called {name!r}; give each a name of its own, or make both with "
@@ -58,6 +106,25 @@ class Skeletons:
             return made.module if wrap is None else wrap(made)
 
         return self.space.build(arch, make), list(used.values())
+
+
+def _extent(shape: tuple[int, ...]) -> str:
+    """``HxWxC`` of ``(channels, height, width)``; other shapes as they are."""
+    return "x".join(map(str, (*shape[1:], shape[0]) if len(shape) == 3 else shape))
+
+
+def _text(value: Any) -> str:
+    """A value in the name of a layer: equal for equal layers, without addresses."""
+    if isinstance(value, (bool, int, float, str)):
+        return str(int(value) if isinstance(value, bool) else value)
+    if isinstance(value, functools.partial):
+        given = [*map(_text, value.args), *(f"{name}={_text(item)}" for name, item in value.keywords.items())]
+        return f"{_text(value.func)}({','.join(given)})"
+    if isinstance(value, (list, tuple)):
+        return "x".join(map(_text, value))
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_text(item)}" for name, item in value.items())
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def _freeze(value: Any) -> Hashable:

@@ -1,0 +1,62 @@
+"""Measure a table of latencies per layer on this machine: ``python measure_latency.py +space=ofa``. docs/latency.md."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from oneshot.config import entry, make_space, newest_run, plain, settings
+from oneshot.costs import MeasureSettings, check_table, measure_table
+from oneshot.pipeline.folders import load_supernet, write_json
+from oneshot.spaces.base import SearchSpace
+
+log = logging.getLogger("measure_latency")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a space made without data is for."""
+
+    num_classes: int
+    image_size: int
+
+
+@entry("measure_latency")
+def main(config: DictConfig, folder: Path) -> None:
+    latency = settings(MeasureSettings, config, "latency")
+    numbers = plain(config)
+    for name in ("num_classes", "image_size", "check_networks"):
+        if not isinstance(numbers[name], int) or numbers[name] < (name != "check_networks"):
+            raise ValueError(f"{name} is a number from {int(name != 'check_networks')}, not {numbers[name]!r}")
+    sizes = numbers["resolutions"]
+    if sizes is not None and not (isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes)):
+        raise ValueError(f"resolutions is a list of input sizes in pixels, not {sizes!r}")
+    space = _space(config, Images(config.num_classes, config.image_size))
+    log.info("layers of %s; other programs on this machine disturb the measurement", type(space).__name__)
+    table = measure_table(space, sizes, latency, folder)
+    log.info("table in %s", folder)
+    if config.check_networks:
+        check = check_table(table, config.check_networks, latency, config.seed)
+        write_json(folder / "check.json", asdict(check))
+        correlation = "none" if check.correlation is None else f"{check.correlation:.3f}"
+        log.info(
+            "%d whole networks: the sum of the layers is off by %.1f%% (median), correlation %s",
+            len(check.measured), 100 * check.median_relative_error, correlation,
+        )  # fmt: skip
+
+
+def _space(config: DictConfig, images: Images) -> SearchSpace:
+    if "space" in config:
+        if config.supernet is not None:
+            raise ValueError("give +space or supernet, not both")
+        if config.resolutions is not None and config.space.get("resolutions", ()) is None:
+            config.space.resolutions = config.resolutions
+        return make_space(config.space, images)
+    return load_supernet(
+        newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py")
+    ).supernet.space
+
+
+if __name__ == "__main__":
+    main()

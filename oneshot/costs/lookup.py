@@ -1,0 +1,169 @@
+"""Latency from a lookup table of layers, in the form of the tables that Once-for-All publishes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oneshot.arch import Arch, suggest
+from oneshot.costs.layers import LayerWalk
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.loading import from_definition
+
+_SUFFIX = "_lookup_table.yaml"
+_DESCRIPTION = "table.json"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one layer takes, in milliseconds, over ``count`` measurements."""
+
+    mean: float
+    std: float = 0.0
+    count: int = 1
+
+
+class LatencyTable:
+    """Milliseconds of the layers of a search space's networks at several input sizes. Nothing is interpolated.
+
+    Args:
+        times: for each input size in pixels, the layers' names (``SearchSpace.layer_name``) and what they take.
+        space: whose architectures are looked up.
+        description: plain values to keep with the table, such as the machine and the batch.
+    """
+
+    def __init__(
+        self,
+        times: Mapping[int, Mapping[str, LayerTime]],
+        space: SearchSpace | None = None,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.times = {size: dict(layers) for size, layers in sorted(times.items())}
+        self.space = space
+        self.description = dict(description or {})
+        self._walk = None if space is None else LayerWalk(space)
+
+    @classmethod
+    def load(cls, path: str | Path | Sequence[str | Path], space: SearchSpace | None = None) -> LatencyTable:
+        """Reads YAML files of the form ``layer: {count, mean, std}``, whose names begin with the input size
+        (``160_lookup_table.yaml``): one file, a list of them, or all that a folder holds. Tables that ``save`` wrote know their
+        ``space``; others need it.
+
+        Raises:
+            FileNotFoundError: there is no such file, or no table in the folder.
+            ValueError: a file is no table; the message names it.
+        """
+        description: dict[str, Any] = {}
+        if isinstance(path, (str, Path)) and Path(path).is_dir():
+            files = sorted(Path(path).glob(f"*{_SUFFIX}"))
+            if not files:
+                raise FileNotFoundError(f"{path} holds no latency table (no *{_SUFFIX})")
+            if (Path(path) / _DESCRIPTION).is_file():
+                description = _read_description(Path(path) / _DESCRIPTION)
+        else:
+            files = [Path(path)] if isinstance(path, (str, Path)) else [Path(file) for file in path]
+        times: dict[int, dict[str, LayerTime]] = {}
+        for file in files:
+            size = re.match(r"\d+", file.name)
+            if size is None:
+                raise ValueError(f"{file}: the name of a latency table begins with its input size, as 160{_SUFFIX}")
+            if int(size[0]) in times:
+                raise ValueError(f"{file} is a second table of input size {int(size[0])}")
+            times[int(size[0])] = _read_times(file)
+        if space is None and "space" in description:
+            space = from_definition(description["space"])
+        return cls(times, space, description)
+
+    def save(self, folder: str | Path, sizes: Iterable[int] | None = None) -> None:
+        """Writes one file for each input size, or for those of ``sizes``, to ``folder`` in the same form, and ``table.json`` with
+        the space and the description.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        description = dict(self.description)
+        if self.space is not None:
+            description["space"] = self.space.definition
+        _write(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
+        for size in self.times if sizes is None else sizes:
+            times = self.times[size].items()
+            plain = {name: {"count": time.count, "mean": time.mean, "std": time.std} for name, time in times}
+            _write(folder / f"{size}{_SUFFIX}", yaml.safe_dump(plain, sort_keys=True, width=math.inf))
+
+    def contributions(self, arch: Arch) -> dict[str, float]:
+        """The milliseconds that each block of ``arch`` adds, by name of block; ``""`` for what runs outside of the blocks.
+
+        Raises:
+            ValueError: the table has no such input size or layer; the message names the nearest that it has. Or the table does
+                not know its space.
+        """
+        if self.space is None or self._walk is None:
+            raise ValueError("the latency table does not say of which space it is: LatencyTable.load(path, space)")
+        steps = self._walk(arch)
+        size = self.space.input_shape(arch)[-1]
+        if size not in self.times:
+            raise ValueError(f"there is no latency table of input size {size}; there are {sorted(self.times)}")
+        layers, taken = self.times[size], dict[str, float]()
+        for step in steps:
+            if step.name not in layers:
+                known = suggest(step.name, layers)
+                raise ValueError(f"the latency table of input size {size} has no layer {step.name!r}{known}")
+            taken[step.block] = taken.get(step.block, 0.0) + layers[step.name].mean
+        return taken
+
+    def latency(self, arch: Arch) -> float:
+        """Milliseconds of ``arch``: the sum of its layers.
+
+        Raises:
+            ValueError: as ``contributions``.
+        """
+        return math.fsum(self.contributions(arch).values())
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no description of a latency table but a {type(content).__name__}")
+    return content
+
+
+def _read_times(path: Path) -> dict[str, LayerTime]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no latency table {path}")
+    try:
+        content = yaml.load(path.read_bytes(), Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} is no latency table: it holds {'nothing' if not content else type(content).__name__}")
+    return {str(name): _read_time(path, name, entry) for name, entry in content.items()}
+
+
+def _read_time(path: Path, name: object, entry: Any) -> LayerTime:
+    values = {"std": 0.0, "count": 1, **entry} if isinstance(entry, dict) else {}
+    for key in ("mean", "std", "count"):
+        value = values.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise ValueError(f"{path}: the {key} of layer {str(name)!r} is a number from 0, not {value!r}")
+    return LayerTime(float(values["mean"]), float(values["std"]), int(values["count"]))
+
+
+def _write(path: Path, text: str) -> None:
+    """Through a temporary file, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
