@@ -121,8 +121,9 @@ def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path) -> None:
         supernet.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        kind = type(supernet.space).__name__
-        raise CheckpointError(f"{folder} does not fit the space {kind}: {first}") from None
+        raise CheckpointError(
+            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {first}"
+        ) from None
 
 
 def save_subnet(

@@ -1,5 +1,6 @@
 """What every sampler promises, and what each one is there for."""
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +10,17 @@ import torch
 from sampler_spaces import Decisions, Mirrored, Staged
 
 from oneshot.arch import Arch
-from oneshot.samplers import FairSampler, Sampler, SandwichSampler, UniformSampler
+from oneshot.costs import CostTable
+from oneshot.samplers import AttentiveSampler, FairSampler, Sampler, SandwichSampler, UniformSampler
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
 from oneshot.spaces.base import SearchSpace
 
-SAMPLERS = {"uniform": UniformSampler, "fair": FairSampler, "sandwich": SandwichSampler}
+SAMPLERS = {
+    "uniform": UniformSampler,
+    "fair": FairSampler,
+    "sandwich": SandwichSampler,
+    "attentive": functools.partial(AttentiveSampler, num_observations=200),
+}
 SPACES = [
     Decisions(4, 4, 4, 4),
     Decisions(3, 2, 7),
@@ -23,6 +30,17 @@ SPACES = [
     OFAMobileNetV3(num_classes=10, resolutions=(24, 32)),
 ]
 
+
+@pytest.fixture(autouse=True)
+def _one_cost_table_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oneshot.samplers.attentive.CostTable", cost_table)
+
+
+@functools.lru_cache
+def cost_table(space: SearchSpace) -> CostTable:
+    return CostTable(space)
+
+
 every_sampler = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
 every_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)
 Make = Callable[..., Sampler]
@@ -30,7 +48,7 @@ Make = Callable[..., Sampler]
 
 def test_every_sampler_of_the_package_is_tested() -> None:
     ours = {sampler for sampler in Sampler.__subclasses__() if sampler.__module__.startswith("oneshot.")}
-    assert set(SAMPLERS.values()) == ours
+    assert {getattr(sampler, "func", sampler) for sampler in SAMPLERS.values()} == ours
 
 
 @every_sampler
@@ -66,7 +84,7 @@ def test_it_leaves_the_global_generator_alone(make: Make) -> None:
 
 @every_sampler
 def test_steps_and_seeds_differ(make: Make) -> None:
-    space = SPACES[-1]
+    space = Decisions(*[4] * 20)
     steps = [tuple(make(space, seed=0).sample(step)) for step in range(50)]
     seeds = [tuple(make(space, seed=seed).sample(0)) for seed in range(50)]
     assert len(set(steps)) == len(set(seeds)) == 50
@@ -120,6 +138,17 @@ def test_uniform_is_uniform_over_each_active_choice() -> None:
 def test_uniform_needs_a_path() -> None:
     with pytest.raises(ValueError, match="num_paths is at least 1, not 0"):
         UniformSampler(SPACES[0], num_paths=0)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_uniform_paths_of_a_step_can_share_their_resolution(same: bool) -> None:
+    space = OFAMobileNetV3(num_classes=10, resolutions=(24, 28, 32))
+    sampler = UniformSampler(space, num_paths=4, same_resolution=same)
+    steps = [sampler.sample(step) for step in range(30)]
+    assert all(len({arch["resolution"] for arch in archs}) == 1 for archs in steps) == same
+    assert len({archs[0]["resolution"] for archs in steps}) == 3
+    assert all(len(set(archs)) == 4 for archs in steps)
+    assert UniformSampler(Staged(), num_paths=2, same_resolution=True).sample(0)  # no resolution to share
 
 
 # Fair ----------------------------------------------------------------------------------------------------------------
@@ -201,3 +230,57 @@ def test_only_a_distilling_sandwich_has_a_teacher() -> None:
 def test_sandwich_needs_a_number_of_random_networks() -> None:
     with pytest.raises(ValueError, match="num_random is at least 0, not -1"):
         SandwichSampler(SPACES[0], num_random=-1)
+
+
+# Attentive -----------------------------------------------------------------------------------------------------------
+
+
+def test_attentive_candidates_cost_the_same_and_bins_come_as_often_as_random_architectures() -> None:
+    space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32))
+    sampler = AttentiveSampler(space, num_observations=2000, num_candidates=3, num_random=2)
+    table = CostTable(space)
+    spreads, drawn = [], []
+    for step in range(60):
+        first, *middle, last = sampler.proposals(step)
+        assert (first, last) == ([space.largest], [space.smallest])
+        assert [len(candidates) for candidates in middle] == [3, 3]
+        for candidates in middle:
+            macs = [cost.macs for cost in table.costs(candidates)]
+            spreads.append(max(macs) - min(macs) <= sampler.bin_macs)
+            drawn += macs
+            assert len(set(candidates)) > 1
+    assert sum(spreads) >= 0.9 * len(spreads)  # after a hundred tries the last one is taken anyway
+    rng = random.Random(0)
+    uniform = sorted(cost.macs for cost in table.costs([space.sample(rng) for _ in range(2000)]))
+    quartiles = [uniform[500], uniform[1000], uniform[1500]]
+    shares = [sum(macs < bound for macs in drawn) / len(drawn) for bound in quartiles]
+    assert shares == pytest.approx([0.25, 0.5, 0.75], abs=0.12)
+
+
+def test_attentive_bins() -> None:
+    space = OFAMobileNetV3(num_classes=10, resolutions=(32,))
+    one_bin = AttentiveSampler(space, bin_macs=1e12, num_observations=50)
+    assert len({arch for step in range(5) for candidates in one_bin.proposals(step)[1:-1] for arch in candidates}) == 30
+    smallest, largest = (cost.macs for cost in CostTable(space).costs([space.smallest, space.largest]))
+    assert AttentiveSampler(space, num_observations=10).bin_macs == pytest.approx((largest - smallest) / 50)
+
+
+def test_attentive_prefers_low_or_high_losses() -> None:
+    make = functools.partial(AttentiveSampler, SPACES[0], num_observations=10)
+    assert make(attention="best").prefers_low_loss
+    assert not make(attention="worst").prefers_low_loss
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention": "bets"}, "attention is 'best' or 'worst', not 'bets'; did you mean 'best'"),
+        ({"num_candidates": 0}, "num_candidates is at least 1, not 0"),
+        ({"num_random": -1}, "num_random is at least 0, not -1"),
+        ({"num_observations": 0}, "num_observations is at least 1, not 0"),
+        ({"bin_macs": 0}, "bin_macs is above 0"),
+    ],
+)
+def test_attentive_refuses(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AttentiveSampler(SPACES[0], **changes)  # type: ignore[arg-type]
