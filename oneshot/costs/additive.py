@@ -157,14 +157,15 @@ class _Grouping:
     def __init__(
         self, groups: list[_Group], num_options: NDArray[np.int64], num_values: int, dtype: np.dtype[np.generic]
     ) -> None:
-        sizes = [float(np.prod(num_options[group.columns] + 1.0)) for group in groups]
-        dense = [group for group, size in zip(groups, sizes, strict=True) if size <= _MAX_ROWS]
-        self._sparse = [group for group, size in zip(groups, sizes, strict=True) if size > _MAX_ROWS]
+        num_keys = [float(np.prod(num_options[group.columns] + 1.0)) for group in groups]
+        dense = [group for group, keys in zip(groups, num_keys, strict=True) if keys <= _MAX_ROWS]
+        self._sparse = [group for group, keys in zip(groups, num_keys, strict=True) if keys > _MAX_ROWS]
         self._groups = dense + self._sparse
         self._numbers: list[dict[bytes, int]] = [{} for _ in self._sparse]
-        # Floats multiply faster than integers, and these are too small to be rounded.
-        self._strides = np.zeros((len(num_options), len(dense)))
-        self._offsets = np.zeros(len(dense))
+        # Floats multiply faster than integers; these are too small to be rounded.
+        precision = np.float32 if sum(keys for keys in num_keys if keys <= _MAX_ROWS) < 2**23 else np.float64
+        self._strides = np.zeros((len(num_options), len(dense)), dtype=precision)
+        self._offsets = np.zeros(len(dense), dtype=precision)
         self._num_rows = 1
         for index, group in enumerate(dense):
             radices = num_options[group.columns] + 1
@@ -179,7 +180,9 @@ class _Grouping:
     def look_up(self, codes: Codes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """``(num_archs, num_values)``, and ``(num_archs,)`` whether they are known."""
         rows = self._rows_of(codes)
-        return self._values[:, rows].sum(axis=2).T, np.all(self._known[rows], axis=1)
+        known = self._known[rows]
+        # The sum over short rows is slow, and hardly ever needed.
+        return self._values[:, rows].sum(axis=2).T, np.full(len(codes), True) if known.all() else np.all(known, axis=1)
 
     def enter(self, code: Codes, contributions: Contributions) -> bool:
         """Whether the ``contributions`` of the architecture with this code agree with all that were entered before."""
@@ -197,7 +200,7 @@ class _Grouping:
 
     def _rows_of(self, codes: Codes, number: bool = False) -> NDArray[np.int64]:
         """``(num_archs, num_groups)``; with ``number``, keys that did not occur before get a row."""
-        dense = (codes @ self._strides + self._offsets).astype(np.int64)
+        dense: NDArray[np.int64] = (codes.astype(self._strides.dtype) @ self._strides + self._offsets).astype(np.int64)
         if not self._sparse:
             return dense
         sparse = []

@@ -37,6 +37,7 @@ class Coding:
         self.columns: tuple[tuple[str, Option], ...] = tuple(
             (choice.name, option) for choice in space.choices for option in choice.options
         )
+        self._bounds = self.num_options.astype(np.float32)
         self._names = [choice.name for choice in space.choices]
         self._indices: list[dict[Option | None, int]] = [
             {option: index for index, option in enumerate(choice.options)} for choice in space.choices
@@ -117,8 +118,9 @@ class Coding:
 
     def _draw(self, count: int, rng: np.random.Generator) -> Codes:
         """An option for every choice, active or not."""
-        # Faster than integers() with a bound for each column; no float is close enough to 1 to reach the bound.
-        return (rng.random((count, len(self.num_options))) * self.num_options).astype(np.int16)
+        # Faster than integers() with a bound for each column. The product is never rounded up to the bound.
+        drawn = rng.random((count, len(self._bounds)), dtype=np.float32)
+        return (drawn * self._bounds).astype(np.int16)
 
     def _settle(self, codes: Codes) -> Codes:
         """The canonical architectures that take these options wherever a choice is active. Overwrites ``codes``."""
@@ -152,7 +154,7 @@ class _Level:
         num_terms, num_options = max(map(len, conditions)), max(len(choice.options) for choice in space.choices)
         self.columns = np.array(columns)
         self._parents = np.zeros((len(columns), num_terms), dtype=np.int64)
-        self._choice, self._term = np.indices(self._parents.shape)
+        self._rows = np.arange(len(columns))
         # The last entry is that of an inactive parent, which -1 finds. Choices with fewer terms have some that always hold.
         self._allowed = np.ones((*self._parents.shape, num_options + 1), dtype=np.bool_)
         for row, condition in enumerate(conditions):
@@ -166,7 +168,9 @@ class _Level:
 
     def is_active(self, codes: Codes) -> NDArray[np.bool_]:
         """``(num_archs, num_columns)``"""
-        holds: NDArray[np.bool_] = np.all(self._allowed[self._choice, self._term, codes[:, self._parents]], axis=2)
+        holds: NDArray[np.bool_] = self._allowed[self._rows, 0, codes[:, self._parents[:, 0]]]
+        for term in range(1, self._parents.shape[1]):
+            holds &= self._allowed[self._rows, term, codes[:, self._parents[:, term]]]
         return holds
 
 
