@@ -1,4 +1,4 @@
-"""The four commands as a user types them: what they leave, and one line for whatever the user got wrong."""
+"""The commands as a user types them: what they leave, and one line for whatever the user got wrong."""
 
 from __future__ import annotations
 
@@ -116,6 +116,22 @@ def test_paths_are_found_without_being_typed(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_repeated(workshop: Path) -> None:
     finished = expect_success(run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "run=supernet"], workshop))
     assert "continuing at step 4 of 4" in finished.stdout
+
+
+def test_a_table_of_latencies(workshop: Path) -> None:
+    arguments = ["supernet=supernet", "latency.repeats=2", "check_networks=3", "run=latency"]
+    first = expect_success(run_program("measure_latency.py", arguments, workshop))
+    assert "input size 8: 10 layers, 10 to measure" in first.stdout
+    assert re.search(r"3 whole networks: the sum of the layers is off by [\d.]+% \(median\)", first.stdout)
+    names = {path.name for path in (workshop / "latency").glob("*.*") if path.suffix != ".log"}
+    assert names == {".hydra", "8_lookup_table.yaml", "table.json", "check.json"}
+    check = json.loads((workshop / "latency" / "check.json").read_text())
+    assert len(check["predicted"]) == len(check["measured"]) == 3
+    again = expect_success(run_program("measure_latency.py", [*arguments, "check_networks=0"], workshop))
+    assert "input size 8: 10 layers, 0 to measure" in again.stdout
+    named = ["+space=my_space", "image_size=4", "num_classes=3", "latency.repeats=1", "check_networks=1", "run=named"]
+    expect_success(run_program("measure_latency.py", named, workshop))
+    assert json.loads((workshop / "named" / "table.json").read_text())["space"]["num_classes"] == 3
 
 
 def test_the_config_can_be_shown(tmp_path: Path) -> None:
@@ -255,12 +271,19 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
         ("retrain", ["subnet=search", "retrain.randaugment=rand-q9"], r"'rand-q9' is not a policy of timm"),
         ("export", ["subnet=retrain", "format=tflite"], r"unknown export format 'tflite' .*torchscript, onnx, pt2"),
         ("export", ["subnet=nowhere"], r"no subnet nowhere"),
+        ("measure", ["supernet=nowhere"], r"no run folder nowhere"),
+        ("measure", ["supernet=supernet", "+space=ofa"], r"give \+space or supernet, not both"),
+        ("measure", ["supernet=supernet", "resolutions=[16]"], r"the input size of this space is 8, not 16"),
+        ("measure", ["resolutions=16"], r"resolutions is a list of input sizes in pixels, not 16"),
+        ("measure", ["+space=ofa", "num_classes=many"], r"num_classes is a number from 1, not 'many'"),
+        ("measure", ["latency.threads=0"], r"latency\.threads is at least 1, not 0"),
+        ("measure", ["latency.repeat=3"], r"no setting 'latency\.repeat'; did you mean 'latency\.repeats'\?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_errors_of_the_later_commands(workshop: Path, script: str, arguments: list[str], pattern: str) -> None:
     (workshop / "wrong.json").write_text('{"width": 5, "kernel": 3}')
-    script = {"search": "search_subnet.py", "retrain": "retrain_subnet.py", "export": "export_subnet.py"}[script]
+    script += "_latency.py" if script == "measure" else "_subnet.py"
     expect_error(run_program(script, arguments, workshop), script, pattern)
 
 
