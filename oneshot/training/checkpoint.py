@@ -32,7 +32,6 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     Raises:
         OSError: the folder cannot be written or the disk is full; earlier checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:09d}.pt"
     write_file(path, {"format": FORMAT, "step": step, **state})
     for old in list_checkpoints(folder)[keep:]:
@@ -43,7 +42,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
 
 
 def write_file(path: Path, state: Mapping[str, Any]) -> None:
-    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder."""
+    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

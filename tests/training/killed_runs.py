@@ -15,11 +15,16 @@ from oneshot.data import digits
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.train import train_supernet
 from oneshot.samplers import SandwichSampler, UniformSampler
-from oneshot.training import Trainer, TrainSettings
+from oneshot.training import PhaseSettings, Trainer, TrainSettings
 from oneshot.training.metrics import Metrics
 
-KINDS = ("uniform", "sandwich")
+KINDS = ("uniform", "sandwich", "phases")
 NUM_STEPS = 24
+PHASES = {
+    "full": PhaseSettings(largest={"width": 1, "depth": 1, "kernel": 1}),
+    "depth": PhaseSettings(largest={"width": 1}, lr=0.05, num_paths=2, distill=True),
+    "width": PhaseSettings(num_paths=3, distill=True, sort_channels=True),
+}
 
 
 def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> None:
@@ -39,10 +44,13 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
         space, sampler = ToySpace(10, dropout=0.2), UniformSampler
         settings["ema_decay"] = 0.9
     else:
-        space, sampler = ToySpace(10, resolutions=(6, 8)), SandwichSampler
+        space = ToySpace(10, resolutions=(6, 8), dropout=0.1)
+        sampler = SandwichSampler if kind == "sandwich" else UniformSampler
     data = digits(image_size=8, max_train_images=256)
     config = {"trainer": settings}
-    train_supernet(space, data, sampler, TrainSettings(**settings), Path(folder), config, calibration_images=64)
+    phases = PHASES if kind == "phases" else None
+    trainer = TrainSettings(**settings)
+    train_supernet(space, data, sampler, trainer, Path(folder), config, calibration_images=64, phases=phases)
 
 
 # Places --------------------------------------------------------------------------------------------------------------

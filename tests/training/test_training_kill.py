@@ -101,8 +101,18 @@ def test_killed_at_random(tmp_path: Path, undisturbed: Callable[[str], Path], ki
     check_same(tmp_path, undisturbed(kind))
 
 
-def test_a_finished_run_is_not_run_again(undisturbed: Callable[[str], Path]) -> None:
-    folder = undisturbed("sandwich")
+@pytest.mark.parametrize("step", [1, 8, 9, 16, 17, 24])
+def test_killed_around_the_ends_of_phases(tmp_path: Path, undisturbed: Callable[[str], Path], step: int) -> None:
+    """The next phase starts from the last one's weights, with the teacher that the first one left."""
+    for place in ("step", "checkpoint"):
+        assert wait(start(train, "phases", str(tmp_path), place, step if place == "step" else 1)) == SIGKILL
+    assert wait(start(train, "phases", str(tmp_path))) == 0
+    check_same(tmp_path, undisturbed("phases"))
+
+
+@pytest.mark.parametrize("kind", ["sandwich", "phases"])
+def test_a_finished_run_is_not_run_again(undisturbed: Callable[[str], Path], kind: str) -> None:
+    folder = undisturbed(kind)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert wait(start(train, "sandwich", str(folder), "step", 1)) == 0
+    assert wait(start(train, kind, str(folder), "step", 1)) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
