@@ -1,5 +1,6 @@
 """Search strategies: which architectures to score, and which of them to return."""
 
+from oneshot.search.coded import CodedProblem, CodedResult, CodedStrategy
 from oneshot.search.evolution import Evolution
 from oneshot.search.nsga2 import NSGA2
 from oneshot.search.pareto import pareto_front
@@ -7,4 +8,15 @@ from oneshot.search.problem import Problem, Score
 from oneshot.search.random_search import RandomSearch
 from oneshot.search.strategy import Strategy
 
-__all__ = ["NSGA2", "Evolution", "Problem", "RandomSearch", "Score", "Strategy", "pareto_front"]
+__all__ = [
+    "NSGA2",
+    "CodedProblem",
+    "CodedResult",
+    "CodedStrategy",
+    "Evolution",
+    "Problem",
+    "RandomSearch",
+    "Score",
+    "Strategy",
+    "pareto_front",
+]

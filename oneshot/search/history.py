@@ -9,7 +9,8 @@ from collections.abc import Callable
 from oneshot.arch import Arch
 from oneshot.search.problem import Problem, Score
 
-_MAX_REPEATS = 500  # random architectures seen before that are drawn until the space counts as exhausted
+MAX_REPEATS = 500  # random architectures seen before that are drawn until the space counts as exhausted
+TRIES = 10  # for each child wanted
 
 
 class History:
@@ -44,7 +45,7 @@ class History:
         """
         taken = set(batch)
         end = len(batch) + number
-        for _ in range(10 * number):
+        for _ in range(TRIES * number):
             if len(batch) == end:
                 return
             arch = draw()
@@ -60,7 +61,7 @@ class History:
             arch = self.problem.sample(rng)
             if arch in self.scores or arch in taken:
                 repeats += 1
-                self._exhausted = repeats == _MAX_REPEATS
+                self._exhausted = repeats == MAX_REPEATS
             else:
                 repeats = 0
                 taken.add(arch)

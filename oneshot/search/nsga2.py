@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import random
 from dataclasses import dataclass
 
@@ -11,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneshot.arch import Arch
+from oneshot.search.coded import CodedProblem, CodedResult, Values
+from oneshot.search.coded_history import Batch, CodedHistory, Evaluated
 from oneshot.search.history import History
 from oneshot.search.pareto import crowded_order
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count, check_probability
+from oneshot.spaces.coding import Codes
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,30 @@ class NSGA2:
             survivors = _best_first(history, survivors + children)[: self.population]
         return history.best()
 
+    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
+        """The same search over codes, as ``CodedStrategy.search_coded``; ``CodedResult.front`` gives the trade-off."""
+        history = CodedHistory(problem)
+        survivors: Evaluated | None = None
+        for _ in range(self.generations):
+            batch = Batch()
+            if survivors is not None:
+                history.vary(functools.partial(self._children, problem, survivors.codes, rng), self.population, batch)
+            history.fill(batch, self.population, rng)
+            if not len(batch):
+                break
+            found = history.evaluate(batch)
+            ranked = found if survivors is None else Evaluated.join([survivors, found])
+            order = _crowded_order(ranked.scores, ranked.costs[problem.cost], self.population)
+            survivors = ranked[order[: self.population]]
+        return history.result()
+
+    def _children(self, problem: CodedProblem, parents: Codes, rng: np.random.Generator, count: int) -> Codes:
+        # The better of two random ones, once for each parent; they are ordered from the best.
+        first, second = parents[rng.integers(len(parents), size=(2, 2, count)).min(axis=0)]
+        crossed = rng.random(count) < self.crossover_probability
+        children = np.where(crossed[:, None], problem.coding.crossover(first, second, rng), first)
+        return problem.repair(problem.coding.mutate(children, self.mutation_probability, rng), rng)
+
     def _child(self, problem: Problem, parents: list[Arch], rng: random.Random) -> Arch | None:
         child = _tournament(parents, rng)
         if rng.random() < self.crossover_probability:
@@ -86,11 +112,14 @@ def _tournament(best_first: list[Arch], rng: random.Random) -> Arch:
 def _best_first(history: History, archs: list[Arch]) -> list[Arch]:
     scores = [history.scores[arch][0] for arch in archs]
     costs = [history.problem.cost_of(arch) for arch in archs]
-    order = crowded_order(np.column_stack([_clipped(scores), -_clipped(costs)]))
-    return [archs[index] for index in order]
+    return [archs[index] for index in _crowded_order(np.array(scores), np.array(costs), len(archs))]
 
 
-def _clipped(values: list[float]) -> NDArray[np.float64]:
+def _crowded_order(scores: Values, costs: Values, number: int) -> NDArray[np.int64]:
+    return crowded_order(np.column_stack([_clipped(scores), -_clipped(costs)]), number)
+
+
+def _clipped(values: Values) -> Values:
     """``values`` with the nearest finite one for an infinity: the distance of two infinities is not a number."""
-    finite = [value for value in values if math.isfinite(value)] or [0.0]
-    return np.clip(values, min(finite), max(finite))
+    finite = values[np.isfinite(values)]
+    return np.clip(values, finite.min(), finite.max()) if len(finite) else np.zeros_like(values)

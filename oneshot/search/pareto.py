@@ -24,22 +24,26 @@ def pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[int]:
     return front
 
 
-def non_dominated_sort(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
+def non_dominated_sort(objectives: NDArray[np.float64], number: int | None = None) -> NDArray[np.int64]:
     """The front of each row of ``objectives`` ``(points, objectives)``, where larger is better.
 
     It is 0 for those that no row dominates, 1 for those that only front 0 dominates, and so on (NSGA-II's
-    fast-non-dominated-sort; Deb et al., 2002, Section III-A).
+    fast-non-dominated-sort; Deb et al., 2002, Section III-A). Once ``number`` rows have a front, all others are given the next.
     """
-    no_worse: NDArray[np.bool_] = np.all(objectives[:, None] >= objectives[None], axis=2)
+    no_worse = np.ones((len(objectives), len(objectives)), dtype=np.bool_)
+    for values in objectives.T:
+        no_worse &= values[:, None] >= values
     dominates: NDArray[np.bool_] = no_worse & ~no_worse.T
     num_dominating = dominates.sum(axis=0)
-    fronts = np.full(len(objectives), -1)
+    left = np.arange(len(objectives))
+    fronts = np.zeros(len(objectives), dtype=np.int64)
     front = 0
-    while (fronts < 0).any():
-        current = (num_dominating == 0) & (fronts < 0)
-        fronts[current] = front
-        num_dominating = num_dominating - dominates[current].sum(axis=0)
+    while len(left) and len(objectives) - len(left) < (len(objectives) if number is None else number):
+        undominated = num_dominating[left] == 0
+        current, left = left[undominated], left[~undominated]
         front += 1
+        fronts[left] = front
+        num_dominating = num_dominating - dominates[current].sum(axis=0)
     return fronts
 
 
@@ -59,12 +63,13 @@ def crowding_distance(objectives: NDArray[np.float64]) -> NDArray[np.float64]:
     return distance
 
 
-def crowded_order(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
+def crowded_order(objectives: NDArray[np.float64], number: int | None = None) -> NDArray[np.int64]:
     """The rows of ``objectives`` from the best to the worst: by front, and within one by falling crowding distance.
 
-    Of equal ones the first comes first (NSGA-II's crowded-comparison operator; Deb et al., 2002, Section III-B).
+    Of equal ones the first comes first (NSGA-II's crowded-comparison operator; Deb et al., 2002, Section III-B). Only the first
+    ``number`` rows are sure to be in order.
     """
-    fronts = non_dominated_sort(objectives)
+    fronts = non_dominated_sort(objectives, number)
     crowding = np.empty(len(objectives))
     for front in np.unique(fronts):
         crowding[fronts == front] = crowding_distance(objectives[fronts == front])

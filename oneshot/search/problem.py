@@ -106,6 +106,17 @@ class Problem:
             for name in self.limits
         }
 
+    @property
+    def example(self) -> Arch:
+        """One feasible architecture, always the same.
+
+        Raises:
+            ValueError: none is found.
+        """
+        if self._feasible_example is None:
+            raise ValueError(explain_limits(self.limits, self.reach()))
+        return self._feasible_example
+
     def check(self) -> None:
         """Looks for one feasible architecture.
 
@@ -115,8 +126,7 @@ class Problem:
         """
         for name in (*self.limits, self.cost):
             self._cost(self.space.smallest, name)
-        if self._feasible_example is None:
-            raise ValueError(explain_limits(self.limits, self.reach()))
+        _ = self.example
 
     # Feasible architectures ------------------------------------------------------------------------------------------
 
@@ -181,9 +191,7 @@ class Problem:
 
     def _wander(self, rng: random.Random) -> Arch:
         """The end of a random walk through feasible architectures, for limits that hardly any repair meets."""
-        arch = self._feasible_example
-        if arch is None:
-            raise ValueError(explain_limits(self.limits, self.reach()))
+        arch = self.example
         for _ in range(4 * len(self.space.choices)):
             changed = random_change(self.space, arch, rng)
             if self.feasible(changed):

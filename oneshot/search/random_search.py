@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import numpy as np
+
 from oneshot.arch import Arch
+from oneshot.search.coded import CodedProblem, CodedResult
+from oneshot.search.coded_history import Batch, CodedHistory
 from oneshot.search.history import History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
@@ -41,3 +45,15 @@ class RandomSearch:
                 break
             history.evaluate(batch)
         return history.best()
+
+    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
+        """The same search over codes, as ``CodedStrategy.search_coded``."""
+        history = CodedHistory(problem)
+        left = self.num_samples
+        while left > 0:
+            batch = Batch()
+            history.fill(batch, min(self.batch_size, left), rng)
+            if not len(batch):
+                break
+            left -= len(history.evaluate(batch).scores)
+        return history.result()
