@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -36,6 +37,7 @@ COMMAND_OF = {
     "trainer": "train_supernet",
     "cost": "search_subnet",
     "evaluation": "search_subnet",
+    "predictor": "search_subnet",
     "search": "search_subnet",
     "retrain": "retrain_subnet",
 }
@@ -108,7 +110,7 @@ def test_a_command_composes_without_arguments(entry: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), options(*COMMAND_OF))
 def test_an_option_composes_with_its_command(group: str, name: str) -> None:
-    override = f"{'+' if group == 'space' else ''}{group}={name}"
+    override = f"{'+' if group not in composed(COMMAND_OF[group]) else ''}{group}={name}"
     config = composed(COMMAND_OF[group], override)
     file = OmegaConf.load(CONF / group / f"{name}.yaml")
     assert config[group] == file
@@ -167,6 +169,26 @@ def test_a_sampler(group: str, name: str) -> None:
     parameters = inspect.signature(type(sampler).__init__).parameters
     own = {key: value.default for key, value in parameters.items() if key not in ("self", "space", "seed")}
     assert {key: value for key, value in config.items() if key != "_target_"} == own
+
+
+@pytest.mark.parametrize(("group", "name"), options("predictor"))
+def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
+    config = OmegaConf.load(CONF / group / f"{name}.yaml")
+    settings_in_file = OmegaConf.to_container(config)
+    assert isinstance(settings_in_file, dict)
+    if settings_in_file.pop("_target_").endswith(".load"):
+        assert settings_in_file == {"path": None}
+        path, space = shared_data / "ofa" / "acc_predictor.pth", find_class("oneshot.spaces.OFAMobileNetV3")()
+        predictor = hydra.utils.instantiate(config, path=path, space=space)
+    else:
+        predictor = hydra.utils.instantiate(config)
+        parameters = inspect.signature(type(predictor).__init__).parameters
+        own = {key: value.default for key, value in parameters.items() if key != "self"}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+        assert settings_in_file == plain
+        predictor.fit(np.eye(12, dtype=np.float32), np.arange(12.0))
+        assert predictor.predict(np.eye(12, dtype=np.float32)).shape == (12,)
+    assert isinstance(predictor.state_dict(), dict)
 
 
 @pytest.mark.parametrize(("group", "name"), options("search"))
