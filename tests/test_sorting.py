@@ -6,9 +6,10 @@ import random
 
 import pytest
 import torch
+from space_examples import images
 
 from oneshot.sorting import sort_channels
-from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
+from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace
 from oneshot.supernet import Supernet
 
 SPACE = OFAMobileNetV3(num_classes=5, resolutions=(24, 32), width_multiplier=0.35)
@@ -84,6 +85,24 @@ def test_what_is_sorted_stays() -> None:
     state = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     sort_channels(supernet, part)
     assert all(torch.equal(tensor, state[name]) for name, tensor in supernet.state_dict().items())
+
+
+def test_in_every_space_networks_trained_so_far_compute_what_they_did(any_space: SearchSpace) -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(any_space).double().eval()
+    for tensor in (*supernet.bank.parameters(), *supernet.bank.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.add_(0.1 * torch.rand_like(tensor))
+    part = any_space.restrict({choice.name: choice.options[-1:] for choice in any_space.choices})
+    x = images(any_space, part.largest).double()
+    with torch.no_grad():
+        before = supernet(x, part.largest)
+        state = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        count = sort_channels(supernet, part)
+        assert (count > 0) == bool(any_space.channel_orders)
+        changed = [name for name, tensor in supernet.state_dict().items() if not torch.equal(tensor, state[name])]
+        assert bool(changed) == bool(any_space.channel_orders)
+        torch.testing.assert_close(supernet(x, part.largest), before, rtol=1e-9, atol=1e-12)
 
 
 def test_a_space_without_channel_orders_is_left_alone() -> None:

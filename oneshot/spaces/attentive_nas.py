@@ -12,6 +12,7 @@ from torch import nn
 from oneshot.arch import Arch, Choice
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import HalvingPool, Residual, initialize_fan_out
+from oneshot.spaces.orders import inverted_residual
 
 
 class Stage(NamedTuple):
@@ -69,6 +70,7 @@ class AttentiveNAS(SearchSpace):
         self.dropout = dropout
         self.drop_path = drop_path
         self.stem_stride = stem_stride
+        self.channel_orders = inverted_residual("stage*.block*")
         choices = [Choice("resolution", tuple(sorted(resolutions))), Choice("stem.width", self.stem_widths)]
         for number, stage in enumerate(self.stages, start=1):
             choices.append(Choice(f"stage{number}.width", stage.widths))

@@ -14,6 +14,7 @@ from oneshot.arch import Arch, Choice
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
+from oneshot.spaces.orders import inverted_residual
 from oneshot.spaces.skeleton import Layer
 
 # (output channels, stride of the first block, squeeze-and-excitation, hard swish) of the five elastic stages.
@@ -64,6 +65,7 @@ class OFAMobileNetV3(SearchSpace):
             if kernel_transform
             else {}
         )
+        self.channel_orders = inverted_residual("stage*.block*")
         choices = [Choice("resolution", tuple(sorted(resolutions)))]
         for stage in range(1, len(_STAGES) + 1):
             choices += elastic_stage(f"stage{stage}", depths, kernel_sizes, expand_ratios)

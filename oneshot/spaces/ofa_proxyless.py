@@ -14,6 +14,7 @@ from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
 from oneshot.spaces.ofa import elastic_stage, inverted_residual_arguments
+from oneshot.spaces.orders import inverted_residual
 from oneshot.spaces.skeleton import Layer
 
 # (output channels, stride of the first block) of the six elastic stages.
@@ -58,6 +59,7 @@ class OFAProxyless(SearchSpace):
             if kernel_transform
             else {}
         )
+        self.channel_orders = inverted_residual("stage*.block*")
         choices = [Choice("resolution", tuple(sorted(resolutions)))]
         for stage in range(1, len(_STAGES)):
             choices += elastic_stage(f"stage{stage}", depths, kernel_sizes, expand_ratios)

@@ -10,6 +10,7 @@ from torch import nn
 from oneshot.arch import Arch, Choice
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import Bottleneck, Residual, initialize_fan_out
+from oneshot.spaces.orders import bottleneck
 
 # (output channels, smallest depth, stride of the first block) of the four stages.
 _STAGES = ((256, 2, 1), (512, 2, 2), (1024, 4, 2), (2048, 2, 2))
@@ -53,6 +54,7 @@ class OFAResNet50(SearchSpace):
         self.num_classes = num_classes
         self.dropout = dropout
         self.stem_stride = stem_stride
+        self.channel_orders = bottleneck("stage*.block*")
 
         def widths(base: int) -> tuple[int, ...]:
             return tuple(sorted({_width(base * multiplier) for multiplier in width_multipliers}))

@@ -18,3 +18,13 @@ def inverted_residual(blocks: str) -> tuple[ChannelOrder, ...]:
         ChannelOrder(blocks, score="conv_pwl.weight", dim=1, members=between),
         ChannelOrder(blocks, score="se.conv_expand.weight", dim=1, members=squeezed),
     )
+
+
+def bottleneck(blocks: str) -> tuple[ChannelOrder, ...]:
+    """A ResNet's bottleneck block: the channels before and after its 3x3 convolution."""
+    before = {"conv1.weight": 0, **_norm("bn1"), "conv2.weight": 1}
+    after = {"conv2.weight": 0, **_norm("bn2"), "conv3.weight": 1}
+    return (
+        ChannelOrder(blocks, score="conv3.weight", dim=1, members=after),
+        ChannelOrder(blocks, score="conv2.weight", dim=1, members=before),
+    )
