@@ -1,12 +1,24 @@
-"""Self-contained HTML reports of a search and of a training run, and the architecture diagram as SVG.
+"""Self-contained HTML reports of searches and training runs, and the architecture diagram as SVG.
 
 A report is one file that opens anywhere: its style, its script and its data are inline and it asks the network
 for nothing.
 """
 
 from oneshot.report.diagram import architecture_svg
-from oneshot.report.model import Block, Candidate, Cost, Curve, Metric, SearchReport, Value
+from oneshot.report.model import (
+    Block,
+    Candidate,
+    Cost,
+    Curve,
+    Metric,
+    Reference,
+    SearchReport,
+    TradeoffPoint,
+    TradeoffReport,
+    Value,
+)
 from oneshot.report.search import write_search_report
+from oneshot.report.tradeoff import write_tradeoff_report
 from oneshot.report.training import write_training_report
 
 __all__ = [
@@ -15,9 +27,13 @@ __all__ = [
     "Cost",
     "Curve",
     "Metric",
+    "Reference",
     "SearchReport",
+    "TradeoffPoint",
+    "TradeoffReport",
     "Value",
     "architecture_svg",
     "write_search_report",
+    "write_tradeoff_report",
     "write_training_report",
 ]

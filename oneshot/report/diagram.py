@@ -23,6 +23,9 @@ _LINE = 15.0
 _ROW_GAP = 22.0
 _CHARACTER = 6.6
 _NUM_KIND_COLOURS = 6
+DIAGRAM_CAPTION = """Blocks in execution order. Box height grows with the logarithm of the output channels;
+the bar below is the block's share of the multiply-accumulates; \u00f72 marks where the resolution halves. Hover for
+numbers."""
 
 
 def architecture_svg(blocks: Sequence[Block], *, width: int = 1240) -> str:
@@ -35,6 +38,12 @@ def architecture_svg(blocks: Sequence[Block], *, width: int = 1240) -> str:
     if not blocks:
         raise ValueError("an architecture diagram needs at least one block, not 0")
     return _Diagram(blocks, width).draw()
+
+
+def render_diagram(blocks: Sequence[Block]) -> str:
+    """Return the diagram as HTML, in a wide and a narrow drawing of which a page shows the one that fits."""
+    drawings = {"wide": architecture_svg(blocks, width=1240), "narrow": architecture_svg(blocks, width=640)}
+    return "\n".join(f'<div class="diagram {name}">{drawing}</div>' for name, drawing in drawings.items())
 
 
 class _Diagram:

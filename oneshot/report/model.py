@@ -67,6 +67,59 @@ class SearchReport:
 
 
 @dataclass(frozen=True)
+class TradeoffPoint:
+    """The best network under one limit.
+
+    `cost` is the limited cost of the network itself. Accuracies are fractions: `predicted` is None without a
+    predictor, `accuracy` (inherited weights, held-out images) is None without a supernet, `baseline` (the best of
+    random search at equal budget under this limit) is None where there is none. `baseline` is on the scale of
+    `accuracy`, or on that of `predicted` where there is no `accuracy`. `blocks` may be empty.
+    """
+
+    limit: float
+    arch: Mapping[str, Value]
+    cost: float
+    macs: int
+    params: int
+    latency_ms: float | None
+    predicted: float | None
+    accuracy: float | None
+    baseline: float | None
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network known from elsewhere, to compare with: its limited cost and its accuracy as a fraction."""
+
+    name: str
+    cost: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TradeoffReport:
+    """Everything the page of one search under a list of limits shows.
+
+    `cost` is what is limited, `points` are in rising order of their limits, `predictor` is "" without one.
+    `scored` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
+    `notes` are the sentences under "how far to trust this".
+    """
+
+    title: str
+    space: str
+    data: str
+    strategy: str
+    predictor: str
+    cost: Cost
+    points: Sequence[TradeoffPoint]
+    scored: Sequence[tuple[float, float]]
+    references: Sequence[Reference]
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Curve:
     """One line of a training chart: `values[i]` was recorded at `steps[i]`."""
 

@@ -4,7 +4,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -29,9 +29,8 @@ def read_asset(name: str) -> str:
     return resources.files("oneshot.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def render_page(*, title: str, body: str, scripts: Iterable[str], data: object) -> str:
+def render_page(*, title: str, body: str, scripts: Sequence[str] = (), data: object = None) -> str:
     """Return the whole page: `body` is HTML, `scripts` are asset names run in order, `data` is their input."""
-    code = "\n".join(read_asset(name) for name in scripts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -47,16 +46,29 @@ def render_page(*, title: str, body: str, scripts: Iterable[str], data: object) 
 <main>
 {body}
 </main>
-<noscript><p class="noscript">The charts need JavaScript; the tables and the diagram do not.</p></noscript>
-<script type="application/json" id="report-data">{embed_json(data)}</script>
-<script>
-(() => {{
-"use strict";
-{code}}})();
-</script>
-</body>
+{_render_scripts(scripts, data) if scripts else ""}</body>
 </html>
 """
+
+
+def render_header(title: str, about: Mapping[str, str], verdict: str, more: str = "") -> str:
+    """Return the head of a page: its title, what it is about, the verdict as HTML, and more HTML below it."""
+    items = "".join(f"<span><b>{name}</b> {escape(value)}</span>" for name, value in about.items())
+    return f"""<header>
+<h1>{escape(title)}</h1>
+<p class="about">{items}</p>
+<p class="verdict">{verdict}</p>
+{more}
+</header>"""
+
+
+def render_trust(notes: Sequence[str], facts: Mapping[str, str]) -> str:
+    """Return the end of a page: how far to trust it and its facts, side by side; nothing for what is empty."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    trust = f'<section><div class="head"><h2>How far to trust this</h2></div><ul class="notes">{items}</ul></section>'
+    rows = render_facts(facts)
+    about = f'<section><div class="head"><h2>Facts</h2></div>{rows}</section>'
+    return f'<div class="pair">{trust if items else ""}{about if rows else ""}</div>'
 
 
 def render_facts(facts: Mapping[str, str]) -> str:
@@ -74,3 +86,15 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _render_scripts(names: Sequence[str], data: object) -> str:
+    code = "\n".join(read_asset(name) for name in names)
+    return f"""<noscript><p class="noscript">The charts need JavaScript; the tables and the diagram do not.</p></noscript>
+<script type="application/json" id="report-data">{embed_json(data)}</script>
+<script>
+(() => {{
+"use strict";
+{code}}})();
+</script>
+"""

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from oneshot.report.model import Candidate, Cost, Metric
+from oneshot.report.model import Candidate, Cost, Metric, TradeoffPoint
 
 COSTS: tuple[Cost, ...] = ("macs", "params", "latency_ms")
 METRICS: tuple[Metric, ...] = ("accuracy", "loss")
 
 
-def cost_of(candidate: Candidate, cost: Cost) -> float | None:
-    """Return one cost of a candidate; None for a latency that was not measured."""
+def cost_of(candidate: Candidate | TradeoffPoint, cost: Cost) -> float | None:
+    """Return one cost of a network; None for a latency that was not measured."""
     if cost == "macs":
         return candidate.macs
     return candidate.params if cost == "params" else candidate.latency_ms
@@ -27,6 +27,12 @@ def score_of(candidate: Candidate, metric: Metric) -> float:
     if not math.isfinite(value):
         return -math.inf
     return value if metric == "accuracy" else -value
+
+
+def check_accuracy(value: float) -> None:
+    """Raise ValueError for an accuracy that is not a fraction from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"accuracy is a fraction from 0 to 1, not {value}")
 
 
 def split_limit(name: str) -> tuple[str, str] | None:

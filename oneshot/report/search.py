@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from oneshot.report.diagram import architecture_svg
-from oneshot.report.model import Candidate, SearchReport
-from oneshot.report.page import escape, render_facts, render_page, write_atomically
+from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
+from oneshot.report.model import SearchReport
+from oneshot.report.page import render_header, render_page, render_trust, write_atomically
 from oneshot.report.payload import search_payload, sorted_front
-from oneshot.report.ranking import cost_of
+from oneshot.report.ranking import check_accuracy, cost_of
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
 
@@ -36,25 +36,15 @@ def _check(report: SearchReport) -> None:
         if not 0 <= index < count:
             raise ValueError(f"{name} holds {index}, but there are {count} candidates: allowed are 0 to {count - 1}")
     for candidate in (*report.candidates, *report.baseline):
-        _check_accuracy(candidate)
+        if math.isfinite(candidate.accuracy):
+            check_accuracy(candidate.accuracy)
     if cost_of(report.candidates[report.best], report.cost) is None:
         raise ValueError(f"cost is {report.cost!r}, but the best candidate has none; allowed are 'macs' and 'params'")
 
 
-def _check_accuracy(candidate: Candidate) -> None:
-    if math.isfinite(candidate.accuracy) and not 0 <= candidate.accuracy <= 1:
-        raise ValueError(f"accuracy is a fraction from 0 to 1, not {candidate.accuracy}")
-
-
 def _header(report: SearchReport) -> str:
-    about = [("space", report.space), ("data", report.data), ("strategy", report.strategy)]
-    items = "".join(f"<span><b>{name}</b> {escape(value)}</span>" for name, value in about)
-    return f"""<header>
-<h1>{escape(report.title)}</h1>
-<p class="about">{items}</p>
-<p class="verdict">{render_verdict(report)}</p>
-{render_tiles(report)}
-</header>"""
+    about = {"space": report.space, "data": report.data, "strategy": report.strategy}
+    return render_header(report.title, about, render_verdict(report), render_tiles(report))
 
 
 def _charts(report: SearchReport) -> str:
@@ -77,11 +67,8 @@ def _network(report: SearchReport) -> str:
         return ""
     return f"""<section>
 <div class="head"><h2>The chosen network</h2></div>
-<div class="diagram wide">{architecture_svg(report.blocks, width=1240)}</div>
-<div class="diagram narrow">{architecture_svg(report.blocks, width=640)}</div>
-<p class="caption">Blocks in execution order. Box height grows with the logarithm of the output channels;
-the bar below is the block's share of the multiply-accumulates; \u00f72 marks where the resolution halves. Hover for
-numbers.</p>
+{render_diagram(report.blocks)}
+<p class="caption">{DIAGRAM_CAPTION}</p>
 </section>"""
 
 
@@ -102,8 +89,4 @@ def _tables(report: SearchReport) -> str:
 
 def _trust(report: SearchReport) -> str:
     limits = [format_limit(name, value) for name, value in report.limits.items() if math.isfinite(value)]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    trust = f'<section><div class="head"><h2>How far to trust this</h2></div><ul class="notes">{notes}</ul></section>'
-    facts = render_facts({**({"limits": ", ".join(limits)} if limits else {}), **report.facts})
-    about = f'<section><div class="head"><h2>Facts</h2></div>{facts}</section>'
-    return f'<div class="pair">{trust if notes else ""}{about if facts else ""}</div>'
+    return render_trust(report.notes, {**({"limits": ", ".join(limits)} if limits else {}), **report.facts})

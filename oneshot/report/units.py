@@ -7,6 +7,12 @@ from oneshot.report.model import Cost, Metric
 SPACE = "\u00a0"
 _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 COST_UNITS: dict[Cost, str] = {"macs": "MACs", "params": "params", "latency_ms": "ms"}
+COST_HEADINGS: dict[Cost, str] = {"macs": "MACs", "params": "Params", "latency_ms": "Latency"}
+COST_AXES: dict[Cost, str] = {
+    "macs": "multiply-accumulates (MACs)",
+    "params": "parameters",
+    "latency_ms": "latency (ms)",
+}
 
 
 def format_count(value: float) -> str:
@@ -24,6 +30,18 @@ def format_cost(cost: Cost, value: float | None) -> str:
         return "not measured"
     number = _three_digits(value) if cost == "latency_ms" else format_count(value)
     return f"{number}{SPACE}{COST_UNITS[cost]}"
+
+
+def format_short_cost(cost: Cost, value: float | None) -> str:
+    """Return a cost under a heading or on an axis that says what is counted: "5.91 M"; a latency keeps its unit."""
+    return format_cost(cost, value) if value is None or cost == "latency_ms" else format_count(value)
+
+
+def format_tick(value: float, step: float, high: float, *, suffix: bool) -> str:
+    """Return the text of an axis tick: the decimals of `step` and, if asked for, the suffix that suits `high`."""
+    scale, letter = next((pair for pair in _SUFFIXES if suffix and high >= pair[0]), (1.0, ""))
+    decimals = max(0, -math.floor(math.log10(step / scale) + 1e-9))
+    return f"{value / scale:.{decimals}f}" + (f"{SPACE}{letter}" if letter and value else "")
 
 
 def format_metric(metric: Metric, value: float) -> str:

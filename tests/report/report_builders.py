@@ -1,8 +1,33 @@
-"""Small made-up candidates and networks for the report tests."""
+"""Small made-up candidates and networks for the report tests, and what reads a page back."""
 
 import random
+from html.parser import HTMLParser
 
 from oneshot.report import Block, Candidate
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
+
+
+class Elements(HTMLParser):
+    """Collects the elements and the visible text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def plain(page: str) -> str:
+    return Elements(page).text.replace("\u00a0", " ")
 
 
 def make_candidates(count: int, seed: int) -> list[Candidate]:

@@ -7,34 +7,13 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_builders import make_blocks, make_candidates
+from report_builders import HOSTILE, Elements, make_blocks, make_candidates, plain
 
 from oneshot.report import Block, Candidate, SearchReport, write_search_report
 from oneshot.report.ranking import best_so_far, pareto_front
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
-
-
-class Elements(HTMLParser):
-    """Collects the elements and the visible text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def write(path: Path, report: SearchReport) -> tuple[str, dict]:
@@ -43,10 +22,6 @@ def write(path: Path, report: SearchReport) -> tuple[str, dict]:
     match = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
     assert match
     return page, json.loads(match[1])
-
-
-def plain(page: str) -> str:
-    return Elements(page).text.replace("\u00a0", " ")
 
 
 def decode(data: dict, part: str) -> list[Candidate]:

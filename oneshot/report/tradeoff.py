@@ -1,0 +1,136 @@
+"""The page of one search under a list of limits: accuracy against cost, and the best network under each limit."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
+from oneshot.report.model import TradeoffPoint, TradeoffReport
+from oneshot.report.page import escape, render_header, render_page, render_trust, write_atomically
+from oneshot.report.ranking import check_accuracy
+from oneshot.report.tables import render_tradeoff_table
+from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
+from oneshot.report.units import format_cost, format_metric
+from oneshot.report.verdict import format_limit
+
+
+def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
+    """Write one self-contained HTML file without a script; the file appears whole or not at all.
+
+    Raises:
+        ValueError: no points, limits that do not rise, a cost that is not a number, an accuracy that is not a
+            fraction, or a point without any accuracy of its network.
+    """
+    _check(report)
+    body = "\n".join([_header(report), _chart(report), _table(report), _networks(report)])
+    body += render_trust(report.notes, report.facts)
+    write_atomically(path, render_page(title=report.title, body=body))
+
+
+def _check(report: TradeoffReport) -> None:
+    if not report.points:
+        raise ValueError("a trade-off report needs at least one point, not 0")
+    for before, after in pairwise(point.limit for point in report.points):
+        if not before < after:
+            raise ValueError(f"points are in rising order of their limits, but {after:g} follows {before:g}")
+    costs = [cost for point in report.points for cost in (point.limit, point.cost)]
+    for cost in (*costs, *(known.cost for known in report.references)):
+        if not math.isfinite(cost):
+            raise ValueError(f"limits and costs are finite numbers, not {cost}")
+    for point in report.points:
+        if point.predicted is None and point.accuracy is None:
+            raise ValueError(f"the point with limit {point.limit:g} has neither a predicted nor an inherited accuracy")
+        for value in (point.predicted, point.accuracy, point.baseline):
+            if value is not None:
+                check_accuracy(value)
+    for known in report.references:
+        check_accuracy(known.accuracy)
+    # A candidate whose accuracy is not finite is not drawn, as on the page of one search.
+    for _, accuracy in report.scored:
+        if math.isfinite(accuracy):
+            check_accuracy(accuracy)
+
+
+def _header(report: TradeoffReport) -> str:
+    about = {"space": report.space, "data": report.data, "strategy": report.strategy}
+    if report.predictor:
+        about["predictor"] = report.predictor
+    return render_header(report.title, about, _verdict(report))
+
+
+def _verdict(report: TradeoffReport) -> str:
+    first, last = report.points[0], report.points[-1]
+    inherited = first.accuracy is not None and last.accuracy is not None
+    ends = [f"<strong>{_result(report, point, inherited)}</strong>" for point in (first, last)]
+    found = f"{escape(report.strategy)} found "
+    if len(report.points) == 1:
+        found += f"a network of {ends[0]} under one limit, {format_limit(f'max_{report.cost}', first.limit)}"
+    else:
+        low, high = (format_cost(report.cost, point.limit) for point in (first, last))
+        found += f"networks from {ends[0]} to {ends[1]} under {len(report.points)} limits from {low} to {high}"
+    return f"{found}{_comparison(report)}."
+
+
+def _result(report: TradeoffReport, point: TradeoffPoint, inherited: bool) -> str:
+    price = format_cost(report.cost, point.cost)
+    if point.accuracy is not None and (inherited or point.predicted is None):
+        return f"{format_metric('accuracy', point.accuracy)} accuracy at {price}"
+    return f"{format_metric('accuracy', point.predicted or 0.0)} predicted accuracy at {price}"
+
+
+def _comparison(report: TradeoffReport) -> str:
+    leads = [
+        (point.accuracy if point.accuracy is not None else point.predicted or 0.0) - point.baseline
+        for point in report.points
+        if point.baseline is not None
+    ]
+    if not leads:
+        return ""
+    budget = "random search at equal budget"
+    if len(leads) == 1:
+        return f"; {budget} reached {'less' if leads[0] > 0 else 'as much' if leads[0] == 0 else 'more'}"
+    won = sum(lead > 0 for lead in leads)
+    return f"; {budget} reached less under {'each' if won == len(leads) else won} of {len(leads)} limits"
+
+
+def _chart(report: TradeoffReport) -> str:
+    caption = "Each label is a limit; the network found under it stands at its own cost. Hover for numbers."
+    if any(point.baseline is not None for point in report.points):
+        caption += " Random search is drawn above or below the network found under the same limit."
+    hidden = num_hidden(report)
+    if hidden:
+        caption += f" {hidden:,} scored candidate{' lies' if hidden == 1 else 's lie'} below this view."
+    return f"""<section>
+<div class="head"><h2>Accuracy and cost</h2></div>
+{tradeoff_legend(report)}
+<div class="chart still wide">{tradeoff_svg(report, width=1240, height=520)}</div>
+<div class="chart still narrow">{tradeoff_svg(report, width=640, height=440)}</div>
+<p class="caption">{caption}</p>
+</section>"""
+
+
+def _table(report: TradeoffReport) -> str:
+    return f"""<section>
+<div class="head"><h2>The best network under each limit</h2></div>
+{render_tradeoff_table(report)}
+</section>"""
+
+
+def _networks(report: TradeoffReport) -> str:
+    drawn = "\n".join(_details(report, point) for point in report.points if point.blocks)
+    if not drawn:
+        return ""
+    return f"""<section>
+<div class="head"><h2>The networks</h2></div>
+{drawn}
+<p class="caption">{DIAGRAM_CAPTION}</p>
+</section>"""
+
+
+def _details(report: TradeoffReport, point: TradeoffPoint) -> str:
+    limit = format_limit(f"max_{report.cost}", point.limit)
+    result = _result(report, point, inherited=True)
+    return f"""<details>
+<summary><b>{limit}</b> <span>{result}</span></summary>
+{render_diagram(point.blocks)}
+</details>"""
