@@ -90,7 +90,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _render_scripts(names: Sequence[str], data: object) -> str:
     code = "\n".join(read_asset(name) for name in names)
-    return f"""<noscript><p class="noscript">The charts need JavaScript; the tables and the diagram do not.</p></noscript>
+    notice = "The charts need JavaScript; the tables and the diagram do not."
+    return f"""<noscript><p class="noscript">{notice}</p></noscript>
 <script type="application/json" id="report-data">{embed_json(data)}</script>
 <script>
 (() => {{
