@@ -1,25 +1,17 @@
 """Measure a table of latencies per layer on this machine: ``python measure_latency.py +space=ofa``. docs/latency.md."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_space, newest_run, plain, settings
+from oneshot.config import DataSize, entry, make_space, newest_run, plain, settings
 from oneshot.costs import MeasureSettings, check_table, measure_table
 from oneshot.pipeline.folders import load_supernet, write_json
 from oneshot.spaces.base import SearchSpace
 
 log = logging.getLogger("measure_latency")
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a space made without data is for."""
-
-    num_classes: int
-    image_size: int
 
 
 @entry("measure_latency")
@@ -32,7 +24,7 @@ def main(config: DictConfig, folder: Path) -> None:
     sizes = numbers["resolutions"]
     if sizes is not None and not (isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes)):
         raise ValueError(f"resolutions is a list of input sizes in pixels, not {sizes!r}")
-    space = _space(config, Images(config.num_classes, config.image_size))
+    space = _space(config, DataSize(config.num_classes, config.image_size))
     log.info("layers of %s; other programs on this machine disturb the measurement", type(space).__name__)
     table = measure_table(space, sizes, latency, folder)
     log.info("table in %s", folder)
@@ -46,7 +38,7 @@ def main(config: DictConfig, folder: Path) -> None:
         )  # fmt: skip
 
 
-def _space(config: DictConfig, images: Images) -> SearchSpace:
+def _space(config: DictConfig, images: DataSize) -> SearchSpace:
     if "space" in config:
         if config.supernet is not None:
             raise ValueError("give +space or supernet, not both")

@@ -6,29 +6,59 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, moved_data, newest_run, settings
-from oneshot.costs import CostSettings
+from oneshot.config import (
+    DataSize,
+    cost_settings,
+    entry,
+    make_data,
+    make_predictor,
+    make_space,
+    moved_data,
+    newest_run,
+    settings,
+)
 from oneshot.pipeline.folders import load_supernet
-from oneshot.pipeline.search import EvaluationSettings, SupernetSearch
+from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
+from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
+from oneshot.pipeline.scoring import EvaluationSettings, Scorer
+from oneshot.pipeline.search import SupernetSearch
 
 log = logging.getLogger("search_subnet")
 
 
 @entry("search_subnet")
 def main(config: DictConfig, folder: Path) -> None:
-    cost = settings(CostSettings, config, "cost")
+    limited, costs = cost_settings(config)
     evaluation = settings(EvaluationSettings, config, "evaluation")
+    prediction = settings(PredictionSettings, config, "prediction")
     strategy = hydra.utils.instantiate(config.search)
+    references = [] if config.references is None else read_references(Path(config.references), limited)
+    if "space" in config:
+        if config.supernet is not None:
+            raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
+        space = make_space(config.space, DataSize(config.num_classes, config.image_size))
+        predictor = make_predictor(config, space, needs_supernet=False)
+        search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
+        log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
+        return
     source = newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa")
     trained = load_supernet(source)
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
     data_config = moved_data(trained.config["data"], config.data)
-    search = SupernetSearch(
-        trained, make_data(data_config), strategy, cost, evaluation, folder, config.seed, {"data": data_config}
-    )
-    search.run()
-    log.info("best subnet in %s; look at %s", folder, folder / "report.html")
-    log.info("next: python retrain_subnet.py subnet=%s", folder)
+    scorer = Scorer(trained, make_data(data_config), costs[0], evaluation, folder, config.seed, {"data": data_config})
+    if config.get("predictor") is None:
+        outcomes = [SupernetSearch(scorer, strategy, cost).search() for cost in costs]
+    else:
+        predictor = make_predictor(config, scorer.space)
+        outcomes = PredictedSearch(scorer, predictor, strategy, costs, prediction).search()
+    if len(outcomes) == 1:
+        write_outcome(scorer, outcomes[0], folder)
+        log.info("best subnet in %s; look at %s", folder, folder / "report.html")
+        log.info("next: python retrain_subnet.py subnet=%s", folder)
+    else:
+        best = write_outcomes(scorer, outcomes, limited, references)
+        log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
+        log.info("next: python retrain_subnet.py subnet=%s", best[-1])
 
 
 if __name__ == "__main__":

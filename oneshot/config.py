@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,12 +19,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oneshot.arch import suggest
+from oneshot.costs import CostSettings
 from oneshot.data import ImageData
 from oneshot.pipeline.folders import newest
+from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import find_class
 from oneshot.training import Interrupted, NonFiniteLossError, PhaseSettings
@@ -216,6 +219,69 @@ class DataKind(Protocol):
 
     @property
     def image_size(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What a space made without data is for: the number of classes, and the input height and width in pixels."""
+
+    num_classes: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "image_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is a number from 1, not {value!r}")
+
+
+def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
+    """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit.
+
+    Raises:
+        ValueError: more than one list, an empty one, or limits that are no positive numbers.
+    """
+    names = {"max_macs": "macs", "max_params": "params", "max_latency_ms": "latency_ms"}
+    lists = [name for name in names if isinstance(config.cost.get(name), ListConfig)]
+    given = [name for name in names if config.cost.get(name) is not None]
+    if len(lists) > 1:
+        raise ValueError(f"one of the limits can be a list, not both cost.{lists[0]} and cost.{lists[1]}")
+    if not lists:
+        return names[given[0]] if given else "macs", [settings(CostSettings, config, "cost")]
+    values = list(config.cost[lists[0]])
+    if not values:
+        raise ValueError(f"cost.{lists[0]} is an empty list")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"cost.{lists[0]} is a list of numbers, not {values!r}")
+    return names[lists[0]], [
+        settings(CostSettings, config, "cost", **{lists[0]: float(value)}) for value in sorted(set(values))
+    ]
+
+
+def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool = True) -> Predictor:
+    """The predictor of a ``predictor`` config.
+
+    Args:
+        needs_supernet: whether there is a supernet from which it can learn.
+
+    Raises:
+        ValueError: the search strategy cannot use one, or it would have to learn from what is not there.
+    """
+    if "search_coded" not in dir(hydra.utils.get_class(config.search._target_)):
+        raise ValueError(f"{config.search._target_} has no search_coded(), which a search with a predictor needs")
+    if not needs_supernet and config.get("predictor") is None:
+        raise ValueError(
+            "without a supernet (+space) a predictor that has learned already is needed: predictor=published predictor.path=FILE"
+        )
+    target = hydra.utils.get_method(config.predictor._target_)
+    extra = {"space": space} if "space" in inspect.signature(target).parameters else {}
+    predictor: Predictor = hydra.utils.instantiate(config.predictor, **extra)
+    if not needs_supernet and not isinstance(predictor, PublishedPredictor):
+        raise ValueError(
+            f"{type(predictor).__name__} learns from a supernet: give supernet=FOLDER instead of +space, or predictor=published"
+        )
+    return predictor
 
 
 def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:

@@ -18,32 +18,39 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from oneshot.config import CONF, make_space, settings
+from oneshot.config import CONF, cost_settings, make_space, phase_settings, settings
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
+from oneshot.pipeline.predicted import PredictionSettings
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.search import EvaluationSettings
+from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import find_class, from_definition
-from oneshot.training import TrainSettings
+from oneshot.training import Distillation, TrainSettings, plan_phases
 
 FILES = sorted(CONF.rglob("*.yaml"))
 ENTRIES = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet", "measure_latency")
+GLOBAL = "# @package _global_"
+PRESETS = {path.stem for path in (CONF / "trainer").glob("*.yaml") if path.read_text().startswith(GLOBAL)}
 COMMAND_OF = {
     "data": "train_supernet",
+    "distillation": "train_supernet",
     "sampler": "train_supernet",
     "space": "train_supernet",
     "trainer": "train_supernet",
     "cost": "search_subnet",
     "evaluation": "search_subnet",
     "predictor": "search_subnet",
+    "prediction": "search_subnet",
     "search": "search_subnet",
     "retrain": "retrain_subnet",
 }
 CLASS_OF: dict[str, type[Any]] = {
     "trainer": TrainSettings,
     "cost": CostSettings,
+    "distillation": Distillation,
+    "prediction": PredictionSettings,
     "evaluation": EvaluationSettings,
     "retrain": RetrainSettings,
 }
@@ -80,8 +87,8 @@ def toy_data() -> ImageData:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_it_opens_with_what_it_is(path: Path) -> None:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert re.fullmatch(r"# \S.{30,}", first)
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line != GLOBAL]
+    assert re.fullmatch(r"# \S.{30,}", lines[0])
     assert "TODO" not in path.read_text(encoding="utf-8")
 
 
@@ -110,7 +117,9 @@ def test_a_command_composes_without_arguments(entry: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), options(*COMMAND_OF))
 def test_an_option_composes_with_its_command(group: str, name: str) -> None:
-    override = f"{'+' if group not in composed(COMMAND_OF[group]) else ''}{group}={name}"
+    if name in PRESETS:
+        return  # tested below
+    override = f"{'+' if group == 'space' else ''}{group}={name}"
     config = composed(COMMAND_OF[group], override)
     file = OmegaConf.load(CONF / group / f"{name}.yaml")
     assert config[group] == file
@@ -208,6 +217,90 @@ def test_settings_repeat_the_defaults_of_their_class(group: str) -> None:
     assert settings(CLASS_OF[group], config, group, **extra) == CLASS_OF[group]()
     fields = {field.name for field in dataclasses.fields(CLASS_OF[group])}
     assert {str(key) for key in config[group]} | set(extra) == fields
+
+
+# Presets -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_sets_what_it_names_and_makes_its_objects(name: str) -> None:
+    config = composed("train_supernet", f"trainer={name}")
+    file = OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / f"{name}.yaml"))
+    assert isinstance(file, dict)
+    assert file.pop("defaults")[0] == "/trainer/default@trainer"
+    container = OmegaConf.to_container(config)
+    assert isinstance(container, dict)
+    for group, values in file.items():
+        assert values.items() <= container[group].items()
+    phases = phase_settings(config)
+    epochs = {"epochs": 1} if config.trainer.epochs is None else {}
+    settings(TrainSettings, config, "trainer", seed=0, **epochs)
+    settings(Distillation, config, "distillation")
+    space = find_class("oneshot.spaces.OFAMobileNetV3")(num_classes=10, resolutions=(24, 28, 32))
+    assert plan_phases(phases, space).keys() == phases.keys()
+    sampler = dict(config.sampler) | ({"num_observations": 50} if "num_observations" in config.sampler else {})
+    assert hydra.utils.instantiate(sampler, space=space).sample(0)
+
+
+def test_progressive_shrinking_has_the_published_values() -> None:
+    """The ImageNet schedule of train_ofa_net.py; the small one has its phases, in its order."""
+    config = composed("train_supernet", "trainer=progressive_shrinking_imagenet")
+    assert (config.trainer.lr, config.trainer.lr_batch_size, config.trainer.weight_decay) == (2.6, 2048, 3e-5)
+    phases = phase_settings(config)
+    rows = {name: (p.epochs, p.lr, p.warmup_epochs, p.num_paths, p.distill) for name, p in phases.items()}
+    assert rows == {
+        "full": (180, None, None, None, False),
+        "kernel": (125, 0.96, 5, 1, True),
+        "depth1": (25, 0.08, None, 2, True),
+        "depth2": (125, 0.24, 5, 2, True),
+        "expand1": (25, 0.08, None, 4, True),
+        "expand2": (125, 0.24, 5, 4, True),
+    }
+    assert (config.distillation.ratio, config.distillation.label_weight) == (1.0, 1.0)
+    small = phase_settings(composed("train_supernet", "trainer=progressive_shrinking"))
+    assert {n: (p.largest, p.num_paths, p.distill, p.sort_channels) for n, p in small.items()} == {
+        n: (p.largest, p.num_paths, p.distill, p.sort_channels) for n, p in phases.items()
+    }
+
+
+def test_single_stage_presets_have_the_published_values() -> None:
+    for name, kind, sampler in (
+        ("attentive_nas_imagenet", "kl", "AttentiveSampler"),
+        ("alphanet_imagenet", "alpha", "SandwichSampler"),
+    ):
+        config = composed("train_supernet", f"trainer={name}", "+space=attentive_nas")
+        trainer = config.trainer
+        assert (trainer.epochs, trainer.lr, trainer.lr_batch_size, trainer.weight_decay) == (360, 0.1, 256, 1e-5)
+        assert (trainer.clip_grad, trainer.clip_mode, trainer.warmup_epochs) == (1.0, "value", 5.0)
+        assert (config.distillation.kind, config.sampler.num_random) == (kind, 2)
+        assert config.sampler._target_.endswith(sampler)
+        assert (config.space.dropout, config.space.drop_path) == (0.2, 0.2)
+
+
+def test_a_limit_can_be_a_list() -> None:
+    limited, costs = cost_settings(composed("search_subnet", "cost.max_params=5e5", "cost.max_macs=[8e6,3e6,3e6]"))
+    assert (limited, [cost.limits for cost in costs]) == (
+        "macs",
+        [{"macs": 3e6, "params": 5e5}, {"macs": 8e6, "params": 5e5}],
+    )
+    limited, (cost,) = cost_settings(composed("search_subnet", "cost.max_latency_ms=7"))
+    assert (limited, cost.limits) == ("latency_ms", {"latency_ms": 7.0})
+    limited, (cost,) = cost_settings(composed("search_subnet"))
+    assert (limited, cost.limits) == ("macs", {})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("cost.max_macs=[1e6]", "cost.max_params=[1e6]"), "not both cost.max_macs and cost.max_params"),
+        (("cost.max_macs=[]",), "cost.max_macs is an empty list"),
+        (("cost.max_macs=[1e6,big]",), r"cost.max_macs is a list of numbers, not \[1000000.0, 'big'\]"),
+        (("cost.max_macs=[1e6,-1]",), "cost.max_macs is above 0"),
+    ],
+)
+def test_lists_of_limits_that_are_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cost_settings(composed("search_subnet", *overrides))
 
 
 def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:

@@ -33,7 +33,7 @@ from oneshot.config import CONF, make_space, register_spaces, settings
 from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.export import export_module
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.search import EvaluationSettings
+from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.spaces import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import TrainSettings

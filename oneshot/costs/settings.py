@@ -15,6 +15,7 @@ class CostSettings:
         max_params: parameters.
         max_latency_ms: median milliseconds of a batch on ``latency_device``.
         minimize: the cost on the axis of the report and of the Pareto front: "macs", "params" or "latency_ms".
+        latency_table: a folder or file of layer latencies to sum up instead of measuring; see ``LatencyTable``.
         latency_batch: images a batch.
         latency_threads: CPU threads; None is torch's choice.
         latency_device: "cpu" or "cuda".
@@ -25,6 +26,7 @@ class CostSettings:
     max_params: float | None = None
     max_latency_ms: float | None = None
     minimize: str = "macs"
+    latency_table: str | None = None
     latency_batch: int = 1
     latency_threads: int | None = 1
     latency_device: str = "cpu"

@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
 
 
 def write_file(path: Path, state: Mapping[str, Any]) -> None:
-    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder, which is made where it is missing."""
+    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder, which is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -12,7 +12,8 @@ from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
-from oneshot.pipeline.search import EvaluationSettings, SupernetSearch
+from oneshot.pipeline.scoring import EvaluationSettings, Scorer
+from oneshot.pipeline.search import SupernetSearch
 from oneshot.pipeline.train import train_supernet
 from oneshot.samplers import UniformSampler
 from oneshot.search import RandomSearch, Strategy
@@ -47,16 +48,17 @@ def make_search(
     """A search that random sampling of eight networks makes unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {"device": "cpu", "calibration_images": 64}
-    return SupernetSearch(
+    costs = CostSettings(**cost or {})
+    scorer = Scorer(
         load_supernet(supernet),
         data,
-        RandomSearch(num_samples=8, batch_size=4) if strategy is None else strategy,
-        CostSettings(**cost or {}),
+        costs,
         EvaluationSettings(**values | evaluation),
         folder,
         seed,
         {"data": {"name": "toys"}},
     )
+    return SupernetSearch(scorer, RandomSearch(num_samples=8, batch_size=4) if strategy is None else strategy, costs)
 
 
 def retrain(

@@ -19,7 +19,7 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import Batches, Evaluator, Score, evaluate
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.search import EvaluationSettings
+from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.search import NSGA2, Evolution, RandomSearch, Strategy
 from oneshot.spaces import NASBenchMacro
 
@@ -167,7 +167,7 @@ def test_the_test_set_is_never_read(supernet_folder: Path, tmp_path: Path) -> No
 
 def test_a_supernet_that_is_not_fully_trained_is_said_to_be(supernet_folder: Path, tmp_path: Path) -> None:
     search = make_search(supernet_folder, tmp_path)
-    search.trained = replace(search.trained, step=10)
+    search.scorer.trained = replace(search.scorer.trained, step=10)
     search.run()
     assert "not fully trained: step 10 of 36" in (tmp_path / "report.html").read_text()
 
@@ -206,7 +206,7 @@ def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: 
         measured.append(arch)
         return costs.cost(arch).macs / 500
 
-    monkeypatch.setattr(search.latencies, "_measure", measure)
+    monkeypatch.setattr(search.scorer.latencies, "_measure", measure)
     best = search.run()
     assert len(set(measured)) == len(measured) > 0
     assert all(costs.cost(arch).macs <= 20_000 for arch in measured if arch != SPACE.smallest)
@@ -229,8 +229,8 @@ def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
 def test_latencies_measured_otherwise_are_not_mixed(supernet_folder: Path, tmp_path: Path) -> None:
     for threads, value in ((1, 1.0), (None, 2.0)):
         search = make_search(supernet_folder, tmp_path, cost={"minimize": "latency_ms", "latency_threads": threads})
-        search.latencies._measure = lambda arch, value=value: value  # type: ignore[misc]
-        assert search.latencies(SPACE.smallest) == value
+        search.scorer.latencies._measure = lambda arch, value=value: value  # type: ignore[misc]
+        assert search.scorer.latencies(SPACE.smallest) == value
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_a_supernet_trained_anew_in_the_same_folder_is_another(tmp_path: Path) -
 
 def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path: Path) -> None:
     search = make_search(supernet_folder, tmp_path)
-    search.journal.add("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
+    search.scorer.journal.add("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
     with pytest.raises(ValueError, match=r"candidates\.csv, row 0: 'layer1' is not a choice of this space"):
         make_search(supernet_folder, tmp_path)
 

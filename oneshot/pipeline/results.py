@@ -1,0 +1,197 @@
+"""What a search leaves in its folder: the best subnet, the Pareto front and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from oneshot import report
+from oneshot.arch import Arch
+from oneshot.costs import CostSettings
+from oneshot.pipeline.folders import write_json
+from oneshot.pipeline.scoring import Scorer, blocks_of
+from oneshot.search import pareto_front
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one search under one set of limits found.
+
+    Attributes:
+        cost: the limits.
+        best: the best architecture.
+        archs: the candidates that the supernet scored for the strategy, in order, ``best`` among them.
+        baseline: those of random search at equal budget.
+        strategy: its name for the report.
+        seconds: that it took.
+        predicted: of an architecture, where a predictor was asked.
+        notes: about how far the ranking can be trusted, beside those that hold for every search.
+        facts: for the report's table.
+    """
+
+    cost: CostSettings
+    best: Arch
+    archs: Sequence[Arch]
+    baseline: Sequence[Arch]
+    strategy: str
+    seconds: float
+    predicted: Mapping[Arch, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path) -> None:
+    """Writes ``pareto.json``, ``subnet.pt``, ``subnet.json``, ``architecture.svg`` and ``report.html`` to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cost, space = outcome.cost, scorer.space
+    candidates = [scorer.candidate(arch) for arch in outcome.archs]
+    accuracy = scorer.evaluation.metric == "accuracy"
+    scores = [candidate.accuracy if accuracy else -candidate.loss for candidate in candidates]
+    front = pareto_front(scores, [scorer.costs_of(arch)[cost.minimize] for arch in outcome.archs])
+    write_json(
+        folder / "pareto.json", [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
+    )
+    scorer.save(folder, outcome.best)
+    best = list(outcome.archs).index(outcome.best)
+    report.write_search_report(
+        folder / "report.html",
+        report.SearchReport(
+            title=f"{type(space).__name__} on {scorer.data.name}",
+            space=type(space).__name__,
+            data=scorer.data.name,
+            strategy=outcome.strategy,
+            metric="accuracy" if accuracy else "loss",
+            cost=cost.minimize,  # type: ignore[arg-type]
+            limits={f"max_{name}": limit for name, limit in cost.limits.items()},
+            candidates=candidates,
+            baseline=[scorer.candidate(arch) for arch in outcome.baseline],
+            front=front,
+            best=best,
+            blocks=blocks_of(scorer.costs, outcome.best),
+            facts=facts(scorer, outcome),
+            notes=[*outcome.notes, *notes(scorer, candidates, candidates[best])],
+        ),
+    )
+
+
+def read_references(path: Path, limited: str) -> list[report.Reference]:
+    """Known networks from a JSON list of objects with ``name``, ``accuracy`` (a fraction) and costs such as ``latency_ms``; those
+    without the cost ``limited`` are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or no network with that cost.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of references {path}")
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        found = [
+            report.Reference(str(entry["name"]), float(entry[limited]), float(entry["accuracy"]))
+            for entry in entries
+            if limited in entry
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not a JSON list of objects with name, accuracy and {limited}: {type(error).__name__}: {error}"
+        ) from None
+    if not found:
+        raise ValueError(f"{path} holds no network with {limited}")
+    return found
+
+
+def write_outcomes(
+    scorer: Scorer, outcomes: Sequence[Outcome], limited: str, references: Sequence[report.Reference]
+) -> list[Path]:
+    """Writes each outcome to a folder of its own below the scorer's, named by its limit, and a report of all of them; returns
+    these folders.
+
+    Args:
+        limited: the cost whose limits differ.
+        references: networks known from elsewhere to compare with.
+    """
+    points, folders = [], []
+    for outcome in outcomes:
+        limit = outcome.cost.limits[limited]
+        folders.append(scorer.folder / f"max_{limited}-{limit:g}")
+        write_outcome(scorer, outcome, folders[-1])
+        best = scorer.candidate(outcome.best)
+        found = [scorer.candidate(arch).accuracy for arch in outcome.baseline]
+        points.append(
+            report.TradeoffPoint(
+                limit=limit,
+                arch=outcome.best.to_dict(),
+                cost=scorer.costs_of(outcome.best)[limited],
+                macs=best.macs,
+                params=best.params,
+                latency_ms=best.latency_ms,
+                predicted=outcome.predicted.get(outcome.best),
+                accuracy=best.accuracy,
+                baseline=max(found) if found else None,
+                blocks=blocks_of(scorer.costs, outcome.best),
+            )
+        )
+    seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))
+    report.write_tradeoff_report(
+        scorer.folder / "report.html",
+        report.TradeoffReport(
+            title=f"{type(scorer.space).__name__} on {scorer.data.name}",
+            space=type(scorer.space).__name__,
+            data=scorer.data.name,
+            strategy=outcomes[0].strategy,
+            predictor=outcomes[0].facts.get("predictor", ""),
+            cost=limited,  # type: ignore[arg-type]
+            points=points,
+            scored=[(scorer.costs_of(arch)[limited], scorer.candidate(arch).accuracy) for arch in seen],
+            references=references,
+            facts=facts(scorer, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
+            notes=[*outcomes[0].notes, *common_notes(scorer)],
+        ),
+    )
+    return folders
+
+
+def facts(scorer: Scorer, outcome: Outcome) -> dict[str, str]:
+    """What the report says about the conditions of a search."""
+    trained = scorer.trained
+    known = {
+        "space": f"{scorer.space.size:.3g} networks",
+        "supernet": f"{trained.folder.name}, step {trained.step} of {trained.total_steps}",
+        "held-out images": str(scorer.journal.scores[outcome.best].num_images),
+        "calibration images": str(len(scorer.evaluator.calibration.images)),
+        "input": "x".join(map(str, scorer.space.input_shape(outcome.best))),
+        "seed": str(scorer.seed),
+        "time of this run": f"{outcome.seconds:.0f} s",
+        "torch": str(torch.__version__),
+        **outcome.facts,
+    }
+    if scorer.latency_conditions:
+        known["latency" if scorer.cost.latency_table else "latency, last measured"] = scorer.latency_conditions
+    return known
+
+
+def notes(scorer: Scorer, candidates: Sequence[report.Candidate], chosen: report.Candidate) -> list[str]:
+    """How far the ranking can be trusted, from the size of the held-out set."""
+    images = scorer.evaluator.held_out.images
+    error = (max(chosen.accuracy * (1 - chosen.accuracy), 0.25 / len(images)) / len(images)) ** 0.5
+    close = sum(candidate.accuracy >= chosen.accuracy - 2 * error for candidate in candidates)
+    return [
+        f"With {len(images)} held-out images the best accuracy is known to about ±{100 * error:.1f} points (one standard "
+        f"error); {close} of {len(candidates)} candidates lie within two of it.",
+        *common_notes(scorer),
+    ]
+
+
+def common_notes(scorer: Scorer) -> list[str]:
+    """What holds for every accuracy with inherited weights."""
+    found = [
+        "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
+        "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
+    ]
+    if scorer.trained.step < scorer.trained.total_steps:
+        found.append(f"The supernet is not fully trained: step {scorer.trained.step} of {scorer.trained.total_steps}.")
+    return found

@@ -1,0 +1,264 @@
+"""Candidates scored with a supernet's weights in one folder, each of them once: what all searches of a supernet share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oneshot import report
+from oneshot.arch import Arch
+from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
+from oneshot.data import ImageData
+from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.folders import Trained, save_subnet, write_json
+from oneshot.pipeline.journal import Journal, Latencies
+from oneshot.search import Problem
+from oneshot.training import resolve_device
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How candidates are scored.
+
+    Args:
+        metric: "accuracy" (ties broken by loss) or "loss" (ties by accuracy).
+        calibration_images: training images on which each candidate's BatchNorm statistics are measured.
+        max_images: held-out images to score on, drawn at random; None is all.
+        batch_size: images a forward pass.
+        device: "auto", "cpu", "cuda", ...
+        threads: CPU threads; None leaves torch's own choice.
+        channels_last: memory format of the images.
+    """
+
+    metric: str = "accuracy"
+    calibration_images: int = 512
+    max_images: int | None = None
+    batch_size: int = 256
+    device: str = "auto"
+    threads: int | None = None
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("accuracy", "loss"):
+            raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
+        for name in ("calibration_images", "batch_size", "max_images", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"evaluation.{name} is at least 1, not {value}")
+
+
+class Scorer:
+    """Scores and costs of a trained supernet's subnets, remembered in ``folder`` across a stop.
+
+    Args:
+        trained: the supernet to rank with.
+        cost: where latency comes from; its limits are not looked at.
+        folder: gets ``candidates.csv``, ``search.json`` and the latencies that were measured.
+        seed: of the calibration images.
+        config: plain values kept with every subnet (how to load its data again).
+
+    Raises:
+        ValueError: the folder holds another search.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        data: ImageData,
+        cost: CostSettings,
+        evaluation: EvaluationSettings,
+        folder: Path,
+        seed: int,
+        config: Mapping[str, Any],
+    ) -> None:
+        if evaluation.threads is not None:
+            torch.set_num_threads(evaluation.threads)
+        self.trained, self.data, self.cost, self.evaluation = trained, data, cost, evaluation
+        self.folder, self.seed, self.config = folder, seed, config
+        self.space = trained.supernet.space
+        device = resolve_device(evaluation.device)
+        self.evaluator = Evaluator(
+            trained.supernet.to(device).eval(),
+            data,
+            device=device,
+            calibration_images=evaluation.calibration_images,
+            batch_size=evaluation.batch_size,
+            max_images=evaluation.max_images,
+            channels_last=evaluation.channels_last,
+            seed=seed,
+        )
+        self._claim_folder()
+        self.costs = CostTable(self.space)
+        self.journal = Journal(folder / "candidates.csv", self.space)
+        self.latencies: Latencies | None = None
+        self._looked_up: AdditiveLatency | None = None
+        if cost.latency_table is not None:
+            table = LatencyTable.load(cost.latency_table, self.space)
+            self._looked_up = AdditiveLatency(self.space, table.contributions)
+        else:
+            conditions = (
+                f"{cost.latency_device.replace(':', '')}-batch{cost.latency_batch}-threads{cost.latency_threads}"
+            )
+            self.latencies = Latencies(folder / f"latencies-{conditions}.csv", self.space, self._measure)
+        self.latency_conditions = "" if cost.latency_table is None else f"summed over {cost.latency_table}"
+
+    def _claim_folder(self) -> None:
+        """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
+        identity = {
+            "supernet": self.trained.fingerprint,
+            "data": self.data.name,
+            "seed": self.seed,
+            "calibration_images": self.evaluation.calibration_images,
+            "held_out_images": len(self.evaluator.held_out.images),
+        }
+        path = self.folder / "search.json"
+        if path.is_file():
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            changed = [
+                f"{name} was {earlier.get(name)} and is {value}"
+                for name, value in identity.items()
+                if earlier.get(name) != value
+            ]
+            if changed:
+                raise ValueError(f"{self.folder} holds another search ({'; '.join(changed)}); use another folder")
+        write_json(path, identity)
+
+    # Scores and costs ------------------------------------------------------------------------------------------------
+
+    def problem(
+        self, source: str, cost: CostSettings, scored: Callable[[tuple[float, float]], object] = lambda key: None
+    ) -> Problem:
+        """The subnets within the limits of ``cost``; ``source`` is what the journal calls their candidates.
+
+        Args:
+            scored: called with the key of each candidate.
+        """
+
+        def score(archs: Sequence[Arch]) -> list[tuple[float, float]]:
+            keys = []
+            for arch in archs:
+                keys.append(self.score(arch, source, cost.needs_latency))
+                scored(keys[-1])
+            return keys
+
+        guides = {"latency_ms": "macs"} if self._looked_up is None else {}
+        return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
+
+    def score(self, arch: Arch, source: str, with_latency: bool = False) -> tuple[float, float]:
+        """The key to compare ``arch`` by, higher is better; it is evaluated unless the journal has it."""
+        if arch not in self.journal.scores:
+            cost = self.costs.cost(arch)
+            latency = self.latency(arch) if with_latency else None
+            self.journal.add(source, arch, self.evaluator(arch), cost.macs, cost.params, latency)
+        return self.key(self.journal.scores[arch])
+
+    def key(self, score: Score) -> tuple[float, float]:
+        """The measure that is ranked by, higher is better; the other one breaks ties."""
+        pair = (score.accuracy, -score.loss)
+        return pair if self.evaluation.metric == "accuracy" else pair[::-1]
+
+    def costs_of(self, arch: Arch) -> Mapping[str, float]:
+        """MACs, parameters and latency by name; a latency is measured when it is read."""
+        cost = self.costs.cost(arch)
+        return _OnDemand(
+            {
+                "macs": lambda: float(cost.macs),
+                "params": lambda: float(cost.params),
+                "latency_ms": lambda: self.latency(arch),
+            }
+        )
+
+    def latency(self, arch: Arch) -> float:
+        """Milliseconds from the table, or measured once on this machine."""
+        if self._looked_up is not None:
+            return self._looked_up.latency(arch)
+        assert self.latencies is not None
+        return self.latencies(arch)
+
+    def _measure(self, arch: Arch) -> float:
+        settings = self.cost
+        latency = measure_latency(
+            self.trained.supernet.extract(arch),
+            self.space.input_shape(arch),
+            batch=settings.latency_batch,
+            threads=settings.latency_threads,
+            device=settings.latency_device,
+            warmup=settings.latency_warmup,
+            repeats=settings.latency_repeats,
+        )
+        self.latency_conditions = latency.describe()
+        return latency.median_ms
+
+    # What is told about them -----------------------------------------------------------------------------------------
+
+    def describe(self, arch: Arch) -> str:
+        """One line about a scored candidate."""
+        score, cost = self.journal.scores[arch], self.costs.cost(arch)
+        return (
+            f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
+            f"{cost.params / 1e6:.2f}M params"
+        )
+
+    def candidate(self, arch: Arch) -> report.Candidate:
+        """A scored candidate for the report; its latency only where that is known."""
+        score, cost = self.journal.scores[arch], self.costs.cost(arch)
+        if self._looked_up is not None:
+            latency: float | None = self._looked_up.latency(arch)
+        else:
+            assert self.latencies is not None
+            latency = self.latencies.known([arch]).get(arch)
+        return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
+
+    def save(self, folder: Path, arch: Arch) -> None:
+        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``."""
+        chosen = self.candidate(arch)
+        card = {
+            "macs": chosen.macs,
+            "params": chosen.params,
+            "latency_ms": chosen.latency_ms,
+            "held_out_accuracy": chosen.accuracy,
+            "held_out_loss": chosen.loss,
+            "held_out_images": self.journal.scores[arch].num_images,
+            "classes": list(self.data.classes),
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "input_shape": list(self.space.input_shape(arch)),
+            "supernet": str(self.trained.folder),
+        }
+        save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, card)
+        drawing = report.architecture_svg(blocks_of(self.costs, arch))
+        (folder / "architecture.svg").write_text(drawing, encoding="utf-8")
+
+
+def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:
+    """The network's blocks for the report, each with the options of the choices that belong to it."""
+    blocks = []
+    for cost in costs.blocks(arch):
+        prefix = f"{cost.name}."
+        options = {name.removeprefix(prefix): value for name, value in arch.items() if name.startswith(prefix)}
+        options |= {
+            name.rpartition(".")[2]: value for name, value in arch.items() if cost.name in (name, f"{name}.{value}")
+        }
+        blocks.append(report.Block(options=options, **vars(cost)))
+    return blocks
+
+
+class _OnDemand(Mapping[str, float]):
+    """Values computed when they are read: an architecture over its MACs limit is never timed."""
+
+    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
