@@ -29,14 +29,15 @@ from packaging.requirements import Requirement
 from PIL import Image
 from torch import nn
 
-from oneshot.config import CONF, make_space, register_spaces, settings
+from oneshot.config import CONF, cost_settings, make_space, phase_settings, register_spaces, settings
 from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.export import export_module
+from oneshot.pipeline.predicted import PredictionSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.spaces import SearchSpace
 from oneshot.supernet import Supernet
-from oneshot.training import TrainSettings
+from oneshot.training import Distillation, TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +45,8 @@ SCRIPTS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet",
 SETTINGS = {
     "trainer": TrainSettings,
     "cost": CostSettings,
+    "distillation": Distillation,
+    "prediction": PredictionSettings,
     "evaluation": EvaluationSettings,
     "latency": MeasureSettings,
     "retrain": RetrainSettings,
@@ -146,10 +149,20 @@ def test_command_is_valid(script: str, words: list[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(script, overrides=[first_of_sweep(override) for override in overrides])
     for group, kind in SETTINGS.items():
-        if group in config:
-            settings(kind, config, group)
+        if group == "cost" and group in config:
+            cost_settings(config)
+        elif group in config:
+            listed = (
+                {"epochs": 1} if group == "trainer" and config.get("phases") else {}
+            )  # null: the sum over the phases
+            settings(kind, config, group, **listed)
+    if script == "train_supernet":
+        phase_settings(config)
     if "space" in config:
-        make_space(config.space, SimpleNamespace(num_classes=10, image_size=config.get("data", config).image_size))
+        make_space(
+            config.space,
+            SimpleNamespace(num_classes=10, image_size=(config if "image_size" in config else config.data).image_size),
+        )
     elif script == "train_supernet":
         pytest.fail("the command has no +space=")
     if "search" in config:
