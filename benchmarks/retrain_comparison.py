@@ -3,8 +3,8 @@
     python benchmarks/retrain_comparison.py runs/search/a/max_macs-3e+06 runs/search/b/max_macs-3e+06 --epochs 10 --seeds 0 1
 
 For each folder of a search: its subnet from inherited weights and from scratch, a random architecture of the same MACs (no more,
-and at least 97 %) with inherited weights, and timm's ``mobilenetv3_large_100`` from scratch with the channel multiplier that comes
-nearest. Every network is trained for as many epochs with the same settings; a row of JSON for each goes to ``--out``, and what is
+and at least 97 %) with inherited weights, and timm's ``mobilenetv3_large_100`` from scratch with the channel multiplier that
+comes nearest. Every network is trained for as many epochs with the same settings; a row of JSON for each goes to ``--out``, and what is
 there already is not trained again.
 """
 
@@ -54,7 +54,9 @@ def count_macs(module: nn.Module, size: int) -> int:
 def make_timm(multiplier: float, num_classes: int, stem_stride: int) -> nn.Module:
     """timm's MobileNetV3-Large; its stem has the stride of the search space's."""
     network: nn.Module = mobilenetv3._gen_mobilenet_v3("mobilenetv3_large_100", multiplier, num_classes=num_classes)
-    network.get_submodule("conv_stem").stride = (stem_stride, stem_stride)
+    stem = network.get_submodule("conv_stem")
+    assert isinstance(stem, nn.Conv2d)
+    stem.stride = (stem_stride, stem_stride)
     return network
 
 
