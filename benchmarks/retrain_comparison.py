@@ -4,8 +4,8 @@
 
 For each folder of a search: its subnet from inherited weights and from scratch, a random architecture of the same MACs (no more,
 and at least 97 %) with inherited weights, and timm's ``mobilenetv3_large_100`` from scratch with the channel multiplier that
-comes nearest. Every network is trained for as many epochs with the same settings; a row of JSON for each goes to ``--out``, and what is
-there already is not trained again.
+comes nearest. Every network is trained for as many epochs with the same settings. A row of JSON for each goes to ``--out``, and
+what is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -143,10 +143,8 @@ def main() -> None:
                     continue
                 with seeded("weights", seed):
                     module = make()
-                run = (
-                    options.out
-                    / f"{folder.parent.name}-{folder.name}-{name.split(' x')[0].replace(', ', '-').replace(' ', '-')}-{seed}"
-                )
+                kind = name.split(" x")[0].replace(", ", "-").replace(" ", "-")
+                run = options.out / f"{folder.parent.name}-{folder.name}-{kind}-{seed}"
                 row = {"key": key, **train(name, module, arch, size, data, settings, run)}
                 with rows_file.open("a") as file:
                     file.write(json.dumps(row) + "\n")
