@@ -27,6 +27,7 @@ from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
 
 log = logging.getLogger(__name__)
+_TRIES = 20  # random subnets drawn for each pair that is wanted: tight limits leave few different ones
 Values = NDArray[np.float64]
 
 
@@ -119,10 +120,13 @@ class PredictedSearch:
         rng = random.Random(f"pairs {scorer.seed}")
         problems = [scorer.problem("pairs", cost) for cost in self.costs]
         pairs: dict[Arch, float] = {}
-        for index in range(self.settings.num_pairs):
+        for index in range(_TRIES * self.settings.num_pairs):
             arch = problems[index % len(problems)].sample(rng)
-            pairs[arch] = scorer.score(arch, "pairs")[0]
-            bar.update()
+            if arch not in pairs:
+                pairs[arch] = scorer.score(arch, "pairs")[0]
+                bar.update()
+            if len(pairs) == self.settings.num_pairs:
+                break
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
         features = self._lookup.coding.one_hot(self._lookup.coding.encode(known))
         scores = np.array(list(known.values()), dtype=np.float64)

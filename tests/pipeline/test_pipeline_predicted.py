@@ -1,0 +1,255 @@
+"""Searches with a predictor, under several limits, and without a supernet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pipeline_runs import DATA, read_rows
+from toy_spaces import ToySpace
+
+from oneshot.arch import Arch
+from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
+from oneshot.evaluation import Score
+from oneshot.pipeline.folders import load_subnet, load_supernet
+from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
+from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
+from oneshot.pipeline.scoring import EvaluationSettings, Scorer
+from oneshot.pipeline.search import SupernetSearch
+from oneshot.predictors import Predictor, RidgePredictor
+from oneshot.published import from_published
+from oneshot.report import Reference
+from oneshot.search import NSGA2, Evolution, RandomSearch
+from oneshot.spaces import OFAMobileNetV3
+
+SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
+TABLE = CostTable(SPACE)
+MACS = sorted(cost.macs for cost in TABLE.costs(SPACE.enumerate()))
+LIMITS = [float(MACS[len(MACS) // 3]), float(MACS[-1])]
+EVOLUTION = Evolution(population=6, num_parents=3, num_mutations=3, num_crossovers=3, generations=4)
+
+
+class Widest(RidgePredictor):
+    """Learns nothing and holds wide networks best, so that what it is asked about can be told."""
+
+    def fit(self, features: Any, scores: Any) -> None:
+        self.fitted = (features, scores)
+
+    def predict(self, features: Any) -> Any:
+        names = [(choice.name, option) for choice in SPACE.choices for option in choice.options]
+        return np.asarray(features)[:, names.index(("width", 8))] + 1e-3 * np.asarray(features).sum(1)
+
+
+def make_scorer(supernet: Path, folder: Path, metric: str = "accuracy", **cost: Any) -> Scorer:
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation = EvaluationSettings(metric=metric, device="cpu", calibration_images=64)
+    trained = load_supernet(supernet)
+    return Scorer(trained, DATA, CostSettings(**cost), evaluation, folder, 0, {"data": {"name": "toys"}})
+
+
+def limits(*values: float, **rest: Any) -> list[CostSettings]:
+    return [CostSettings(max_macs=value, **rest) for value in values]
+
+
+def make_search(scorer: Scorer, predictor: Predictor | None = None, num_pairs: int = 12) -> PredictedSearch:
+    settings = PredictionSettings(num_pairs=num_pairs, num_verified=3)
+    return PredictedSearch(scorer, predictor or RidgePredictor(), EVOLUTION, limits(*LIMITS), settings)
+
+
+def test_the_best_of_the_predicted_best_is_chosen_by_the_supernet(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer = make_scorer(supernet_folder, tmp_path)
+    outcomes = make_search(scorer).search()
+    for outcome, limit in zip(outcomes, LIMITS, strict=True):
+        assert outcome.cost.max_macs == limit
+        assert len(outcome.archs) == 3
+        assert all(TABLE.cost(arch).macs <= limit for arch in (*outcome.archs, *outcome.baseline))
+        keys = [scorer.key(scorer.journal.scores[arch]) for arch in outcome.archs]
+        assert outcome.best == outcome.archs[keys.index(max(keys))]
+        assert outcome.predicted.keys() == set(outcome.archs)
+        assert len(outcome.baseline) <= 12 // 2 + 3
+    sources = {row["source"] for row in read_rows(tmp_path)}
+    assert sources <= {"pairs", "verified", "random"}
+    assert "pairs" in sources
+    report = json.loads((tmp_path / "predictor.json").read_text())
+    assert not report["trusted"]  # too few pairs
+    assert "pairs were held out" in report["reason"]
+
+
+def test_the_predictor_learns_from_pairs_within_every_limit(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer, predictor = make_scorer(supernet_folder, tmp_path), Widest()
+    outcomes = make_search(scorer, predictor).search()
+    features, scores = predictor.fitted
+    pairs = [row for row in read_rows(tmp_path) if row["source"] == "pairs"]
+    assert len(features) == len(scores) == len(pairs) <= 12
+    assert sorted(scores) == sorted(float(row["accuracy"]) for row in pairs)
+    assert sum(int(row["macs"]) <= LIMITS[0] for row in pairs) >= 4
+    assert {arch["width"] for arch in outcomes[1].archs} == {8}
+
+
+def test_the_loss_can_be_predicted(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer, predictor = make_scorer(supernet_folder, tmp_path, metric="loss"), Widest()
+    outcomes = make_search(scorer, predictor).search()
+    assert (predictor.fitted[1] < 0).all()
+    assert outcomes[0].predicted == {}  # a negative loss is no accuracy to report
+    assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: scorer.journal.scores[arch].loss)
+
+
+def test_a_search_goes_on_where_it_was_stopped(supernet_folder: Path, tmp_path: Path) -> None:
+    first = make_search(make_scorer(supernet_folder, tmp_path / "whole")).search()
+    rows = read_rows(tmp_path / "whole")
+    scorer = make_scorer(supernet_folder, tmp_path / "stopped")
+    calls, evaluate = 0, scorer.evaluator.__call__
+
+    def interrupted(arch: Arch) -> Score:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return evaluate(arch)
+
+    scorer.evaluator = interrupted  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        make_search(scorer).search()
+    assert len(read_rows(tmp_path / "stopped")) == 7
+    again = make_search(make_scorer(supernet_folder, tmp_path / "stopped")).search()
+    assert [outcome.best for outcome in again] == [outcome.best for outcome in first]
+    assert [row["arch"] for row in read_rows(tmp_path / "stopped")] == [row["arch"] for row in rows]
+
+
+def test_what_a_search_under_several_limits_leaves(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer = make_scorer(supernet_folder, tmp_path)
+    outcomes = make_search(scorer).search()
+    folders = write_outcomes(scorer, outcomes, "macs", [Reference("some net", 1e4, 0.5)])
+    assert [folder.name for folder in folders] == [f"max_macs-{limit:g}" for limit in LIMITS]
+    for folder, outcome in zip(folders, outcomes, strict=True):
+        assert {path.name for path in folder.iterdir()} == {
+            "architecture.svg",
+            "pareto.json",
+            "report.html",
+            "subnet.json",
+            "subnet.pt",
+        }
+        assert load_subnet(folder).arch == outcome.best
+        page = (folder / "report.html").read_text()
+        assert "The predictor is not to be trusted" in page
+        assert "Evolution with RidgePredictor" in page
+    page = (tmp_path / "report.html").read_text()
+    assert "some net" in page
+    assert "RidgePredictor" in page
+
+
+def test_a_strategy_without_a_predictor_under_several_limits(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer = make_scorer(supernet_folder, tmp_path)
+    outcomes = [SupernetSearch(scorer, RandomSearch(num_samples=4), cost).search() for cost in limits(*LIMITS)]
+    write_outcomes(scorer, outcomes, "macs", [])
+    assert "RandomSearch" in (tmp_path / "report.html").read_text()
+    assert outcomes[0].predicted == {}
+
+
+def test_a_single_limit(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer = make_scorer(supernet_folder, tmp_path)
+    settings = PredictionSettings(num_pairs=6, num_verified=2)
+    (outcome,) = PredictedSearch(
+        scorer, RidgePredictor(), NSGA2(population=4, generations=2), limits(LIMITS[0]), settings
+    ).search()
+    write_outcome(scorer, outcome, tmp_path)
+    assert load_subnet(tmp_path).arch == outcome.best
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_pairs": 4}, "prediction.num_pairs is at least 5, not 4"),
+        ({"holdout": 1.0}, "prediction.holdout lies between 0 and 1, not 1.0"),
+        ({"num_verified": 0}, "prediction.num_verified is at least 1, not 0"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PredictionSettings(**changes)
+
+
+# Latency -------------------------------------------------------------------------------------------------------------
+
+
+def test_latency_needs_a_table(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer = make_scorer(supernet_folder, tmp_path)
+    with pytest.raises(ValueError, match=r"give cost\.latency_table"):
+        PredictedSearch(scorer, RidgePredictor(), EVOLUTION, [CostSettings(max_latency_ms=5)], PredictionSettings())
+
+
+@pytest.mark.parametrize("predicted", [True, False])
+def test_latencies_of_a_table_are_limits(supernet_folder: Path, tmp_path: Path, predicted: bool) -> None:
+    measure_table(SPACE, settings=MeasureSettings(warmup=0, repeats=1), folder=tmp_path / "table")
+    table = LatencyTable.load(tmp_path / "table", SPACE)
+    latencies = sorted(table.latency(arch) for arch in SPACE.enumerate())
+    cost = CostSettings(
+        max_latency_ms=latencies[len(latencies) // 2], minimize="latency_ms", latency_table=str(tmp_path / "table")
+    )
+    scorer = make_scorer(supernet_folder, tmp_path / "search", **vars(cost))
+    if predicted:
+        settings = PredictionSettings(num_pairs=6, num_verified=2)
+        (outcome,) = PredictedSearch(scorer, RidgePredictor(), EVOLUTION, [cost], settings).search()
+    else:
+        outcome = SupernetSearch(scorer, RandomSearch(num_samples=5), cost).search()
+    write_outcome(scorer, outcome, tmp_path / "search")
+    assert all(table.latency(arch) <= cost.limits["latency_ms"] * (1 + 1e-9) for arch in outcome.archs)
+    assert load_subnet(tmp_path / "search").card["latency_ms"] == pytest.approx(table.latency(outcome.best))
+    assert not list((tmp_path / "search").glob("latencies*.csv"))  # nothing was timed
+    assert "summed over" in (tmp_path / "search" / "report.html").read_text()
+
+
+# Without a supernet --------------------------------------------------------------------------------------------------
+
+
+class Deep:
+    """A predictor that learned before: one part of accuracy for each option in use."""
+
+    def predict(self, features: Any) -> Any:
+        return np.asarray(features, dtype=np.float64).sum(1) / 100
+
+
+def test_a_predictor_that_has_learned_needs_no_supernet(tmp_path: Path) -> None:
+    space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32), depths=(2, 3), width_multiplier=0.35)
+    macs = [CostTable(space).cost(arch).macs for arch in (space.smallest, space.largest)]
+    costs = limits(1.3 * macs[0], 2.0 * macs[1])
+    found = search_without_supernet(space, Deep(), EVOLUTION, costs, "macs", tmp_path, 0)  # type: ignore[arg-type]
+    networks = json.loads((tmp_path / "networks.json").read_text())
+    assert [space.arch(network["arch"]) for network in networks] == found
+    assert networks[0]["macs"] <= costs[0].limits["macs"]
+    assert networks[1]["predicted"] == pytest.approx(sum(space.encode(found[1])) / 100)
+    assert networks[1]["predicted"] > networks[0]["predicted"]
+    for network, arch in zip(networks, found, strict=True):
+        assert from_published(space, network["published"]) == arch
+    assert "by prediction" in (tmp_path / "report.html").read_text()
+
+
+def test_a_limit_that_cannot_be_met_is_named(tmp_path: Path) -> None:
+    space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32), depths=(2,), width_multiplier=0.35)
+    with pytest.raises(ValueError, match=r"max_macs=100 cannot be met"):
+        search_without_supernet(space, Deep(), EVOLUTION, limits(100), "macs", tmp_path, 0)  # type: ignore[arg-type]
+
+
+# References ----------------------------------------------------------------------------------------------------------
+
+
+def test_references(tmp_path: Path) -> None:
+    path = tmp_path / "known.json"
+    path.write_text('[{"name": "a", "accuracy": 0.7, "latency_ms": 11}, {"name": "b", "accuracy": 0.8, "macs": 3}]')
+    assert read_references(path, "latency_ms") == [Reference("a", 11.0, 0.7)]
+    with pytest.raises(ValueError, match="holds no network with params"):
+        read_references(path, "params")
+    with pytest.raises(FileNotFoundError, match="there is no file of references"):
+        read_references(tmp_path / "nothing.json", "macs")
+    for text in ("{", '[{"macs": 3}]', "[3]", '{"a": 1}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"known\.json"):
+            read_references(path, "macs")
+
+
+def test_the_examples_references_are_read() -> None:
+    path = Path(__file__).resolve().parent.parent.parent / "examples" / "note10.json"
+    assert [reference.cost for reference in read_references(path, "latency_ms")] == [11, 16, 22, 30, 41, 50, 64]
