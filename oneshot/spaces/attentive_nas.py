@@ -42,7 +42,7 @@ class AttentiveNAS(SearchSpace):
         resolutions: input sizes in pixels.
         dropout: before the classifier; published 0.2.
         drop_path: rate in the last two stages, times the number of blocks that come before in the deepest network over their
-            37; published 0.2. The published training drops nothing in other networks than the largest.
+            37; published 0.2. Networks with a teacher in their step train without, as in the published code.
         stem_stride: 2 as published; 1 keeps more detail of images of 32 pixels and below.
     """
 
