@@ -43,6 +43,7 @@ def main(config: DictConfig, folder: Path) -> None:
         plan_phases(phases, space, epochs),
         distillation,
         None if config.init is None else Path(config.init),
+        config.new_classifier,
     )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     log.info("next: python search_subnet.py supernet=%s", folder)

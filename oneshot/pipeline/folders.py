@@ -81,18 +81,26 @@ def load_supernet(folder: Path) -> Trained:
     return Trained(supernet, state["config"], classes, folder.resolve(), state["step"], state["total_steps"])
 
 
-def load_weights(supernet: Supernet, path: Path) -> None:
-    """Fills ``supernet`` with the weights of another run's folder or checkpoint, or of a published one.
+def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -> None:
+    """Fills ``supernet`` with the weights of another run's folder or checkpoint, or of a published one. With ``new_classifier``
+    the block of that name stays as it is, so that the number of classes may be another.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
         ValueError: the weights are not those of the same space.
     """
     if path.is_file() and not is_checkpoint(path):
-        supernet.load_published(path)
+        supernet.load_published(path, reset_classifier=new_classifier)
         return
     state, folder = _supernet_state(path)
-    _fill(supernet, state, folder)
+    kept = _weights_of(supernet, "bank.classifier.") if new_classifier else {}
+    if new_classifier and not kept:
+        raise ValueError(f"{type(supernet.space).__name__} has no block called 'classifier' that could be a new one")
+    _fill(supernet, state, folder, kept)
+
+
+def _weights_of(supernet: Supernet, prefix: str) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in supernet.state_dict().items() if name.startswith(prefix)}
 
 
 def _supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -115,10 +123,10 @@ def _supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
     return state, folder
 
 
-def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path) -> None:
+def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapping[str, torch.Tensor] = {}) -> None:
     weights = state["average"] if state["average"] is not None else state["model"]
     try:
-        supernet.load_state_dict(weights)
+        supernet.load_state_dict({**weights, **kept})
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(

@@ -47,6 +47,7 @@ def train_supernet(
     phases: Mapping[str, PhaseSettings] | None = None,
     distillation: Distillation | None = None,
     init: Path | None = None,
+    new_classifier: bool = False,
 ) -> Supernet:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
@@ -60,6 +61,7 @@ def train_supernet(
             ``settings.epochs`` on the whole space. Each starts with what the one before learned.
         distillation: the loss of networks that have a teacher; the default is BigNAS's.
         init: weights to start from: a run folder or checkpoint of the same space, or a published checkpoint.
+        new_classifier: leave the classifier out of ``init``, whose classes may be others.
 
     Returns:
         The supernet with the weights to rank by.
@@ -83,7 +85,7 @@ def train_supernet(
     with seeded("weights", settings.seed):
         supernet = Supernet(space)
     if newest is None and init is not None:
-        load_weights(supernet, init)
+        load_weights(supernet, init, new_classifier)
     run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
     first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
     first_step, trained = 0, None if init is None else space

@@ -87,7 +87,7 @@ def bank_state(
         tensor, shape = given[name], fresh[key].shape
         if tensor.shape != shape:
             classes = f"; it has {len(tensor)} classes, this space {len(fresh[key])}" if key in _CLASSIFIER else ""
-            hint = " (reset_classifier=True keeps a fresh classifier)" if classes else ""
+            hint = " (reset_classifier=True, or new_classifier=true in a command, keeps a fresh one)" if classes else ""
             raise ValueError(
                 f"{name} is {tuple(tensor.shape)} in the checkpoint, {tuple(shape)} in this space{classes}{hint}"
             )

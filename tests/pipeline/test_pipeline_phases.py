@@ -197,6 +197,18 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     assert not differences(copy_state(teacher.module()), copy_state(first.extract(SPACE.largest)))
 
 
+def test_the_classifier_can_start_afresh(tmp_path: Path) -> None:
+    first = run(tmp_path, phases={"full": TOY_PHASES["full"]})
+    other = Supernet(ToySpace(num_classes=7, resolutions=(6, 8)))
+    before = copy_state(other)
+    load_weights(other, tmp_path, new_classifier=True)
+    for name, tensor in other.state_dict().items():
+        expected = before[name] if name.startswith("bank.classifier.") else first.state_dict()[name]
+        assert torch.equal(tensor, expected)
+    with pytest.raises(CheckpointError, match="does not fit the space"):
+        load_weights(other, tmp_path)
+
+
 def test_weights_of_another_space_are_refused(tmp_path: Path) -> None:
     run(tmp_path / "first", phases={"full": TOY_PHASES["full"]})
     with pytest.raises(CheckpointError, match="does not fit the space"):
