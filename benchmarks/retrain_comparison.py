@@ -94,10 +94,8 @@ def train(
 ) -> dict[str, Any]:
     """Held-out accuracy before and after training, test accuracy after."""
     module.to(memory_format=torch.channels_last)
-    held_out, test = (
-        Batches(images, data, 256, CPU, torch.channels_last).at(size) for images in (data.held_out, data.test)
-    )
-    before = evaluate(module.eval(), held_out).accuracy
+    held_out, test = (Batches(images, data, 256, CPU, torch.channels_last) for images in (data.held_out, data.test))
+    before = evaluate(module.eval(), held_out.at(size)).accuracy
     task = SubnetTask(module, arch or Arch({"network": name}), size, settings.label_smoothing)
     trainer = Trainer(
         task, data, settings, folder, device=CPU, evaluate=lambda network: {}, meta={"config": {"name": name}}
@@ -108,8 +106,8 @@ def train(
         "macs": count_macs(trained, size),
         "params": sum(parameter.numel() for parameter in trained.parameters()),
         "before": before,
-        "held_out": evaluate(trained, held_out).accuracy,
-        "test": evaluate(trained, test).accuracy,
+        "held_out": evaluate(trained, held_out.at(size)).accuracy,
+        "test": evaluate(trained, test.at(size)).accuracy,
     }
 
 
