@@ -103,7 +103,7 @@ def test_every_spelling_is_read(
 
 def test_the_classifier_may_stay_fresh(make_space: Callable[..., SearchSpace], checkpoint: dict[str, Tensor]) -> None:
     supernet = Supernet(make_space(num_classes=7))
-    with pytest.raises(ValueError, match=r"it has 4 classes, this space 7 \(reset_classifier=True keeps"):
+    with pytest.raises(ValueError, match=r"it has 4 classes, this space 7 \(reset_classifier=True"):
         bank_state(supernet.space, checkpoint, supernet.state_dict())
     for source in (checkpoint, {name: value for name, value in checkpoint.items() if "classifier" not in name}):
         state = bank_state(supernet.space, source, supernet.state_dict(), reset_classifier=True)
