@@ -126,3 +126,24 @@ class Curve:
     name: str
     steps: Sequence[int]
     values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A cell: `nodes` each after those that it reads, inputs first and the output last, and `edges` of source, target and
+    operation (empty where a value is passed on as it is).
+    """
+
+    name: str
+    nodes: Sequence[str]
+    edges: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class PolicyHistory:
+    """How a sampling policy changed: `probabilities[choice][option]` holds one number for each of `steps`, NaN where the choice
+    was inactive in all architectures that were drawn.
+    """
+
+    steps: Sequence[int]
+    probabilities: Mapping[str, Mapping[str, Sequence[float]]]

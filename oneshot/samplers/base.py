@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from oneshot.arch import Arch
@@ -38,6 +38,12 @@ class Sampler(ABC):
 
     def update(self, archs: Sequence[Arch], rewards: Sequence[float]) -> None:  # noqa: B027 - optional
         """Learns from rewards (higher is better); samplers that do not learn ignore it."""
+
+    def learn(self, step: int, reward: Callable[[Sequence[Arch]], Sequence[float]]) -> Mapping[str, float]:
+        """Called once after every epoch, ``step`` steps into the training: a sampler that learns asks for the ``reward`` of
+        architectures of its choice, higher being better, and returns what to record, such as ``{"policy_reward/mean": 0.4}``.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What has been learned, as tensors and plain values; empty for samplers that do not learn."""

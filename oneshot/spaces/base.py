@@ -18,6 +18,7 @@ from oneshot.arch import Arch, Choice, Option, suggest
 from oneshot.sharing import ChannelOrder, SharingRule
 
 if TYPE_CHECKING:
+    from oneshot.spaces.graph import CellGraph
     from oneshot.spaces.skeleton import Layer
 
 
@@ -81,6 +82,10 @@ class SearchSpace(ABC):
         the tables leave out. Overridden where there are published tables.
         """
         return layer.describe()
+
+    def graphs(self, arch: Arch) -> Mapping[str, CellGraph]:
+        """The cells of ``arch`` by name, for drawings; empty for a space of plain chains."""
+        return {}
 
     def check(self) -> None:
         """Raises ValueError where two choices share a name, or one depends on a choice that does not come before it."""
