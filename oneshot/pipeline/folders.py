@@ -6,7 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ SUBNET_FORMAT = "oneshot.subnet.1"
 
 @dataclass(frozen=True)
 class Trained:
-    """A supernet read back: with the weights to rank by, the config of its training and the step it reached."""
+    """A supernet read back: with the weights to rank by, the config of its training, the step it reached, and what its sampler had
+    learned by then.
+    """
 
     supernet: Supernet
     config: dict[str, Any]
@@ -39,6 +41,7 @@ class Trained:
     folder: Path
     step: int
     total_steps: int
+    sampler_state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +81,15 @@ def load_supernet(folder: Path) -> Trained:
     _fill(supernet, state, folder)
     supernet.space = supernet.space.restrict(state.get("options", {}))  # checkpoints before phases have none
     classes = tuple(state["classes"])
-    return Trained(supernet, state["config"], classes, folder.resolve(), state["step"], state["total_steps"])
+    return Trained(
+        supernet,
+        state["config"],
+        classes,
+        folder.resolve(),
+        state["step"],
+        state["total_steps"],
+        state["task"].get("sampler", {}),
+    )
 
 
 def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -> None:

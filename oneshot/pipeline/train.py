@@ -21,6 +21,7 @@ from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import (
     Distillation,
+    HeldOutReward,
     PhaseSettings,
     SupernetTask,
     Trainer,
@@ -145,6 +146,7 @@ class _Run:
             self.settings.label_smoothing,
             self.distillation,
             self.teacher if phase.distill else None,
+            HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
         )
         before = {choice.name: choice.options for choice in self.space.choices}
         options = {

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Option
 from oneshot.spaces.base import SearchSpace
 
 
@@ -36,13 +36,14 @@ class Sampler(ABC):
         """For each architecture of the step, those from which it is chosen by their loss on the step's images."""
         return [[arch] for arch in self.sample(step)]
 
-    def update(self, archs: Sequence[Arch], rewards: Sequence[float]) -> None:  # noqa: B027 - optional
-        """Learns from rewards (higher is better); samplers that do not learn ignore it."""
-
     def learn(self, step: int, reward: Callable[[Sequence[Arch]], Sequence[float]]) -> Mapping[str, float]:
         """Called once after every epoch, ``step`` steps into the training: a sampler that learns asks for the ``reward`` of
         architectures of its choice, higher being better, and returns what to record, such as ``{"policy_reward/mean": 0.4}``.
         """
+        return {}
+
+    def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
+        """How likely each option of each choice is after ``step`` steps, for the record; empty for samplers that do not learn."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,6 +53,6 @@ class Sampler(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - optional
         """Restores ``state_dict``'s value."""
 
-    def rng(self, step: int) -> random.Random:
-        """The generator of step ``step``."""
-        return random.Random(f"sampler {self.seed} {step}")
+    def rng(self, step: int, purpose: str = "") -> random.Random:
+        """The generator of step ``step``, another one for each purpose."""
+        return random.Random(f"sampler {self.seed} {step}{purpose and ' ' + purpose}")

@@ -1,7 +1,10 @@
 """Search strategies: which architectures to score, and which of them to return."""
 
 from oneshot.search.coded import CodedProblem, CodedResult, CodedStrategy
+from oneshot.search.controller import ControllerSearch
+from oneshot.search.derivation import Derivation
 from oneshot.search.evolution import Evolution
+from oneshot.search.local import LocalSearch
 from oneshot.search.nsga2 import NSGA2
 from oneshot.search.pareto import pareto_front
 from oneshot.search.problem import Problem, Score
@@ -13,7 +16,10 @@ __all__ = [
     "CodedProblem",
     "CodedResult",
     "CodedStrategy",
+    "ControllerSearch",
+    "Derivation",
     "Evolution",
+    "LocalSearch",
     "Problem",
     "RandomSearch",
     "Score",

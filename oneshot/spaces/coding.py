@@ -86,6 +86,12 @@ class Coding:
             )
         return [Arch(self._values(row)) for row in codes.tolist()]
 
+    def architectures(self, codes: Codes) -> list[Arch]:
+        """The architectures that take these options wherever a choice is active, in canonical form; unlike ``decode``'s, the
+        ``codes`` may hold options of inactive choices and need not be canonical.
+        """
+        return self.decode(self._settle(np.array(codes)))
+
     def one_hot(self, codes: Codes) -> NDArray[np.float32]:
         """``(num_archs, num_features)``: each row as ``SearchSpace.encode`` gives it, the input of a predictor."""
         features: NDArray[np.float32] = (codes[:, self._column_choice] == self._column_option).astype(np.float32)

@@ -3,6 +3,7 @@
 from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from oneshot.training.distillation import Distillation
 from oneshot.training.phases import PhaseSettings, plan_phases
+from oneshot.training.rewards import HeldOutReward
 from oneshot.training.settings import TrainSettings
 from oneshot.training.tasks import NonFiniteLossError, SubnetTask, SupernetTask, Task
 from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run, resolve_device
@@ -10,6 +11,7 @@ from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run
 __all__ = [
     "CheckpointError",
     "Distillation",
+    "HeldOutReward",
     "Interrupted",
     "NonFiniteLossError",
     "PhaseSettings",

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oneshot.report import Curve, write_training_report
+from oneshot.arch import Option
+from oneshot.report import Curve, PolicyHistory, write_training_report
 
 
 class Metrics:
@@ -32,19 +33,31 @@ class Metrics:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records ``values``, such as ``{"train/loss": 2.3}``, at ``step``."""
-        record = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        if values:
+            self._write({"step": step} | {name: _finite(value) for name, value in values.items()})
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def write_policy(self, step: int, probabilities: Mapping[str, Mapping[Option, float]]) -> None:
+        """Records the probabilities of a sampling policy, by choice and option, at ``step``."""
+        if probabilities:
+            shown = {
+                choice: {str(option): _finite(value) for option, value in values.items()}
+                for choice, values in probabilities.items()
+            }
+            self._write({"step": step, _POLICY: shown})
+
+    def _write(self, record: dict[str, Any]) -> None:
         self.records.append(record)
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
 
     def curves(self) -> dict[str, list[Curve]]:
         """All values so far, one group of curves for each first part of the names."""
         points: dict[str, list[tuple[int, float]]] = {}
         for record in self.records:
             for name, value in record.items():
-                if name != "step" and value is not None:
+                if name not in ("step", _POLICY) and value is not None:
                     points.setdefault(name, []).append((record["step"], value))
         groups: dict[str, list[Curve]] = {}
         for name, pairs in points.items():
@@ -53,9 +66,26 @@ class Metrics:
             groups.setdefault(_TITLES.get(group, group), []).append(curve)
         return groups
 
+    def policy(self) -> PolicyHistory | None:
+        """The probabilities recorded so far, or None where there are none."""
+        records = [record for record in self.records if _POLICY in record]
+        if not records:
+            return None
+        names = {choice: list(values) for record in records for choice, values in record[_POLICY].items()}
+        return PolicyHistory(
+            [record["step"] for record in records],
+            {
+                choice: {
+                    option: [_number(record[_POLICY].get(choice, {}).get(option)) for record in records]
+                    for option in options
+                }
+                for choice, options in names.items()
+            },
+        )
+
     def close(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
         """Writes the page of curves to ``path`` and closes the files."""
-        write_training_report(path, title=title, groups=self.curves(), facts=facts)
+        write_training_report(path, title=title, groups=self.curves(), facts=facts, policy=self.policy())
         self.stop()
 
     def stop(self) -> None:
@@ -64,6 +94,7 @@ class Metrics:
         self._writer.close()
 
 
+_POLICY = "policy"
 _TITLES = {
     "loss": "training loss",
     "accuracy": "training accuracy of the first network of a step",
@@ -71,7 +102,17 @@ _TITLES = {
     "speed": "images per second",
     "held_out_accuracy": "accuracy on held-out images",
     "held_out_loss": "loss on held-out images",
+    "policy_reward": "reward of the paths that the policy draws",
+    "policy_entropy": "entropy of the policy (nats)",
 }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

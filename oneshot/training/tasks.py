@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Option
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
 from oneshot.training.distillation import Distillation
+from oneshot.training.engine import Engine
+from oneshot.training.rewards import HeldOutReward, with_batch_statistics
 
 _IN_PLACE = Distillation()
-
-
-class Engine(Protocol):
-    """What the trainer lends to a task for a step."""
-
-    def prepare(self, images: Tensor, resolution: int) -> Tensor:
-        """Stored uint8 images as the network's input ``(batch, 3, resolution, resolution)``."""
-
-    def precision(self) -> AbstractContextManager[object]:
-        """The context of the forward pass: mixed precision where it is on."""
-
-    def backward(self, loss: Tensor) -> None:
-        """The loss's backward pass, scaled where mixed precision needs it."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -63,6 +52,14 @@ class Task(ABC):
             NonFiniteLossError: before the gradients of the loss are added.
         """
 
+    def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
+        """Called after every epoch, ``step`` steps into the training; returns what to record."""
+        return {}
+
+    def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
+        """How likely each option of each choice is drawn after ``step`` steps, for the record; empty where that never changes."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """State beside the module's."""
         return {}
@@ -78,6 +75,7 @@ class SupernetTask(Task):
         distillation: the loss of networks that have a teacher: ``teacher`` for all of them, or else the first network of a step
             for the others where the sampler says so.
         teacher: a trained network that takes images of any resolution of the space.
+        reward: of the architectures from which a sampler that learns does so after every epoch.
     """
 
     kind = "supernet"
@@ -89,12 +87,14 @@ class SupernetTask(Task):
         label_smoothing: float = 0.0,
         distillation: Distillation = _IN_PLACE,
         teacher: nn.Module | None = None,
+        reward: HeldOutReward | None = None,
     ) -> None:
         self.module = self.supernet = supernet
         self.sampler = sampler
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.distillation = distillation
         self.teacher = teacher
+        self.reward = reward
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         inputs = _Inputs(images, engine)
@@ -144,13 +144,22 @@ class SupernetTask(Task):
     @torch.no_grad()
     def _predict(teacher: nn.Module, images: Tensor, engine: Engine) -> Tensor:
         """The teacher's logits. As in Once-for-All's published code it normalises with the batch and drops nothing."""
-        teacher.eval()
-        for module in teacher.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train()
         with engine.precision():
-            logits: Tensor = teacher(images)
+            logits: Tensor = with_batch_statistics(teacher)(images)
         return logits
+
+    def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
+        if self.reward is None:
+            return {}
+        reward, batches = self.reward, itertools.count()
+
+        def ask(archs: Sequence[Arch]) -> list[float]:
+            return reward(self.supernet, archs, engine, step, next(batches))
+
+        return self.sampler.learn(step, ask)
+
+    def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
+        return self.sampler.probabilities(step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"sampler": self.sampler.state_dict()}

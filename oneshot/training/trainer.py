@@ -184,6 +184,12 @@ class Trainer:
                 count, window = 0, time.monotonic()
             epoch_end = self.step % self.steps_per_epoch == 0
             epoch = (self.step - self.first_step) // self.steps_per_epoch
+            if epoch_end:
+                paused = time.monotonic()
+                learned, probabilities = self.task.end_epoch(self.step, self), self.task.probabilities(self.step)
+                metrics.write(self.step, learned)
+                metrics.write_policy(self.step, probabilities)
+                window += time.monotonic() - paused
             if last or (epoch_end and settings.eval_every and epoch % settings.eval_every == 0):
                 values = dict(self.evaluate(self.best_module))
                 metrics.write(self.step, values)
