@@ -1,0 +1,92 @@
+"""Entry points: Hydra's configs in, one clear line and exit code 2 for whatever the user got wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from oneshot.config.errors import explain
+from oneshot.config.paths import CONF
+from oneshot.config.spaces import register_spaces
+from oneshot.pipeline.folders import newest
+from oneshot.training import Interrupted
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
+    """Makes ``main(config, folder)`` a program: composes ``conf/<config_name>.yaml`` with the command line, runs it in a folder
+    of its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C).
+    """
+
+    def decorate(main: Callable[[DictConfig, Path], None]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+        def run(config: DictConfig) -> None:
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            try:
+                for name in ("seed", "calibration_images"):
+                    if name in config and not isinstance(config[name], int):
+                        raise ValueError(f"{name}: {config[name]!r} is not an integer")
+                for name in sorted(OmegaConf.missing_keys(config)):
+                    raise ValueError(f"{name} has no value: add {name}=... to the command")
+                main(config, folder)
+            except (KeyboardInterrupt, Interrupted) as stopped:
+                hint = (
+                    ""
+                    if HydraConfig.get().mode is RunMode.MULTIRUN
+                    else f"; the same command with run={folder} continues it"
+                )
+                raise Interrupted(f"{str(stopped) or 'stopped'}{hint}") from None
+            except Exception as error:
+                # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
+                if os.getpid() != process:
+                    raise
+                errors.append(error)
+
+        process, errors = os.getpid(), list[Exception]()
+
+        def program() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
+            sys.path.insert(0, os.getcwd())
+            try:
+                register_spaces(sys.argv[1:])
+                run()
+            except (KeyboardInterrupt, Interrupted) as stopped:
+                _fail(str(stopped) or "stopped", 130)
+            except Exception as error:
+                errors.append(error)
+            lines = [explain(error, config_name) for error in errors]
+            if None in lines:
+                raise errors[lines.index(None)]
+            if lines:
+                _fail("; ".join(dict.fromkeys(filter(None, lines))), 2)
+
+        return program
+
+    return decorate
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def newest_run(given: str | None, root: str, pattern: str, what: str, command: str) -> Path:
+    """The path that the user gave, or the newest folder below ``root`` with a file matching ``pattern``.
+
+    Raises:
+        FileNotFoundError: none was given and there is none yet.
+    """
+    if given is not None:
+        return Path(given)
+    found = newest(Path(root), pattern)
+    if found is None:
+        raise FileNotFoundError(
+            f"there is no {what} below {root} yet: run python {command} first, or give {what}=FOLDER"
+        )
+    return found

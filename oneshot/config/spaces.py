@@ -1,0 +1,115 @@
+"""The search space of a config, also one that the user wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from oneshot.arch import suggest
+from oneshot.config.making import plain
+from oneshot.config.paths import CONF
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.loading import find_class
+
+
+class DataKind(Protocol):
+    """What a search space takes from the data: the number of classes, and the input height and width in pixels."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What a space made without data is for: the number of classes, and the input height and width in pixels."""
+
+    num_classes: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "image_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is a number from 1, not {value!r}")
+
+
+def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
+    """The search space of a ``space`` config. Arguments that are null and called ``num_classes``, ``resolution`` or
+    ``resolutions`` come from the data; resolutions are 3/4, 7/8 and all of the image size, in multiples of 4.
+    """
+    if config is None:
+        raise ValueError(f"no search space: add +space=NAME to the command, with one of {', '.join(known_spaces())}")
+    arguments = plain(config)
+    found = find_class(arguments.pop("_target_"))
+    size = data.image_size
+    derived = {
+        "num_classes": data.num_classes,
+        "resolution": size,
+        "resolutions": sorted({max(4, round(size * share / 4) * 4) for share in (0.75, 0.875)} | {size}),
+    }
+    for name, value in derived.items():
+        if name in arguments and arguments[name] is None:
+            arguments[name] = value
+    for name in arguments:
+        if name not in inspect.signature(found).parameters:
+            known = list(inspect.signature(found).parameters)
+            raise ValueError(
+                f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
+            )
+    return found(**arguments)
+
+
+def known_spaces() -> list[str]:
+    """The names that ``+space=`` takes: the configs and the user's own files in this folder."""
+    own = [
+        path.stem
+        for path in Path.cwd().glob("*.py")
+        if "SearchSpace" in path.read_text(encoding="utf-8", errors="ignore")
+    ]
+    configs = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
+    return configs + sorted(name for name in own if name not in configs and not (CONF / f"{name}.yaml").exists())
+
+
+def register_spaces(arguments: list[str]) -> None:
+    """Lets ``+space=my_space`` name a file ``my_space.py`` in the current folder (or on PYTHONPATH) that defines one search
+    space: its constructor's arguments become the config's keys.
+    """
+    names = {
+        name.strip()
+        for argument in arguments
+        if (match := re.fullmatch(r"\+?space=([\w,\s]+)", argument))
+        for name in match.group(1).split(",")
+    }
+    for name in names:
+        if (CONF / "space" / f"{name}.yaml").exists() or not name.isidentifier():
+            continue
+        if importlib.util.find_spec(name) is None:
+            continue
+        module = importlib.import_module(name)
+        found = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, SearchSpace) and value.__module__ == name
+        ]
+        if len(found) != 1:
+            raise ValueError(
+                f"{name}.py defines {len(found)} search spaces; +space={name} needs it to define exactly one"
+            )
+        node: dict[str, Any] = {"_target_": f"{name}.{found[0].__qualname__}"}
+        for parameter in list(inspect.signature(found[0].__init__).parameters.values())[1:]:
+            default = None if parameter.default is inspect.Parameter.empty else parameter.default
+            from_data = parameter.name in ("num_classes", "resolution", "resolutions")
+            node[parameter.name] = None if from_data else list(default) if isinstance(default, tuple) else default
+        ConfigStore.instance().store(group="space", name=name, node=node)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
