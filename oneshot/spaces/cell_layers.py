@@ -1,0 +1,113 @@
+"""Blocks of spaces whose networks are stacks of searched cells: NAS-Bench-201's, DARTS's and ENAS's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class ReLUConvNorm(nn.Sequential):
+    """ReLU, a convolution without bias and BatchNorm: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height /
+    stride, width / stride)``, rounded up.
+
+    Args:
+        in_channels, out_channels: of the convolution.
+        kernel_size: odd.
+        stride: of the convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+
+
+class ReLUSeparableConvNorm(nn.Sequential):
+    """ReLU, a depthwise and a 1x1 convolution without bias, and BatchNorm; shapes as of ``ReLUConvNorm``.
+
+    Args:
+        in_channels, out_channels: of the 1x1 convolution.
+        kernel_size: of the depthwise convolution, odd.
+        stride, dilation: of the depthwise convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1
+    ) -> None:
+        padding = dilation * (kernel_size // 2)
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+
+
+class TwiceSeparableConv(nn.Sequential):
+    """Two ``ReLUSeparableConvNorm``, the first with the stride: what DARTS and its ancestors call a separable convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__(
+            ReLUSeparableConvNorm(in_channels, in_channels, kernel_size, stride),
+            ReLUSeparableConvNorm(in_channels, out_channels, kernel_size),
+        )
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the size without losing every other pixel: two 1x1 convolutions of stride 2, the second on the image shifted by one
+    pixel, concatenated, then BatchNorm. Zeros come in at the far edges of images of odd size.
+
+    Args:
+        in_channels, out_channels: of the whole block; the first convolution makes half of the output's, rounded down.
+        relu: whether a ReLU comes first, as in DARTS; ENAS has none.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, relu: bool = True) -> None:
+        super().__init__()
+        self.act = nn.ReLU() if relu else nn.Identity()
+        self.conv1 = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.conv2 = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, height, width)`` to ``(batch, out_channels, height / 2, width / 2)``, rounded up."""
+        x = self.act(x)
+        shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        out: Tensor = self.bn(torch.cat((self.conv1(x), self.conv2(shifted)), 1))
+        return out
+
+
+class EdgeGraph(nn.Module):
+    """Nodes that are each the sum of what the operations on their edges make of earlier ones.
+
+    Args:
+        operations: by ``(source, target)``; inputs are nodes 0 to ``num_inputs - 1``. Edges without an operation are left out.
+        num_inputs, num_nodes: nodes that are given, and those that are computed.
+        stride: of the operations on inputs, from which a node without edges takes its size; it is zero.
+    """
+
+    def __init__(
+        self, operations: Mapping[tuple[int, int], nn.Module], num_inputs: int, num_nodes: int, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.sources = [
+            [source for source in range(target) if (source, target) in operations]
+            for target in range(num_inputs, num_inputs + num_nodes)
+        ]
+        self.edges = nn.ModuleDict({f"{source}to{target}": block for (source, target), block in operations.items()})
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """Inputs ``(batch, channels, height, width)`` to the nodes, ``(batch, channels, height / stride, width / stride)``."""
+        nodes = list(inputs)
+        for sources in self.sources:
+            made = [self.edges[f"{source}to{len(nodes)}"](nodes[source]) for source in sources]
+            total = made[0] if made else torch.zeros_like(inputs[0][:, :, :: self.stride, :: self.stride])
+            for term in made[1:]:
+                total = total + term
+            nodes.append(total)
+        return nodes[len(inputs) :]
