@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from oneshot.config import entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
+from oneshot.spaces.loading import from_definition
 from oneshot.training import TrainSettings
 
 log = logging.getLogger("retrain_subnet")
@@ -24,7 +25,8 @@ def main(config: DictConfig, folder: Path) -> None:
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
     del recorded["run"]
-    result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded)
+    space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
+    result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded, space)
     log.info(
         "test accuracy on %d images: retrained %.4f, inherited %.4f, largest subnet inherited %s",
         result["test_images"], result["test_accuracy"], result["inherited_test_accuracy"],

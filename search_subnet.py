@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from oneshot.config import (
@@ -13,6 +12,7 @@ from oneshot.config import (
     make_data,
     make_predictor,
     make_space,
+    make_strategy,
     moved_data,
     newest_run,
     settings,
@@ -31,19 +31,20 @@ def main(config: DictConfig, folder: Path) -> None:
     limited, costs = cost_settings(config)
     evaluation = settings(EvaluationSettings, config, "evaluation")
     prediction = settings(PredictionSettings, config, "prediction")
-    strategy = hydra.utils.instantiate(config.search)
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
         if config.supernet is not None:
             raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
         predictor = make_predictor(config, space, needs_supernet=False)
+        strategy = make_strategy(config, None)
         search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
     source = newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa")
     trained = load_supernet(source)
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
+    strategy = make_strategy(config, trained)
     data_config = moved_data(trained.config["data"], config.data)
     scorer = Scorer(trained, make_data(data_config), costs[0], evaluation, folder, config.seed, {"data": data_config})
     if config.get("predictor") is None:

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shlex
+import string
 import subprocess
 import sys
 import tomllib
@@ -117,6 +118,8 @@ def commands() -> Iterator[tuple[str, str, list[str]]]:
     """Page, script and overrides of every command, with those of ./run demo."""
     for page in PAGES:
         lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+        variables = dict(re.findall(r'^([A-Z]+)="(.*)"$', "\n".join(lines), re.MULTILINE))
+        lines = [string.Template(line).safe_substitute(variables) for line in lines]
         for line in lines + [span for span in spans(page) if span.startswith("python ")]:
             words = shlex.split(line, comments=True)
             if words[:1] == ["python"] and words[1:] and Path(words[1]).stem in SCRIPTS:

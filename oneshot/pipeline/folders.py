@@ -31,8 +31,8 @@ SUBNET_FORMAT = "oneshot.subnet.1"
 
 @dataclass(frozen=True)
 class Trained:
-    """A supernet read back: with the weights to rank by, the config of its training, the step it reached, and what its sampler had
-    learned by then.
+    """A supernet read back: with the weights to rank by, the config of its training, the step it reached, and what its
+    sampler had learned by then.
     """
 
     supernet: Supernet

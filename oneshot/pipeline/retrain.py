@@ -17,6 +17,7 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.evaluation import Batches, Evaluator, evaluate
 from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet, write_json
+from oneshot.spaces.base import SearchSpace
 from oneshot.training import SubnetTask, Trainer, TrainSettings, resolve_device
 from oneshot.training.randomness import seeded
 
@@ -62,6 +63,7 @@ def retrain_subnet(
     retrain: RetrainSettings,
     folder: Path,
     config: Mapping[str, Any],
+    space: SearchSpace | None = None,
 ) -> dict[str, Any]:
     """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
     used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
@@ -69,6 +71,7 @@ def retrain_subnet(
     Args:
         trained: the supernet that the subnet comes from, for the comparison with its largest subnet; None leaves that out.
         config: plain values kept with the result.
+        space: whose network of the subnet's architecture is trained in place of it, from scratch: a wider or deeper one.
 
     Returns:
         The content of ``folder/retrain.json``.
@@ -78,12 +81,19 @@ def retrain_subnet(
     """
     if subnet.space.num_classes != data.num_classes:
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
+    cost = subnet.card
+    if space is not None:
+        if retrain.weights != "scratch":
+            raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
+        counted = CostTable(space).cost(space.arch(subnet.arch))
+        cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None}
+    space = space or subnet.space
     device = resolve_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     with seeded("weights", settings.seed):
-        module = subnet.module().train() if retrain.weights == "inherited" else subnet.space.network(subnet.arch)
-    resolution = subnet.space.input_shape(subnet.arch)[-1]
+        module = subnet.module().train() if retrain.weights == "inherited" else space.network(subnet.arch)
+    resolution, searched_at = (of.input_shape(subnet.arch)[-1] for of in (space, subnet.space))
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     module.to(memory_format=layout)
     held_out = Batches(data.held_out, data, settings.batch_size, device, layout)
@@ -100,7 +110,7 @@ def retrain_subnet(
         mixup=_mixup(retrain, settings, data.num_classes),
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
     )
-    meta = {"config": dict(config), "space": subnet.space.definition, "arch": subnet.arch.to_dict()}
+    meta = {"config": dict(config), "space": space.definition, "arch": subnet.arch.to_dict()}
     best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
 
     test = Batches(data.test, data, settings.batch_size, device, layout)
@@ -109,16 +119,18 @@ def retrain_subnet(
         "epochs": settings.epochs,
         "seed": settings.seed,
         **subnet.card,
+        **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
+        "input_shape": list(space.input_shape(subnet.arch)),
     }
     final = evaluate(best, held_out.at(resolution))
     result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
     result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
     result["test_images"] = len(data.test)
     result["test_accuracy"] = evaluate(best, test.at(resolution)).accuracy
-    result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(resolution)).accuracy
+    result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(searched_at)).accuracy
     if trained is not None:
         result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
-    save_subnet(folder / "retrained.pt", subnet.space, subnet.arch, best, config, result)
+    save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result)
     write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
     return result
 

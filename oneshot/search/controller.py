@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -13,16 +14,14 @@ from oneshot.search.history import History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 
-_MAX_REPEATS = 20  # batches without a new feasible architecture after which the policy counts as settled
-
 
 @dataclass(frozen=True)
 class ControllerSearch:
     """An LSTM policy draws batches of architectures and learns from their scores by REINFORCE; the best that it drew is returned.
 
     The reward is the first entry of the score. An architecture outside the limits is not scored: its reward lies below the least
-    of the batch by the part by which it exceeds the limits, so that the policy learns to keep them. An architecture that is
-    drawn again is rewarded again, and not scored again. The search ends early where the policy draws nothing new.
+    of the batch by the part by which it exceeds the limits, so that the policy learns to keep them. One that is drawn again is
+    rewarded again, and not scored again; where a batch holds nothing new, a random architecture is scored instead.
 
     Args:
         num_samples: architectures that are scored.
@@ -54,24 +53,27 @@ class ControllerSearch:
         policy = LSTMPolicy(problem.space, self.policy, rng.getrandbits(63))
         learning = Reinforce(policy, self.learning)
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        batch: list[Arch] = []
-        history.fill(batch, 1, rng)  # there is a best one even where the policy never meets the limits
-        history.evaluate(batch)
-        repeats = 0
-        while len(history.scores) < self.num_samples and repeats < _MAX_REPEATS:
+        while (left := self.num_samples - len(history.scores)) > 0:
             codes = policy.draw(self.batch_size, generator).codes
             archs = policy.archs(codes)
-            unseen = [arch for arch in dict.fromkeys(archs) if arch not in history.scores and problem.feasible(arch)]
-            unseen = unseen[: self.num_samples - len(history.scores)]
-            repeats = 0 if unseen else repeats + 1
-            history.evaluate(unseen)
-            rewarded = [arch in history.scores or not problem.feasible(arch) for arch in archs]
-            known = [history.scores[arch][0] for arch in archs if arch in history.scores]
-            least = min(known, default=min(score[0] for score in history.scores.values()))
-            rewards = [
-                history.scores[arch][0] if arch in history.scores else least - problem.violation(arch)
-                for arch, counts in zip(archs, rewarded, strict=True)
-                if counts
-            ]
-            learning.step(codes[torch.tensor(rewarded)], rewards)
+            batch = [arch for arch in dict.fromkeys(archs) if arch not in history.scores and problem.feasible(arch)]
+            batch = batch[:left]
+            if not batch:
+                history.fill(batch, 1, rng)
+                if not batch:
+                    break
+            history.evaluate(batch)
+            rewards = self._rewards(archs, history)
+            learning.step(
+                codes[[arch in rewards for arch in archs]], [rewards[arch] for arch in archs if arch in rewards]
+            )
         return history.best()
+
+    @staticmethod
+    def _rewards(archs: list[Arch], history: History) -> dict[Arch, float]:
+        """Of those that were scored or lie outside the limits; the budget may have ended before the others."""
+        scored = {arch: history.scores[arch][0] for arch in archs if arch in history.scores}
+        least = min(filter(math.isfinite, scored.values()), default=0.0)
+        rewards = {arch: reward if math.isfinite(reward) else least for arch, reward in scored.items()}
+        outside = {arch: history.problem.violation(arch) for arch in archs if not history.problem.feasible(arch)}
+        return rewards | {arch: least - min(excess, 1.0) for arch, excess in outside.items()}

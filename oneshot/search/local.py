@@ -14,9 +14,9 @@ from oneshot.search.validation import check_count
 @dataclass(frozen=True)
 class LocalSearch:
     """Hill climbing over changes of a single choice. From the best of ``num_starts`` random architectures it evaluates
-    neighbours, in a random order and ``batch_size`` at a time, and goes to the best of the first batch that has a better one; where none
-    is left, the climb begins again with other random architectures. With a batch as large as the neighbourhood it is steepest
-    ascent, as published.
+    neighbours, in a random order and ``batch_size`` at a time, and goes to the best of the first batch that has a better one;
+    where none is left, the climb begins again with other random architectures. With a batch as large as the neighbourhood it is
+    steepest ascent, as published.
 
     Args:
         num_samples: architectures that are scored.

@@ -4,20 +4,35 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from search_toys import Layers, Mirrored, Stages, Sums, Toy, share, stage_macs
 
 from oneshot.arch import Arch
-from oneshot.search import NSGA2, Evolution, Problem, RandomSearch, Score, Strategy
+from oneshot.policies import LSTMPolicy, PolicySettings, Reinforce, ReinforceSettings
+from oneshot.samplers import UniformSampler
+from oneshot.search import (
+    NSGA2,
+    ControllerSearch,
+    Derivation,
+    Evolution,
+    LocalSearch,
+    Problem,
+    RandomSearch,
+    Score,
+    Strategy,
+)
 from oneshot.spaces.base import SearchSpace
 
 STRATEGIES: list[Strategy] = [
     RandomSearch(num_samples=60, batch_size=25),
     Evolution(population=20, num_parents=5, num_mutations=8, num_crossovers=8, generations=3),
     NSGA2(population=20, generations=3),
+    LocalSearch(num_samples=60, num_starts=5, batch_size=4),
+    ControllerSearch(num_samples=60, batch_size=5, policy=PolicySettings(hidden_size=8, num_layers=1)),
 ]
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "free": lambda: Toy(Layers(12, 4)),
@@ -64,8 +79,9 @@ def test_it_uses_its_whole_budget_on_feasible_architectures(
 def test_it_evaluates_whole_generations_and_nothing_twice(strategy: Strategy) -> None:
     problem = Toy(Layers(12, 4))
     strategy.search(problem, random.Random(0))
-    expected = [25, 25, 10] if isinstance(strategy, RandomSearch) else [20, 20, 20]
-    assert [len(batch) for batch in problem.batches] == expected
+    if not isinstance(strategy, (ControllerSearch, LocalSearch)):
+        expected = [25, 25, 10] if isinstance(strategy, RandomSearch) else [20, 20, 20]
+        assert [len(batch) for batch in problem.batches] == expected
     scored = [arch for batch in problem.batches for arch in batch]
     assert len(set(scored)) == len(scored)
 
@@ -211,7 +227,7 @@ def test_the_order_of_hashes_changes_nothing() -> None:
         for seed in ("1", "2")
     ]
     assert outputs[0] == outputs[1]
-    assert outputs[0].count("\n") == 6
+    assert outputs[0].count("\n") == 2 * len(STRATEGIES)
 
 
 @pytest.mark.parametrize(
@@ -241,3 +257,84 @@ def test_numbers_out_of_range_are_refused(make: Callable[[], Strategy], message:
 
 def _sum(arch: Arch) -> float:
     return float(sum(arch.integer(name) for name in arch))
+
+
+# Those that go from one architecture, or one policy, to the next ---------------------------------------------------
+
+
+def test_local_search_climbs_to_the_top_of_a_sum() -> None:
+    """Every option of every choice counts on its own, so the only peak is the best of all 4^12 architectures."""
+    problem = Toy(Layers(12, 4))
+    best = LocalSearch(num_samples=400, num_starts=5, batch_size=100).search(problem, random.Random(0))
+    assert problem.accuracy(best) == problem.accuracy.range(problem.space)[1]
+    assert [len(batch) for batch in problem.batches][:2] == [5, 36]
+
+
+def test_local_search_begins_again_at_a_peak() -> None:
+    """Two peaks of which the lower one has the wider foot: eleven of twelve start there."""
+    space = Layers(1, 24)
+    heights = {place: (place if place < 22 else 100.0 - 60 * (place == 22)) for place in range(24)}
+
+    class Line(Layers):
+        def neighbours(self, arch: Arch) -> Iterator[Arch]:
+            for place in (arch.integer("layer0") - 1, arch.integer("layer0") + 1):
+                if 0 <= place < 24:
+                    yield self.arch({"layer0": place})
+
+    problem = Problem(
+        Line(1, 24), lambda archs: [(heights[arch.integer("layer0")],) for arch in archs], lambda arch: {"macs": 1.0}
+    )
+    assert space.size == 24
+    best = LocalSearch(num_samples=24, num_starts=1).search(problem, random.Random(1))
+    assert best["layer0"] == 23
+
+
+def test_a_controller_learns_to_draw_the_best() -> None:
+    """Of 4^8 architectures it draws far better ones in the second half of its budget than at first, and beats random search."""
+    problem, random_problem = Toy(Layers(8, 4)), Toy(Layers(8, 4))
+    strategy = ControllerSearch(num_samples=600, batch_size=10, learning=ReinforceSettings(lr=0.02))
+    scale = problem.accuracy.range(problem.space)[1] / 1e6
+    problem._score = lambda archs: [(problem.accuracy(arch) / 1e6 / scale,) for arch in archs]
+    best = strategy.search(problem, random.Random(0))
+    scores = [score[0] for score in problem.evaluated.values()]
+    assert sum(scores[300:]) / 300 > sum(scores[:100]) / 100 + 0.1
+    found = RandomSearch(num_samples=600).search(random_problem, random.Random(0))
+    assert problem.accuracy(best) > problem.accuracy(found)
+
+
+def test_a_controller_learns_to_keep_limits() -> None:
+    space = Layers(10, 4)
+    problem = Problem(
+        space, lambda archs: [(_sum(arch) / 30,) for arch in archs], lambda arch: {"macs": _sum(arch)}, {"macs": 12.0}
+    )
+    policies = []
+    learn = Reinforce.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reinforce, "step", lambda self, *given: (policies.append(self.policy), learn(self, *given)))
+        ControllerSearch(num_samples=400, learning=ReinforceSettings(lr=0.02)).search(problem, random.Random(0))
+    fresh = LSTMPolicy(space, PolicySettings(), 0)
+    drawn = [
+        sum(problem.feasible(arch) for arch in policy.archs(policy.draw(200, torch.Generator().manual_seed(1)).codes))
+        for policy in (fresh, policies[-1])
+    ]
+    assert drawn[1] > drawn[0] + 60
+
+
+def test_derivation_takes_the_best_that_the_sampler_draws() -> None:
+    space = Layers(3, 4)
+    sampler = UniformSampler(space, seed=0, num_paths=2)
+    problem = Toy(space, limits={"macs": share(Sums(space, 2), space, 0.6)})
+    best = Derivation(sampler.sample, num_samples=7).search(problem, random.Random(0))
+    assert len(problem.evaluated) == 7
+    assert problem.accuracy(best) == max(map(problem.accuracy, problem.evaluated))
+    assert all(problem.feasible(arch) for arch in problem.evaluated)
+    none = Problem(space, lambda archs: [], lambda arch: {"macs": 10.0}, {"macs": 5.0})
+    with pytest.raises(ValueError, match="none of 500 architectures that the sampler drew meets the limits"):
+        Derivation(sampler.sample).search(none, random.Random(0))
+
+
+def test_derivation_from_a_settled_policy_takes_what_there_is() -> None:
+    space = Layers(3, 4)
+    problem = Toy(space)
+    assert Derivation(lambda step: [space.largest]).search(problem, random.Random(0)) == space.largest
+    assert len(problem.evaluated) == 1
