@@ -82,18 +82,25 @@ class FactorizedReduce(nn.Module):
 
 
 class EdgeGraph(nn.Module):
-    """Nodes that are each the sum of what the operations on their edges make of earlier ones.
+    """A cell as a graph: each computed node is the sum of what the operations on its edges make of earlier nodes, and the output
+    is the last nodes, concatenated.
 
     Args:
         operations: by ``(source, target)``; inputs are nodes 0 to ``num_inputs - 1``. Edges without an operation are left out.
-        num_inputs, num_nodes: nodes that are given, and those that are computed.
-        stride: of the operations on inputs, from which a node without edges takes its size; it is zero.
+        num_inputs, num_nodes, num_outputs: nodes that are given, that are computed, and that are concatenated.
+        stride: of the operations on inputs: it tells the size of a node without edges, which is zero.
     """
 
     def __init__(
-        self, operations: Mapping[tuple[int, int], nn.Module], num_inputs: int, num_nodes: int, stride: int = 1
+        self,
+        operations: Mapping[tuple[int, int], nn.Module],
+        num_inputs: int,
+        num_nodes: int,
+        num_outputs: int,
+        stride: int = 1,
     ) -> None:
         super().__init__()
+        self.num_outputs = num_outputs
         self.stride = stride
         self.sources = [
             [source for source in range(target) if (source, target) in operations]
@@ -101,13 +108,15 @@ class EdgeGraph(nn.Module):
         ]
         self.edges = nn.ModuleDict({f"{source}to{target}": block for (source, target), block in operations.items()})
 
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """Inputs ``(batch, channels, height, width)`` to the nodes, ``(batch, channels, height / stride, width / stride)``."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs ``(batch, channels, height, width)`` to ``(batch, num_outputs * channels, height / stride, width / stride)``,
+        rounded up.
+        """
         nodes = list(inputs)
         for sources in self.sources:
-            made = [self.edges[f"{source}to{len(nodes)}"](nodes[source]) for source in sources]
-            total = made[0] if made else torch.zeros_like(inputs[0][:, :, :: self.stride, :: self.stride])
-            for term in made[1:]:
+            terms = [self.edges[f"{source}to{len(nodes)}"](nodes[source]) for source in sources]
+            total = terms[0] if terms else torch.zeros_like(inputs[0][:, :, :: self.stride, :: self.stride])
+            for term in terms[1:]:
                 total = total + term
             nodes.append(total)
-        return nodes[len(inputs) :]
+        return nodes[-1] if self.num_outputs == 1 else torch.cat(nodes[-self.num_outputs :], 1)
