@@ -14,6 +14,9 @@ class MultinomialPolicy:
     """A distribution for each choice of ``space``. Of two options of a choice, the one that was tried no more often and did
     better the last time takes ``lr`` of the other's probability.
 
+    The rule is the published one. It never raises an option that was tried more often than the others, so that it finds the best
+    option of a choice whose rewards do not vary, and hardly any where they depend on other choices as well.
+
     Args:
         lr: published 0.01.
     """

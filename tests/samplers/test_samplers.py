@@ -1,9 +1,10 @@
 """What every sampler promises, and what each one is there for."""
 
 import functools
+import io
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from sampler_spaces import Decisions, Mirrored, Staged
 
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
-from oneshot.samplers import AttentiveSampler, FairSampler, Sampler, SandwichSampler, UniformSampler
+from oneshot.policies import PolicySettings, ReinforceSettings
+from oneshot.samplers import (
+    AttentiveSampler,
+    ControllerSampler,
+    FairSampler,
+    MultinomialSampler,
+    Sampler,
+    SandwichSampler,
+    UniformSampler,
+)
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
 from oneshot.spaces.base import SearchSpace
 
@@ -19,6 +29,8 @@ SAMPLERS = {
     "uniform": UniformSampler,
     "fair": FairSampler,
     "sandwich": SandwichSampler,
+    "controller": functools.partial(ControllerSampler, num_updates=3, num_rewarded=4, policy=PolicySettings(8)),
+    "multinomial": functools.partial(MultinomialSampler, num_rewarded=20, lr=0.05),
     "attentive": functools.partial(AttentiveSampler, num_observations=200),
 }
 SPACES = [
@@ -95,12 +107,94 @@ def test_state_round_trip(make: Make) -> None:
     space = SPACES[2]
     sampler = make(space, seed=1)
     for step in range(5):
-        archs = sampler.sample(step)
-        sampler.update(archs, [0.5] * len(archs))
+        sampler.sample(step)
+        sampler.learn(step, reward)
+    file = io.BytesIO()
+    torch.save(sampler.state_dict(), file)
+    file.seek(0)
     again = make(space, seed=1)
-    again.load_state_dict(sampler.state_dict())
-    assert again.state_dict() == sampler.state_dict()
-    assert [again.sample(step) for step in range(5, 9)] == [sampler.sample(step) for step in range(5, 9)]
+    again.load_state_dict(torch.load(file, weights_only=True))
+    for one in (sampler, again):
+        one.learn(5, reward)
+    assert [again.sample(step) for step in range(5, 30)] == [sampler.sample(step) for step in range(5, 30)]
+    assert str(again.probabilities(6)) == str(sampler.probabilities(6))
+
+
+def reward(archs: Sequence[Arch]) -> list[float]:
+    """Higher where more choices take their last option."""
+    return [sum(value in ("b", 3) for value in arch.values()) / 4 for arch in archs]
+
+
+# Samplers that learn -------------------------------------------------------------------------------------------------
+
+
+LEARNING = [name for name in SAMPLERS if name in ("controller", "multinomial")]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@every_space
+def test_a_sampler_that_learns_asks_for_rewards_and_says_what_it_learned(name: str, space: SearchSpace) -> None:
+    sampler = SAMPLERS[name](space, seed=2)
+    asked: list[Arch] = []
+
+    def ask(archs: Sequence[Arch]) -> list[float]:
+        asked.extend(archs)
+        return [0.25] * len(archs)
+
+    values = sampler.learn(7, ask)
+    assert len(asked) == {"controller": 12, "multinomial": 20}[name]
+    for arch in asked:
+        space.validate(arch)
+    assert values["policy_reward/mean"] == pytest.approx(0.25)
+    assert values["policy_entropy/nats"] > 0
+    probabilities = sampler.probabilities(7)
+    assert list(probabilities) == [choice.name for choice in space.choices]
+    for choice in space.choices:
+        assert list(probabilities[choice.name]) == list(choice.options)
+        assert sum(probabilities[choice.name].values()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_what_is_learned_changes_what_is_drawn(name: str) -> None:
+    space = Decisions(*[4] * 6)
+    make = {
+        "controller": functools.partial(
+            ControllerSampler, learning=ReinforceSettings(lr=0.05), policy=PolicySettings(16)
+        ),
+        "multinomial": functools.partial(MultinomialSampler, lr=0.02),
+    }[name]
+    sampler = make(space, seed=0)
+
+    def last_option(archs: Sequence[Arch]) -> list[float]:
+        return [float(arch["choice0"] == 3) for arch in archs]
+
+    before = sampler.probabilities(0)["choice0"][3]
+    for epoch in range(4):
+        sampler.learn(epoch, last_option)
+    assert sampler.probabilities(4)["choice0"][3] > before + 0.1
+    drawn = [sampler.sample(step)[0]["choice0"] for step in range(200)]
+    assert drawn.count(3) > 200 * (before + 0.05)
+
+
+@pytest.mark.parametrize("make", [ControllerSampler, MultinomialSampler])
+def test_costs_enter_the_reward_as_in_mnasnet(make: Callable[..., Sampler]) -> None:
+    space = NASBenchMacro()
+    table = cost_table(space)
+    sampler = make(space, num_rewarded=5, cost="macs", cost_target=2e7, cost_weight=-0.5)
+    asked: list[Arch] = []
+    values = sampler.learn(0, lambda archs: asked.extend(archs) or [0.8] * len(archs))
+    expected = [0.8 * (table.cost(arch).macs / 2e7) ** -0.5 for arch in asked]
+    assert values["policy_reward/mean"] == pytest.approx(sum(expected) / len(expected))
+    with pytest.raises(ValueError, match="cost is macs or params, or null for none, not 'mac'; did you mean 'macs'"):
+        make(space, cost="mac", cost_target=1.0)
+    with pytest.raises(ValueError, match="cost_target is a number above 0 where cost is 'params', not None"):
+        make(space, cost="params")
+
+
+@pytest.mark.parametrize("name", ["num_paths", "num_updates", "num_rewarded"])
+def test_a_controller_needs_positive_numbers(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is at least 1, not 0"):
+        ControllerSampler(SPACES[0], **{name: 0})
 
 
 # Uniform -------------------------------------------------------------------------------------------------------------
