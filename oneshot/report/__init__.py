@@ -1,10 +1,11 @@
-"""Self-contained HTML reports of searches and training runs, and the architecture diagram as SVG.
+"""Self-contained HTML reports of searches and training runs, and the pictures of architectures as SVG.
 
 A report is one file that opens anywhere: its style, its script and its data are inline and it asks the network
 for nothing.
 """
 
 from oneshot.report.diagram import architecture_svg
+from oneshot.report.graph import graph_dot, graph_svg
 from oneshot.report.model import (
     Block,
     Candidate,
@@ -37,6 +38,8 @@ __all__ = [
     "TradeoffReport",
     "Value",
     "architecture_svg",
+    "graph_dot",
+    "graph_svg",
     "write_search_report",
     "write_tradeoff_report",
     "write_training_report",

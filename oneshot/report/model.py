@@ -42,12 +42,24 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Graph:
+    """A cell: `nodes` each after those that it reads, inputs first and the output last, and `edges` of source, target and
+    operation (empty where a value is passed on as it is).
+    """
+
+    name: str
+    nodes: Sequence[str]
+    edges: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """Everything the page of one search shows.
 
     `candidates` (by the strategy) and `baseline` (random search at equal budget) are in order of evaluation;
     `front` and `best` index `candidates`. `cost` is the x axis shown first. `limits` are named `max_` or `min_`
-    and a cost or metric ("max_macs"); `notes` are the sentences under "how far to trust this".
+    and a cost or metric ("max_macs"); `notes` are the sentences under "how far to trust this", `graphs` the
+    cells of the chosen network, where it has any.
     """
 
     title: str
@@ -64,6 +76,7 @@ class SearchReport:
     blocks: Sequence[Block]
     facts: Mapping[str, str]
     notes: Sequence[str]
+    graphs: Sequence[Graph] = ()
 
 
 @dataclass(frozen=True)
@@ -126,17 +139,6 @@ class Curve:
     name: str
     steps: Sequence[int]
     values: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A cell: `nodes` each after those that it reads, inputs first and the output last, and `edges` of source, target and
-    operation (empty where a value is passed on as it is).
-    """
-
-    name: str
-    nodes: Sequence[str]
-    edges: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)

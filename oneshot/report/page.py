@@ -15,7 +15,12 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 def escape(text: object) -> str:
     """Return text that is safe in HTML, in XML and in a quoted attribute of either."""
-    return html.escape(_NOT_XML.sub("\ufffd", str(text)), quote=True)
+    return html.escape(printable(str(text)), quote=True)
+
+
+def printable(text: str) -> str:
+    """Return `text` with a mark in the place of what no file of text should hold, such as NUL."""
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def embed_json(data: object) -> str:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
+from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
 from oneshot.report.model import SearchReport
 from oneshot.report.page import render_header, render_page, render_trust, write_atomically
 from oneshot.report.payload import search_payload, sorted_front
@@ -19,11 +20,13 @@ def write_search_report(path: Path, report: SearchReport) -> None:
     """Write one self-contained HTML file; the file appears whole or not at all.
 
     Raises:
-        ValueError: no candidates, an index outside them, an accuracy that is not a fraction, or a first cost that
-            the best candidate does not have.
+        ValueError: no candidates, an index outside them, an accuracy that is not a fraction, a first cost that the
+            best candidate does not have, or a graph that cannot be drawn.
     """
     _check(report)
-    body = "\n".join([_header(report), _charts(report), _network(report), _tables(report), _trust(report)])
+    body = "\n".join(
+        [_header(report), _charts(report), _network(report), _graphs(report), _tables(report), _trust(report)]
+    )
     page = render_page(title=report.title, body=body, scripts=_SCRIPTS, data=search_payload(report))
     write_atomically(path, page)
 
@@ -35,6 +38,8 @@ def _check(report: SearchReport) -> None:
     for name, index in [("best", report.best), *(("front", index) for index in report.front)]:
         if not 0 <= index < count:
             raise ValueError(f"{name} holds {index}, but there are {count} candidates: allowed are 0 to {count - 1}")
+    for graph in report.graphs:
+        check_graph(graph)
     for candidate in (*report.candidates, *report.baseline):
         if math.isfinite(candidate.accuracy):
             check_accuracy(candidate.accuracy)
@@ -69,6 +74,16 @@ def _network(report: SearchReport) -> str:
 <div class="head"><h2>The chosen network</h2></div>
 {render_diagram(report.blocks)}
 <p class="caption">{DIAGRAM_CAPTION}</p>
+</section>"""
+
+
+def _graphs(report: SearchReport) -> str:
+    if not report.graphs:
+        return ""
+    return f"""<section>
+<div class="head"><h2>{"The chosen graph" if len(report.graphs) == 1 else "The chosen cells"}</h2></div>
+{render_graphs(report.graphs)}
+<p class="caption">{GRAPH_CAPTION}</p>
 </section>"""
 
 

@@ -1,23 +1,35 @@
-"""The page of one training run: a line chart for every group of curves."""
+"""The page of one training run: a line chart for every group of curves, and the sampling policy as a heat map."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oneshot.report.curves import curve_payload
-from oneshot.report.model import Curve
+from oneshot.report.model import Curve, PolicyHistory
 from oneshot.report.page import escape, render_facts, render_page, write_atomically
+from oneshot.report.policy import PolicyMap
 
 _SCRIPTS = ("draw.js", "card.js", "lines.js")
 
 
 def write_training_report(
-    path: Path, *, title: str, groups: Mapping[str, Sequence[Curve]], facts: Mapping[str, str]
+    path: Path,
+    *,
+    title: str,
+    groups: Mapping[str, Sequence[Curve]],
+    facts: Mapping[str, str],
+    policy: PolicyHistory | None = None,
 ) -> None:
     """Write one self-contained HTML file with a chart for each group; the file appears whole or not at all.
 
     A group whose name contains "accuracy" is shown in percent when its values are fractions. A noisy curve is
-    drawn faintly under its running mean. Raises ValueError where a curve's steps and values differ in length.
+    drawn faintly under its running mean. `policy` is shown as a heat map below the charts, every choice a band of
+    one row an option, thinned out where there are many steps.
+
+    Raises:
+        ValueError: a curve or a row of the policy that differs in length from its steps, or a probability that is
+            neither NaN nor from 0 to 1.
     """
+    policy_map = PolicyMap(policy) if policy else None
     payload = [{"name": name, "curves": [curve_payload(curve) for curve in curves]} for name, curves in groups.items()]
     about = render_facts(facts)
     charts = "\n".join(
@@ -32,6 +44,11 @@ def write_training_report(
     body = f"""<header><h1>{escape(title)}</h1></header>
 <div class="charts">
 {charts or '<p class="caption">Nothing was recorded.</p>'}
-</div>
+</div>{policy_map.render() if policy_map else ""}
 {f'<section><div class="head"><h2>Facts</h2></div>{about}</section>' if about else ""}"""
-    write_atomically(path, render_page(title=title, body=body, scripts=_SCRIPTS, data={"groups": payload}))
+    data: dict[str, object] = {"groups": payload}
+    scripts = [*_SCRIPTS]
+    if policy_map:
+        data["policy"] = policy_map.payload()
+        scripts.append("policy.js")
+    write_atomically(path, render_page(title=title, body=body, scripts=scripts, data=data))
