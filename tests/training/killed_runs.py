@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from toy_spaces import ToySpace
 from oneshot.data import digits
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.train import train_supernet
-from oneshot.samplers import SandwichSampler, UniformSampler
+from oneshot.policies import PolicySettings
+from oneshot.samplers import ControllerSampler, SandwichSampler, UniformSampler
 from oneshot.training import PhaseSettings, Trainer, TrainSettings
 from oneshot.training.metrics import Metrics
 
-KINDS = ("uniform", "sandwich", "phases")
+KINDS = ("uniform", "sandwich", "phases", "controller")
+CONTROLLER = functools.partial(ControllerSampler, num_updates=2, num_rewarded=3, policy=PolicySettings(hidden_size=8))
 NUM_STEPS = 24
 PHASES = {
     "full": PhaseSettings(largest={"width": 1, "depth": 1, "kernel": 1}),
@@ -45,7 +48,7 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
         settings["ema_decay"] = 0.9
     else:
         space = ToySpace(10, resolutions=(6, 8), dropout=0.1)
-        sampler = SandwichSampler if kind == "sandwich" else UniformSampler
+        sampler = {"sandwich": SandwichSampler, "controller": CONTROLLER}.get(kind, UniformSampler)
     data = digits(image_size=8, max_train_images=256)
     config = {"trainer": settings}
     phases = PHASES if kind == "phases" else None
