@@ -13,7 +13,7 @@ from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.folders import write_json
-from oneshot.pipeline.scoring import Scorer, blocks_of
+from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
 from oneshot.search import pareto_front
 
 
@@ -72,6 +72,7 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path) -> None:
             front=front,
             best=best,
             blocks=blocks_of(scorer.costs, outcome.best),
+            graphs=graphs_of(space, outcome.best),
             facts=facts(scorer, outcome),
             notes=[*outcome.notes, *notes(scorer, candidates, candidates[best])],
         ),

@@ -18,6 +18,7 @@ from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.folders import Trained, save_subnet, write_json
 from oneshot.pipeline.journal import Journal, Latencies
 from oneshot.search import Problem
+from oneshot.spaces.base import SearchSpace
 from oneshot.training import resolve_device
 
 
@@ -215,7 +216,9 @@ class Scorer:
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
     def save(self, folder: Path, arch: Arch) -> None:
-        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``."""
+        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg`` and
+        ``cell-*.dot`` (Graphviz) where it has cells.
+        """
         chosen = self.candidate(arch)
         card = {
             "macs": chosen.macs,
@@ -233,6 +236,9 @@ class Scorer:
         save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, card)
         drawing = report.architecture_svg(blocks_of(self.costs, arch))
         (folder / "architecture.svg").write_text(drawing, encoding="utf-8")
+        for graph in graphs_of(self.space, arch):
+            (folder / f"cell-{graph.name}.svg").write_text(report.graph_svg(graph), encoding="utf-8")
+            (folder / f"cell-{graph.name}.dot").write_text(report.graph_dot(graph), encoding="utf-8")
 
 
 def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:
@@ -246,6 +252,11 @@ def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:
         }
         blocks.append(report.Block(options=options, **vars(cost)))
     return blocks
+
+
+def graphs_of(space: SearchSpace, arch: Arch) -> list[report.Graph]:
+    """The cells of ``arch`` for the report."""
+    return [report.Graph(name, graph.nodes, graph.edges) for name, graph in space.graphs(arch).items()]
 
 
 class _OnDemand(Mapping[str, float]):
