@@ -216,8 +216,8 @@ class Scorer:
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
     def save(self, folder: Path, arch: Arch) -> None:
-        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg`` and
-        ``cell-*.dot`` (Graphviz) where it has cells.
+        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg``
+        and ``cell-*.dot`` (Graphviz) where it has cells.
         """
         chosen = self.candidate(arch)
         card = {
