@@ -6,6 +6,7 @@ import copy
 import fnmatch
 import inspect
 import itertools
+import json
 import math
 import random
 from abc import ABC, abstractmethod
@@ -144,6 +145,21 @@ class SearchSpace(ABC):
                 raise ValueError(f"choice {choice.name!r} cannot be {value!r}; its options are {list(choice.options)}")
             taken[choice.name] = choice.options[choice.options.index(value)]
         return Arch(self.canonical(taken))
+
+    def parse(self, text: str) -> Arch:
+        """The architecture that ``text`` stands for: JSON of its choices and values. A space with a published table reads its
+        keys as well.
+
+        Raises:
+            ValueError: it stands for none of this space.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            values = None
+        if not isinstance(values, dict):
+            raise ValueError(f"an architecture is written as a JSON object of choices and values, not {text!r}")
+        return self.arch(values)
 
     def validate(self, arch: Arch) -> None:
         """Raises ValueError, naming the choice, the value and the options, unless ``arch`` is canonical in this space."""

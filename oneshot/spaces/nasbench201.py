@@ -88,6 +88,9 @@ class NASBench201(SearchSpace):
         edges = [f"{operation}~{source}" for operation, (source, _) in zip(_operations(arch), _EDGES, strict=True)]
         return "+".join(f"|{'|'.join(node)}|" for node in (edges[:1], edges[1:3], edges[3:]))
 
+    def parse(self, text: str) -> Arch:
+        return super().parse(text) if text.lstrip().startswith("{") else self.from_string(text)
+
     def graphs(self, arch: Arch) -> Mapping[str, CellGraph]:
         nodes = ("input", "node1", "node2", "output")
         live = _live(_operations(arch))

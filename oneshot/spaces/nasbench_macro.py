@@ -42,13 +42,14 @@ class NASBenchMacro(SearchSpace):
         """The architecture of a key of the published table: one digit 0, 1 or 2 for each layer, such as ``"02012100"``."""
         if len(code) != len(self.choices) or set(code) - set("012"):
             raise ValueError(f"a NAS-Bench-Macro code has {len(self.choices)} digits of 0, 1 and 2, not {code!r}")
-        return self.arch(
-            {choice.name: choice.options[int(digit)] for choice, digit in zip(self.choices, code, strict=True)}
-        )
+        return self.arch({choice.name: _OPTIONS[int(digit)] for choice, digit in zip(self.choices, code, strict=True)})
 
     def to_code(self, arch: Arch) -> str:
         """The inverse of ``from_code``."""
-        return "".join(str(choice.options.index(arch[choice.name])) for choice in self.choices)
+        return "".join(str(_OPTIONS.index(str(arch[choice.name]))) for choice in self.choices)
+
+    def parse(self, text: str) -> Arch:
+        return super().parse(text) if text.lstrip().startswith("{") else self.from_code(text)
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct

@@ -142,3 +142,11 @@ def test_a_string_that_is_none_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         NASBench201().from_string(text)
     assert repr(text) in str(error.value)
+
+
+def test_keys_are_parsed() -> None:
+    space = NASBench201()
+    arch = space.from_string(ALL_3X3)
+    assert space.parse(ALL_3X3) == space.parse(arch.to_json()) == arch
+    with pytest.raises(ValueError, match=r"a NAS-Bench-201 architecture is written \|op~0"):
+        space.parse("00000000")

@@ -66,3 +66,20 @@ def test_an_identity_that_changes_the_shape_is_a_convolution() -> None:
         *("ConvNormAct", "Identity", "ConvNormAct", "Identity", "Identity", "ConvNormAct", "Identity", "Identity")
     ]
     assert network.classifier.in_features == 1280
+
+
+def test_codes_mean_the_same_in_a_restricted_space() -> None:
+    """Option 2 stays option 2 where option 0 is left out."""
+    space = NASBenchMacro().restrict({"layer1": ("mbconv_k3_e3", "mbconv_k5_e6")})
+    assert space.from_code("20000000")["layer1"] == "mbconv_k5_e6"
+    assert space.to_code(space.from_code("12121212")) == "12121212"
+    with pytest.raises(ValueError, match="choice 'layer1' cannot be 'identity'"):
+        space.from_code("00000000")
+
+
+def test_keys_are_parsed() -> None:
+    space = NASBenchMacro()
+    arch = space.from_code("02012100")
+    assert space.parse("02012100") == space.parse(arch.to_json()) == arch
+    with pytest.raises(ValueError, match="a NAS-Bench-Macro code has 8 digits"):
+        space.parse("mobilenet")

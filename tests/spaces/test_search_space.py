@@ -109,6 +109,17 @@ def test_a_value_that_is_no_option_is_refused(value: object) -> None:
         space.arch({"kernel": value})
 
 
+def test_architectures_are_parsed_from_json() -> None:
+    space = OFAMobileNetV3()
+    arch = space.sample(random.Random(0))
+    assert space.parse(arch.to_json()) == arch
+    for text in ("01201", "[1, 2]", "|none~0|"):
+        with pytest.raises(ValueError, match="an architecture is written as a JSON object of choices and values, not"):
+            space.parse(text)
+    with pytest.raises(ValueError, match="'depth' is not a choice of this space"):
+        space.parse('{"depth": 2}')
+
+
 def test_an_equal_value_is_taken_as_the_option() -> None:
     space = Decisions((Choice("ratio", (3, 4.5)),))
     arch = space.arch({"ratio": 3.0})
