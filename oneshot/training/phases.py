@@ -69,7 +69,8 @@ class PhaseSettings:
 
     def apply(self, settings: TrainSettings) -> TrainSettings:
         """The trainer's settings with those of this phase."""
-        own = {"epochs": self.epochs, "lr": self.lr, "warmup_epochs": self.warmup_epochs}
+        averaged = None if settings.average_epochs is None else min(settings.average_epochs, self.epochs)
+        own = {"epochs": self.epochs, "lr": self.lr, "warmup_epochs": self.warmup_epochs, "average_epochs": averaged}
         changed = replace(settings, **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
         return changed
 

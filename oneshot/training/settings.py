@@ -26,6 +26,7 @@ class TrainSettings:
         clip_grad: largest gradient norm (or value, by ``clip_mode``); None is off.
         clip_mode: "norm", "value" or "agc".
         ema_decay: decay of the moving average of the weights that is then used for ranking; None is off.
+        average_epochs: the weights used for ranking are the mean of those at the ends of so many last epochs; None is off.
         amp: mixed precision on CUDA (bfloat16 where the device has it, float16 with loss scaling elsewhere).
         channels_last: memory format of the images.
         device: "auto", "cpu", "cuda", "cuda:1", ...
@@ -50,6 +51,7 @@ class TrainSettings:
     clip_grad: float | None = 5.0
     clip_mode: str = "norm"
     ema_decay: float | None = None
+    average_epochs: int | None = None
     amp: bool = True
     channels_last: bool = True
     device: str = "auto"
@@ -84,6 +86,14 @@ class TrainSettings:
             raise ValueError(f"trainer.clip_grad is above 0, or null for none, not {self.clip_grad}")
         if self.clip_mode not in ("norm", "value", "agc"):
             raise ValueError(f"trainer.clip_mode is 'norm', 'value' or 'agc', not {self.clip_mode!r}")
+        if self.average_epochs is not None and not 1 <= self.average_epochs <= self.epochs:
+            raise ValueError(
+                f"trainer.average_epochs lies from 1 to the {self.epochs} epochs, or is null for none, not {self.average_epochs}"
+            )
+        if self.average_epochs is not None and self.ema_decay is not None:
+            raise ValueError(
+                "one average of the weights is kept: trainer.ema_decay or trainer.average_epochs, not both"
+            )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"trainer.threads is at least 1, or null for torch's choice, not {self.threads}")
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from oneshot.data import ImageData, augment, prepare
+from oneshot.training.averaging import WeightAverage
 from oneshot.training.checkpoint import load_newest, save_checkpoint
 from oneshot.training.metrics import Metrics
 from oneshot.training.randomness import make_generator, seeded
@@ -70,7 +71,6 @@ class Trainer:
     ) -> None:
         from timm.optim import create_optimizer_v2
         from timm.scheduler import CosineLRScheduler
-        from timm.utils import ModelEmaV3
 
         check_optimizer(settings.optimizer)
         self.task, self.data, self.settings, self.folder, self.device = task, data, settings, folder, device
@@ -103,7 +103,7 @@ class Trainer:
             warmup_prefix=True,
             t_in_epochs=False,
         )
-        self.average = ModelEmaV3(task.module, decay=settings.ema_decay) if settings.ema_decay is not None else None
+        self.average = WeightAverage(task.module, settings)
         self.dtype = _mixed_precision(device) if settings.amp else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = first_step
@@ -147,9 +147,8 @@ class Trainer:
 
     @property
     def best_module(self) -> torch.nn.Module:
-        """The moving average of the weights where one is kept, the weights themselves otherwise."""
-        module: torch.nn.Module = self.task.module if self.average is None else self.average.module
-        return module
+        """The average of the weights where one is kept and has begun, the weights themselves otherwise."""
+        return self.average.module
 
     def _train(self, metrics: Metrics, bar: tqdm[Any]) -> None:
         settings, saved_at = self.settings, time.monotonic()
@@ -185,6 +184,7 @@ class Trainer:
             epoch_end = self.step % self.steps_per_epoch == 0
             epoch = (self.step - self.first_step) // self.steps_per_epoch
             if epoch_end:
+                self.average.after_epoch(epoch)
                 paused = time.monotonic()
                 learned, probabilities = self.task.end_epoch(self.step, self), self.task.probabilities(self.step)
                 metrics.write(self.step, learned)
@@ -217,8 +217,7 @@ class Trainer:
         self.scaler.update()
         # None rather than zero: momentum and weight decay must not move what the sampled paths did not touch.
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.task.module, step=self.step)
+        self.average.after_step(self.step)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every remaining batch of the run: each epoch in its own order, the last incomplete batch of an epoch left out."""
@@ -253,7 +252,7 @@ class Trainer:
             "kind": self.task.kind,
             "total_steps": self.total_steps,
             "model": self.task.module.state_dict(),
-            "average": None if self.average is None else self.average.module.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "task": self.task.state_dict(),
@@ -262,12 +261,11 @@ class Trainer:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.task.module.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state["task"])
         self.step = state["step"]
+        self.average.load_state_dict(state["average"], (self.step - self.first_step) // self.steps_per_epoch)
 
     def _request_stop(self) -> None:
         self._stop = True

@@ -46,9 +46,12 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
     if kind == "uniform":
         space, sampler = ToySpace(10, dropout=0.2), UniformSampler
         settings["ema_decay"] = 0.9
+    elif kind == "controller":
+        space, sampler = ToySpace(10), CONTROLLER
+        settings["average_epochs"] = 2
     else:
         space = ToySpace(10, resolutions=(6, 8), dropout=0.1)
-        sampler = {"sandwich": SandwichSampler, "controller": CONTROLLER}.get(kind, UniformSampler)
+        sampler = SandwichSampler if kind == "sandwich" else UniformSampler
     data = digits(image_size=8, max_train_images=256)
     config = {"trainer": settings}
     phases = PHASES if kind == "phases" else None
