@@ -2,6 +2,8 @@
 
 from oneshot.spaces.attentive_nas import AttentiveNAS
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.enas_macro import ENASMacro
+from oneshot.spaces.enas_micro import ENASMicro
 from oneshot.spaces.nasbench_macro import NASBenchMacro
 from oneshot.spaces.ofa import OFAMobileNetV3
 from oneshot.spaces.ofa_proxyless import OFAProxyless
@@ -10,6 +12,8 @@ from oneshot.spaces.spos import SPOSShuffleNetV2
 
 __all__ = [
     "AttentiveNAS",
+    "ENASMacro",
+    "ENASMicro",
     "Make",
     "NASBenchMacro",
     "OFAMobileNetV3",
