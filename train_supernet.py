@@ -40,10 +40,12 @@ def main(config: DictConfig, folder: Path) -> None:
         folder,
         recorded,
         config.calibration_images,
-        plan_phases(phases, space, epochs),
+        plan_phases(phases, space.restrict(plain(config.options)), epochs),
         distillation,
         None if config.init is None else Path(config.init),
         config.new_classifier,
+        plain(config.options),
+        config.norm_affine,
     )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     log.info("next: python search_subnet.py supernet=%s", folder)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from oneshot.arch import Option
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator
@@ -28,6 +29,7 @@ from oneshot.training import (
     TrainSettings,
     batches_of,
     check_run,
+    freeze_norms,
     load_newest,
     resolve_device,
 )
@@ -49,6 +51,8 @@ def train_supernet(
     distillation: Distillation | None = None,
     init: Path | None = None,
     new_classifier: bool = False,
+    options: Mapping[str, Sequence[Option]] | None = None,
+    norm_affine: bool = True,
 ) -> Supernet:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
@@ -63,6 +67,9 @@ def train_supernet(
         distillation: the loss of networks that have a teacher; the default is BigNAS's.
         init: weights to start from: a run folder or checkpoint of the same space, or a published checkpoint.
         new_classifier: leave the classifier out of ``init``, whose classes may be others.
+        options: train only the part of the space with these options, by pattern of choice names; the weights are those of the
+            whole space.
+        norm_affine: whether the scales and shifts of batch normalisation are learned.
 
     Returns:
         The supernet with the weights to rank by.
@@ -87,11 +94,14 @@ def train_supernet(
         supernet = Supernet(space)
     if newest is None and init is not None:
         load_weights(supernet, init, new_classifier)
+    if not norm_affine:
+        freeze_norms(supernet)
+    wanted = space.restrict(options or {})
     run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
     first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
     first_step, trained = 0, None if init is None else space
     for name, phase in phases.items():
-        part = phase.restrict(space)
+        part = phase.restrict(wanted)
         last_step = first_step + steps_per_epoch * phase.epochs
         if reached < last_step or last_step == total_steps:
             if newest is not None and reached == first_step:

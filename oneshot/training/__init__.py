@@ -2,6 +2,7 @@
 
 from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from oneshot.training.distillation import Distillation
+from oneshot.training.norms import freeze_norms
 from oneshot.training.phases import PhaseSettings, plan_phases
 from oneshot.training.rewards import HeldOutReward
 from oneshot.training.settings import TrainSettings
@@ -22,6 +23,7 @@ __all__ = [
     "Trainer",
     "batches_of",
     "check_run",
+    "freeze_norms",
     "list_checkpoints",
     "load_checkpoint",
     "load_newest",
