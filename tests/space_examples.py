@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice, Option
 from oneshot.spaces import (
     AttentiveNAS,
+    ENASMacro,
+    ENASMicro,
     Make,
     NASBenchMacro,
     OFAMobileNetV3,
@@ -191,6 +193,8 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "attentive_nas": SmallAttentiveNAS,
     "spos": lambda: SPOSShuffleNetV2(num_classes=5, resolution=64),
     "nasbench_macro": lambda: NASBenchMacro(num_classes=5, resolution=16, channels=8, head_channels=32),
+    "enas_micro": lambda: ENASMicro(num_classes=5, resolution=8, num_layers=2, channels=4, num_nodes=3),
+    "enas_macro": lambda: ENASMacro(num_classes=5, resolution=9, num_layers=6, channels=8),
     "cell": CellSpace,
     "vit": ViTSpace,
 }

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from oneshot.arch import Arch, Option
 from oneshot.costs import CostTable
 from oneshot.export import FORMATS, export_module
-from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace, SPOSShuffleNetV2
+from oneshot.spaces import ENASMacro, ENASMicro, NASBenchMacro, OFAMobileNetV3, SearchSpace, SPOSShuffleNetV2
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 
@@ -130,6 +130,7 @@ def test_published_sizes() -> None:
     assert OFAMobileNetV3().size == 4 * (blocks**2 + blocks**3 + blocks**4) ** 5
     assert math.log10(OFAMobileNetV3(resolutions=(224,)).size) == pytest.approx(19.3, abs=0.1)  # "over 10^19"
     assert ViTSpace().size == 2 * (4 + 4**2 + 4**3)
+    assert ENASMacro().size == 6**12 * 2**66
     assert CellSpace().size < len(OPERATIONS) ** 6
 
 
@@ -210,7 +211,8 @@ def test_mutation_and_crossover_give_valid_architectures(any_space: SearchSpace)
             children.append(child)
         child = any_space.crossover(one, two, rng)
         assert child == any_space.crossover(one, two, same_rng)
-        if not isinstance(any_space, CellSpace):  # whose canonical form may take options of neither parent
+        # Canonical forms of cells may take options of neither parent.
+        if not isinstance(any_space, (CellSpace, ENASMicro)):
             assert all(
                 value in (one.get(name), two.get(name)) for name, value in child.items() if name in {**one, **two}
             )
