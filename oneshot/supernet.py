@@ -92,14 +92,20 @@ class Supernet(nn.Module):
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        copies: dict[int, Any] = {}
         with self._bound(arch) as (network, bindings):
-            for binding in bindings:
-                bound, stored = binding.target[binding.name], binding.source[binding.source_name]
-                copied = bound.detach().clone()
-                is_parameter = isinstance(stored, nn.Parameter)
-                copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
-            return _copy_module(network, copies)
+            return _copy_module(network, _copies(bindings))
+
+    def skeleton(self, arch: Arch, wrap: Callable[[Block], nn.Module]) -> tuple[nn.Module, list[Block]]:
+        """The network of ``arch`` with what ``wrap`` makes of its weightless blocks in their places, and the blocks."""
+        return self._skeletons.network(arch, wrap)
+
+    @torch.no_grad()
+    def extract_block(self, block: Block) -> nn.Module:
+        """One block of a skeleton as a plain module, with the weights and the mode that it has in an extracted subnet."""
+        bindings = self._bindings_of(block)
+        block.module.train(self.training)
+        with _filled(bindings):
+            return _copy_module(block.module, _copies(bindings))
 
     def load_published(self, path: str | Path, reset_classifier: bool = False) -> None:
         """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``. With
@@ -180,28 +186,21 @@ class Supernet(nn.Module):
                 module.train(training)
         for module in droppers:
             module.training = training and dropout
-        try:
-            for target, name, _, source, source_name, cut, shape in bindings:
-                stored = source[source_name]
-                target[name] = stored if cut is None else cut(stored, shape)
+        with _filled(bindings):
             yield network, bindings
-        finally:
-            for target, name, blank, _, _, cut, _ in bindings:
-                if cut is not None:
-                    target[name] = blank
 
     def _plan(self, arch: Arch) -> _Plan:
         self.space.validate(arch)
         network, used = self._skeletons.network(arch)
         bindings: list[_Binding] = []
         for block in used:
-            if block not in self._bindings:
-                self._bindings[block] = self._bindings_of(block)
-            bindings += self._bindings[block]
+            bindings += self._bindings_of(block)
         droppers = [module for module in network.modules() if _drops(module)]
         return _Plan(network, bindings, [block.module for block in used], droppers)
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
+        if block in self._bindings:
+            return self._bindings[block]
         bindings: list[_Binding] = []
         for prefix, module in block.module.named_modules():
             for kind in ("_parameters", "_buffers"):
@@ -223,6 +222,7 @@ class Supernet(nn.Module):
                         else self._rules.get(key) or _default_cut(module, stored, tensor.shape)
                     )
                     bindings.append(_Binding(target, local, tensor, getattr(node, kind), local, cut, tensor.shape))
+        self._bindings[block] = bindings
         return bindings
 
     def _reset_caches(self) -> None:
@@ -265,6 +265,31 @@ def _copied(cut: _Cut, stored: Tensor, shape: torch.Size) -> Tensor:
 def _drops(module: nn.Module) -> bool:
     """Whether it is a dropout of torch, or drops paths: timm's ``DropPath``, torchvision's ``StochasticDepth``."""
     return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
+
+
+@contextlib.contextmanager
+def _filled(bindings: list[_Binding]) -> Iterator[None]:
+    """Fills the tensors of skeletons from the bank, and afterwards takes out what was cut."""
+    try:
+        for target, name, _, source, source_name, cut, shape in bindings:
+            stored = source[source_name]
+            target[name] = stored if cut is None else cut(stored, shape)
+        yield
+    finally:
+        for target, name, blank, _, _, cut, _ in bindings:
+            if cut is not None:
+                target[name] = blank
+
+
+def _copies(bindings: list[_Binding]) -> dict[int, Any]:
+    """Copies of the tensors that are bound, by ``id``."""
+    copies: dict[int, Any] = {}
+    for binding in bindings:
+        bound, stored = binding.target[binding.name], binding.source[binding.source_name]
+        copied = bound.detach().clone()
+        is_parameter = isinstance(stored, nn.Parameter)
+        copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
+    return copies
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +10,11 @@ from torch import Tensor, nn
 from oneshot.arch import Arch
 from oneshot.data import ImageData, Images, prepare
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.scoring import Score, evaluate
+from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
 
 _CACHE_BYTES = 2**30
-
-
-@dataclass(frozen=True)
-class Score:
-    """Accuracy (a fraction) and mean cross-entropy (nats) over ``num_images`` images."""
-
-    accuracy: float
-    loss: float
-    num_images: int
 
 
 class Batches:
@@ -53,32 +45,16 @@ class Batches:
         keep = (len(self._kept) + 1) * len(self.images) * 12 * resolution**2 <= _CACHE_BYTES
         kept = []
         for images, labels in self.images.batches(torch.arange(len(self.images)).split(self.batch_size)):
-            prepared = prepare(
-                images.to(self.device), resolution, self.data.mean, self.data.std, memory_format=self.memory_format
-            )
-            batch = (prepared, labels.to(self.device))
+            with torch.inference_mode(False):  # what is kept is for everyone
+                prepared = prepare(
+                    images.to(self.device), resolution, self.data.mean, self.data.std, memory_format=self.memory_format
+                )
+                batch = (prepared, labels.to(self.device))
             if keep:
                 kept.append(batch)
             yield batch
         if keep:
             self._kept[resolution] = kept
-
-
-@torch.inference_mode()
-def evaluate(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Score:
-    """Accuracy and loss of ``module`` in eval mode; its mode is restored."""
-    training = module.training
-    module.eval()
-    loss, correct, count = 0.0, 0, 0
-    try:
-        for images, labels in batches:
-            logits = module(images).float()
-            loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-            correct += int((logits.argmax(1) == labels).sum().item())
-            count += len(labels)
-    finally:
-        module.train(training)
-    return Score(correct / max(count, 1), loss / max(count, 1), count)
 
 
 class Evaluator:
@@ -89,6 +65,7 @@ class Evaluator:
         calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
         max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
             None.
+        memory_limit: bytes that may be kept from one candidate for others that share a part of it.
     """
 
     def __init__(
@@ -102,12 +79,16 @@ class Evaluator:
         max_images: int | None = None,
         channels_last: bool = True,
         seed: int = 0,
+        memory_limit: int = 2 * 2**30,
     ) -> None:
+        if memory_limit < 0:
+            raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
         if calibration_images < 1:
             raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
         self.device = device
+        self.memory_limit = memory_limit
         chosen = data.train.subset(_draw(len(data.train), calibration_images, seed))
         # At random, because data sets often come sorted by class.
         held_out = data.held_out
@@ -129,6 +110,22 @@ class Evaluator:
             ValueError: ``arch`` is not an architecture of the supernet's space.
         """
         return evaluate(self.subnet(arch), self.held_out.at(self.supernet.space.input_shape(arch)[-1]))
+
+    def scores(self, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+        """Each different architecture with its score, equal to that of a call bit for bit, as soon as it is known; what several
+        have in common is computed once. The order is one in which that is easy. The supernet must not change meanwhile.
+
+        Raises:
+            ValueError: one of ``archs`` is not an architecture of the supernet's space; before any is scored.
+        """
+        for arch in archs:
+            self.supernet.space.validate(arch)
+        return SharedEvaluation(self.supernet, self.calibration, self.held_out, self, self.memory_limit).scores(archs)
+
+    def score_all(self, archs: Sequence[Arch]) -> list[Score]:
+        """The scores of ``archs`` in their order, see ``scores``."""
+        known = dict(self.scores(archs))
+        return [known[arch] for arch in archs]
 
 
 def _draw(total: int, number: int, seed: int) -> Tensor:

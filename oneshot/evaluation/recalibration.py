@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+MAX_PIXELS = 2**23
+
+# Mean and unbiased variance of each norm; None for one that no image reached.
+Statistics = list[tuple[Tensor, Tensor] | None]
+
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2**23) -> nn.Module:
+def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = MAX_PIXELS) -> nn.Module:
     """Replaces the running statistics of every BatchNorm of ``module``, in place, by those over all ``images``; returns it.
 
     The result does not depend on how the images are split into batches: they are joined into chunks of up to ``max_pixels``
@@ -26,45 +32,85 @@ def recalibrate(module: nn.Module, images: Iterable[Tensor], max_pixels: int = 2
     Raises:
         ValueError: there are no images.
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
-    modes = {layer: layer.training for layer in module.modules()}
-    momenta = [layer.momentum for layer in norms]
-    before = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in norms]
-    counts = [0] * len(norms)
-    hooks = [layer.register_forward_pre_hook(_count(counts, index)) for index, layer in enumerate(norms)]
-    pooled: list[tuple[Tensor, Tensor, int]] = []
-    finished = False
-    try:
-        module.eval()
-        for layer in norms:
+    with NormStatistics(module) as statistics:
+        for chunk in chunks(images, max_pixels):
+            statistics.measure(chunk)
+        measured = statistics.result()
+    set_statistics(module, measured)
+    return module
+
+
+class NormStatistics:
+    """Measures the statistics that ``recalibrate`` sets: a context in which ``module`` runs as it does there. Afterwards the
+    module has its statistics, momenta and modes back.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._norms = tracking_norms(module)
+        self._counts = [0] * len(self._norms)
+        self._pooled: list[tuple[Tensor, Tensor, int]] = []
+
+    def __enter__(self) -> Self:
+        self._modes = {layer: layer.training for layer in self._module.modules()}
+        self._momenta = [layer.momentum for layer in self._norms]
+        self._before = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in self._norms]
+        self._hooks = [
+            layer.register_forward_pre_hook(_count(self._counts, index)) for index, layer in enumerate(self._norms)
+        ]
+        self._module.eval()
+        for layer in self._norms:
             layer.training = True  # not `train()`: timm's norms have an activation and dropout of their own
             layer.momentum = 1.0
-        for chunk in _chunks(images, max_pixels):
-            counts[:] = [0] * len(norms)
-            module(chunk)
-            measured = [_moments(layer, count) for layer, count in zip(norms, counts, strict=True)]
-            pooled = measured if not pooled else [_pool(*pair) for pair in zip(pooled, measured, strict=True)]
-        if not pooled and norms:
-            raise ValueError("recalibration needs at least one batch of images")
-        for layer, (mean, variance, count) in zip(norms, pooled, strict=True):
-            if count == 0:  # no image reached this layer
-                continue
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_(variance * (count / max(count - 1, 1)))
-        finished = True
-    finally:
-        for hook in hooks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
             hook.remove()
-        for layer, momentum, buffers in zip(norms, momenta, before, strict=True):
+        for layer, momentum, buffers in zip(self._norms, self._momenta, self._before, strict=True):
             layer.momentum = momentum
             for name, buffer in layer.named_buffers():
-                if not finished or name == "num_batches_tracked":
-                    buffer.copy_(buffers[name])
-        for part, mode in modes.items():
+                buffer.copy_(buffers[name])
+        for part, mode in self._modes.items():
             part.training = mode
-    return module
+
+    def measure(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module makes of one chunk, its norms normalising with the chunk's own statistics."""
+        self._counts[:] = [0] * len(self._norms)
+        output = self._module(*args, **kwargs)
+        measured = [_moments(layer, count) for layer, count in zip(self._norms, self._counts, strict=True)]
+        self._pooled = [_pool(*pair) for pair in zip(self._pooled, measured, strict=True)] if self._pooled else measured
+        return output
+
+    def result(self) -> Statistics:
+        """The pooled statistics of all chunks.
+
+        Raises:
+            ValueError: there were no images.
+        """
+        if not self._pooled and self._norms:
+            raise ValueError("recalibration needs at least one batch of images")
+        return [
+            None if count == 0 else (mean, variance * (count / max(count - 1, 1)))
+            for mean, variance, count in self._pooled
+        ]
+
+
+def tracking_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorms of ``module`` that have running statistics."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+
+
+@torch.no_grad()
+def set_statistics(module: nn.Module, statistics: Statistics) -> None:
+    """Sets the running statistics of the norms of ``module`` in place."""
+    for layer, measured in zip(tracking_norms(module), statistics, strict=True):
+        if measured is None:
+            continue
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        layer.running_mean.copy_(measured[0])
+        layer.running_var.copy_(measured[1])
 
 
 def _count(counts: list[int], index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -96,7 +142,7 @@ def _pool(first: tuple[Tensor, Tensor, int], second: tuple[Tensor, Tensor, int])
     return mean + shift * share, variance + (other_variance - variance) * share + shift**2 * share * (1 - share), total
 
 
-def _chunks(images: Iterable[Tensor], max_pixels: int) -> Iterator[Tensor]:
+def chunks(images: Iterable[Tensor], max_pixels: int = MAX_PIXELS) -> Iterator[Tensor]:
     """The same images in the same order, joined and cut to chunks whose size does not depend on the given batches."""
     waiting: list[Tensor] = []
     size = 0

@@ -1,0 +1,40 @@
+"""What a network scores on held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy (a fraction) and mean cross-entropy (nats) over ``num_images`` images."""
+
+    accuracy: float
+    loss: float
+    num_images: int
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Score:
+    """Accuracy and loss of ``module`` in eval mode; its mode is restored."""
+    training = module.training
+    module.eval()
+    try:
+        return score_of((module(images), labels) for images, labels in batches)
+    finally:
+        module.train(training)
+
+
+def score_of(predictions: Iterable[tuple[Tensor, Tensor]]) -> Score:
+    """The score of logits ``(batch, classes)`` against labels ``(batch,)``."""
+    loss, correct, count = 0.0, 0, 0
+    for logits, labels in predictions:
+        logits = logits.float()
+        loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        correct += int((logits.argmax(1) == labels).sum().item())
+        count += len(labels)
+    return Score(correct / max(count, 1), loss / max(count, 1), count)
