@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from timm.models.vision_transformer import Block
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
 from oneshot.spaces import (
+    DARTS,
     AttentiveNAS,
     ENASMacro,
     ENASMicro,
     Make,
+    NASBench201,
     NASBenchMacro,
     OFAMobileNetV3,
     OFAProxyless,
@@ -193,6 +195,8 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "attentive_nas": SmallAttentiveNAS,
     "spos": lambda: SPOSShuffleNetV2(num_classes=5, resolution=64),
     "nasbench_macro": lambda: NASBenchMacro(num_classes=5, resolution=16, channels=8, head_channels=32),
+    "nasbench201": lambda: NASBench201(num_classes=5, resolution=12, channels=4, num_cells=1),
+    "darts": lambda: DARTS(num_classes=5, resolution=8, channels=2, num_cells=4),
     "enas_micro": lambda: ENASMicro(num_classes=5, resolution=8, num_layers=2, channels=4, num_nodes=3),
     "enas_macro": lambda: ENASMacro(num_classes=5, resolution=9, num_layers=6, channels=8),
     "cell": CellSpace,
@@ -209,3 +213,22 @@ def some_archs(space: SearchSpace, number: int, seed: int = 0) -> list[Arch]:
 def images(space: SearchSpace, arch: Arch, batch: int = 3) -> Tensor:
     """Random images of the size that ``arch`` takes."""
     return torch.randn(batch, *space.input_shape(arch), generator=torch.Generator().manual_seed(0))
+
+
+def nasbench201_terms(values: Mapping[str, Option]) -> tuple[object, ...]:
+    """What a cell of NAS-Bench-201 adds up at its output, with equal weights for equal operations: pools are linear, and what has
+    no input adds nothing, save a convolution of node 2.
+    """
+    nodes: list[tuple[object, ...]] = [("x",)]
+    for target in (1, 2, 3):
+        terms: list[object] = []
+        for source in range(target):
+            operation = values[f"node{target}.from{source}"]
+            if operation == "skip_connect":
+                terms += nodes[source]
+            elif operation == "avg_pool_3x3":
+                terms += [("pool", term) for term in nodes[source]]
+            elif operation != "none" and (nodes[source] or source == 2):
+                terms.append((operation, nodes[source]))
+        nodes.append(tuple(sorted(terms, key=repr)))
+    return nodes[-1]

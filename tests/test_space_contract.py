@@ -11,14 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from space_examples import OPERATIONS, SPACES, CellSpace, ViTSpace, images, some_archs
+from space_examples import OPERATIONS, SPACES, CellSpace, ViTSpace, images, nasbench201_terms, some_archs
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oneshot.arch import Arch, Option
 from oneshot.costs import CostTable
 from oneshot.export import FORMATS, export_module
-from oneshot.spaces import ENASMacro, ENASMicro, NASBenchMacro, OFAMobileNetV3, SearchSpace, SPOSShuffleNetV2
+from oneshot.spaces import (
+    DARTS,
+    ENASMacro,
+    ENASMicro,
+    NASBench201,
+    NASBenchMacro,
+    OFAMobileNetV3,
+    SearchSpace,
+    SPOSShuffleNetV2,
+)
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 
@@ -106,6 +115,9 @@ def test_architectures_are_equal_exactly_when_their_networks_are(any_space: Sear
         if isinstance(any_space, NASBenchMacro) and same_network:
             # Documented: identities elsewhere in a stage compute alike, but the other layers' weights are others'.
             assert sorted(archs[one].values()) == sorted(archs[two].values())
+        elif isinstance(any_space, NASBench201) and same_network:
+            # Documented: the published classes are kept, which tell apart some cells that compute alike.
+            assert nasbench201_terms(archs[one]) == nasbench201_terms(archs[two])
         else:
             assert (archs[one] == archs[two]) == same_network, f"{raw[one]}\n{raw[two]}"
 
@@ -212,7 +224,7 @@ def test_mutation_and_crossover_give_valid_architectures(any_space: SearchSpace)
         child = any_space.crossover(one, two, rng)
         assert child == any_space.crossover(one, two, same_rng)
         # Canonical forms of cells may take options of neither parent.
-        if not isinstance(any_space, (CellSpace, ENASMicro)):
+        if not isinstance(any_space, (CellSpace, DARTS, ENASMicro, NASBench201)):
             assert all(
                 value in (one.get(name), two.get(name)) for name, value in child.items() if name in {**one, **two}
             )

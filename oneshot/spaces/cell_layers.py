@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -120,3 +120,37 @@ class EdgeGraph(nn.Module):
                 total = total + term
             nodes.append(total)
         return nodes[-1] if self.num_outputs == 1 else torch.cat(nodes[-self.num_outputs :], 1)
+
+
+class TwoInputCell(nn.Module):
+    """A graph of two inputs that are first brought to its channels and size, each by a block of its own."""
+
+    def __init__(self, input0: nn.Module, input1: nn.Module, graph: nn.Module) -> None:
+        super().__init__()
+        self.input0 = input0
+        self.input1 = input1
+        self.graph = graph
+
+    def forward(self, before: Tensor, previous: Tensor) -> Tensor:
+        """The outputs of the cell before the previous one and of the previous one to this one's."""
+        out: Tensor = self.graph(self.input0(before), self.input1(previous))
+        return out
+
+
+class TwoInputStack(nn.Module):
+    """A stem, cells that each read the two before them (the stem in place of those that there are not), and a classifier."""
+
+    def __init__(self, stem: nn.Module, cells: Sequence[nn.Module], classifier: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.cells = nn.ModuleList(cells)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(batch, in_channels, height, width)`` to logits ``(batch, num_classes)``."""
+        before = previous = self.stem(x)
+        for cell in self.cells:
+            before, previous = previous, cell(before, previous)
+        logits: Tensor = self.classifier(self.pool(previous).flatten(1))
+        return logits

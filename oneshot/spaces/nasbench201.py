@@ -97,6 +97,8 @@ class NASBench201(SearchSpace):
         return {"cell": CellGraph(nodes, tuple((nodes[s], nodes[t], name) for (s, t), name in live.items()))}
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
+        from timm.layers import ConvNormAct
+
         live = _live(_operations(arch))
 
         def cell(name: str, channels: int) -> nn.Module:
@@ -118,7 +120,7 @@ class NASBench201(SearchSpace):
 
         channels = self.channels
         parts: OrderedDict[str, nn.Module] = OrderedDict()
-        parts["stem"] = make("stem", _stem, 3, channels)
+        parts["stem"] = make("stem", ConvNormAct, 3, channels, 3, apply_act=False)
         for stage in (1, 2, 3):
             if stage > 1:
                 parts[f"reduction{stage}"] = make(f"stage{stage}.reduction", _reduction, channels, 2 * channels)
@@ -131,10 +133,6 @@ class NASBench201(SearchSpace):
         parts["flatten"] = nn.Flatten(1)
         parts["classifier"] = make("classifier", nn.Linear, channels, self.num_classes)
         return nn.Sequential(parts)
-
-
-def _stem(in_channels: int, channels: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
 
 def _reduction(in_channels: int, channels: int) -> nn.Module:
