@@ -28,6 +28,8 @@ class Journal:
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path = path
         self.scores: dict[Arch, Score] = {}
+        self._rows: dict[Arch, tuple[str, ...]] = {}
+        self._wanted: dict[Arch, None] = {}
         lines = _whole_lines(path)
         reader = csv.DictReader(lines)
         if not lines:
@@ -38,6 +40,7 @@ class Journal:
             try:
                 arch = space.arch(json.loads(row["arch"]))
                 self.scores[arch] = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))
+                self._rows[arch] = tuple(row[name] for name in _FIELDS[1:])
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, row {row['index']}: {error}") from None
 
@@ -45,8 +48,27 @@ class Journal:
         """Records a candidate of the strategy ("search") or of the baseline ("random")."""
         self.scores[arch] = score
         costs = (macs, params, "" if latency_ms is None else latency_ms)
-        index = len(self.scores) - 1
-        self._append((index, source, score.accuracy, score.loss, score.num_images, *costs, arch.to_json()))
+        row = (source, score.accuracy, score.loss, score.num_images, *costs, arch.to_json())
+        self._rows[arch] = tuple(map(str, row))
+        self._append((len(self.scores) - 1, *row))
+
+    def arrange(self, archs: Sequence[Arch]) -> None:
+        """Puts the rows into the order in which architectures were asked for, ``archs`` being the last ones: scored together,
+        they come in another order, and in yet another one after a stop.
+        """
+        self._wanted.update(dict.fromkeys(archs))
+        rest = [arch for arch in self._rows if arch not in self._wanted]
+        order = [*(arch for arch in self._wanted if arch in self._rows), *rest]
+        if order == list(self._rows):
+            return
+        self._rows = {arch: self._rows[arch] for arch in order}
+        self.scores = {arch: self.scores[arch] for arch in order}
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_FIELDS)
+            writer.writerows((index, *row) for index, row in enumerate(self._rows.values()))
+        temporary.replace(self.path)
 
     def _append(self, row: Sequence[object]) -> None:
         with self.path.open("a", encoding="utf-8", newline="") as file:

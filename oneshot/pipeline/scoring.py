@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class EvaluationSettings:
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
         channels_last: memory format of the images.
+        memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
     """
 
     metric: str = "accuracy"
@@ -43,6 +45,7 @@ class EvaluationSettings:
     device: str = "auto"
     threads: int | None = None
     channels_last: bool = True
+    memory_limit_gb: float = 2.0
 
     def __post_init__(self) -> None:
         if self.metric not in ("accuracy", "loss"):
@@ -51,6 +54,8 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"evaluation.{name} is at least 1, not {value}")
+        if not 0 <= self.memory_limit_gb < math.inf:
+            raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 
 
 class Scorer:
@@ -92,6 +97,7 @@ class Scorer:
             max_images=evaluation.max_images,
             channels_last=evaluation.channels_last,
             seed=seed,
+            memory_limit=round(evaluation.memory_limit_gb * 2**30),
         )
         self._claim_folder()
         self.costs = CostTable(self.space)
@@ -141,11 +147,15 @@ class Scorer:
         """
 
         def score(archs: Sequence[Arch]) -> list[tuple[float, float]]:
-            keys = []
+            unknown = [arch for arch in archs if arch not in self.journal.scores]
             for arch in archs:
-                keys.append(self.score(arch, source, cost.needs_latency))
-                scored(keys[-1])
-            return keys
+                if arch in self.journal.scores:
+                    scored(self.key(self.journal.scores[arch]))
+            for arch, found in self.evaluator.scores(unknown):
+                self._record(source, arch, found, cost.needs_latency)
+                scored(self.key(found))
+            self.journal.arrange(archs)
+            return [self.key(self.journal.scores[arch]) for arch in archs]
 
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
         return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
@@ -153,10 +163,13 @@ class Scorer:
     def score(self, arch: Arch, source: str, with_latency: bool = False) -> tuple[float, float]:
         """The key to compare ``arch`` by, higher is better; it is evaluated unless the journal has it."""
         if arch not in self.journal.scores:
-            cost = self.costs.cost(arch)
-            latency = self.latency(arch) if with_latency else None
-            self.journal.add(source, arch, self.evaluator(arch), cost.macs, cost.params, latency)
+            self._record(source, arch, self.evaluator(arch), with_latency)
         return self.key(self.journal.scores[arch])
+
+    def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
+        cost = self.costs.cost(arch)
+        latency = self.latency(arch) if with_latency else None
+        self.journal.add(source, arch, score, cost.macs, cost.params, latency)
 
     def key(self, score: Score) -> tuple[float, float]:
         """The measure that is ranked by, higher is better; the other one breaks ties."""
