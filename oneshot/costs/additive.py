@@ -86,6 +86,11 @@ class AdditiveTable:
 
     def _discover(self) -> _Grouping:
         space = self.coding.space
+        everything = [_Group(None, range(len(space.choices)))]
+        if type(space).canonical is not SearchSpace.canonical:  # one change renames others, so nothing would be learned
+            self._walked = []
+            self._fallbacks = [_Grouping(everything, self.coding.num_options, *self._shape)]
+            return self._fall_back()
         narrow: dict[str, set[int]] = {}
         wide: dict[str, set[int]] = {}
         walked: list[tuple[Codes, Contributions]] = []
@@ -104,7 +109,6 @@ class AdditiveTable:
                     _note(narrow, one[1], other[1], changed)
         walked += map(self._walked_one, space.pairwise())
         self._walked = walked
-        everything = [_Group(None, range(len(space.choices)))]
         self._fallbacks = [
             _Grouping(groups, self.coding.num_options, *self._shape)
             for groups in (_group(narrow), _group(wide), everything)

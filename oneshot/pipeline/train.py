@@ -149,6 +149,7 @@ class _Run:
         self, supernet: Supernet, name: str, phase: PhaseSettings, part: SearchSpace, first_step: int
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
+        supernet.space = part  # whose canonical forms may differ from those of the whole space
         changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
         task = SupernetTask(
             supernet,
@@ -202,7 +203,7 @@ class _Run:
                     "the first phase has distill=true, but its teacher, the largest network, is not trained: put a phase without "
                     "distill before it, or start from trained weights with init=..."
                 )
-            arch = self.space.largest
+            arch = trained.largest
             cost = CostTable(self.space).cost(arch)
             card = {
                 "macs": cost.macs,

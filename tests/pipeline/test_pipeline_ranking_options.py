@@ -10,6 +10,7 @@ import pytest
 import torch
 from pipeline_runs import DATA, SPACE, make_settings
 from sampler_spaces import Decisions, Mirrored, Staged
+from space_examples import CellSpace
 from toy_spaces import ToySpace
 from training_runs import copy_state, differences
 
@@ -83,3 +84,17 @@ def test_a_space_too_large_to_list_is_refused() -> None:
         UniformSampler(Decisions(*[10] * 8), over="networks")
     with pytest.raises(ValueError, match="over is options or networks, not 'network'; did you mean 'networks'"):
         UniformSampler(Decisions(2), over="network")
+
+
+def test_a_part_of_a_space_has_canonical_forms_of_its_own(tmp_path: Path) -> None:
+    """Where an option is left out, another one stands for the cells that it stood for."""
+    space = CellSpace(num_classes=DATA.num_classes, channels=4, resolution=8)
+    options = {"edge01": ["skip", "conv1"], "edge12": ["pool", "conv3"], "*23": ["conv1", "conv3"]}
+    part = space.restrict(options)
+    assert any(space.arch(arch) != arch for arch in part.enumerate())
+    settings = make_settings(epochs=2)
+    train_supernet(space, DATA, UniformSampler, settings, tmp_path, {}, calibration_images=64, options=options)
+    trained = load_supernet(tmp_path)
+    assert trained.supernet.space.size == part.size
+    for arch in list(part.enumerate())[:5]:
+        trained.supernet.extract(arch)
