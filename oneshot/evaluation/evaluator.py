@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from oneshot.arch import Arch
 from oneshot.data import ImageData, Images, prepare
+from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.scoring import Score, evaluate
 from oneshot.evaluation.shared import SharedEvaluation
@@ -70,7 +72,7 @@ class Evaluator:
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: Supernet | SupernetFamily,
         data: ImageData,
         *,
         device: torch.device,
@@ -120,7 +122,10 @@ class Evaluator:
         """
         for arch in archs:
             self.supernet.space.validate(arch)
-        return SharedEvaluation(self.supernet, self.calibration, self.held_out, self, self.memory_limit).scores(archs)
+        return itertools.chain.from_iterable(
+            SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(group)
+            for supernet, group in by_member(self.supernet, archs)
+        )
 
     def score_all(self, archs: Sequence[Arch]) -> list[Score]:
         """The scores of ``archs`` in their order, see ``scores``."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
+from oneshot.evaluation.family import SupernetFamily
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
@@ -32,16 +33,23 @@ SUBNET_FORMAT = "oneshot.subnet.1"
 @dataclass(frozen=True)
 class Trained:
     """A supernet read back: with the weights to rank by, the config of its training, the step it reached, and what its
-    sampler had learned by then.
+    sampler had learned by then. Of ``members`` that share out a space, it is what they have in common.
     """
 
-    supernet: Supernet
+    supernet: Supernet | SupernetFamily
     config: dict[str, Any]
     classes: tuple[str, ...]
     folder: Path
     step: int
     total_steps: int
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
+    members: Sequence[Trained] = ()
+
+    def folder_of(self, arch: Arch) -> Path:
+        """The folder of the supernet that holds ``arch``: of several that share out a space, that of the one."""
+        if isinstance(self.supernet, SupernetFamily):
+            return self.members[self.supernet.member(arch)].folder
+        return self.folder
 
     @property
     def fingerprint(self) -> str:
@@ -90,6 +98,23 @@ def load_supernet(folder: Path) -> Trained:
         state["total_steps"],
         state["task"].get("sampler", {}),
     )
+
+
+def load_supernets(folders: Sequence[Path]) -> Trained:
+    """The supernet of one folder, or those of several that share out one space (few-shot search), as ``load_supernet``.
+
+    Raises:
+        ValueError: they were trained on different data, or do not share out one space.
+    """
+    members = [load_supernet(folder) for folder in folders]
+    first = members[0]
+    if len(members) == 1:
+        return first
+    for member in members[1:]:
+        if member.config["data"] != first.config["data"]:
+            raise ValueError(f"{first.folder} and {member.folder} were trained on different data")
+    family = SupernetFamily([member.supernet for member in members if isinstance(member.supernet, Supernet)])
+    return replace(first, supernet=family, sampler_state={}, members=members)
 
 
 def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -> None:

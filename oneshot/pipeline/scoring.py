@@ -244,7 +244,7 @@ class Scorer:
             "mean": list(self.data.mean),
             "std": list(self.data.std),
             "input_shape": list(self.space.input_shape(arch)),
-            "supernet": str(self.trained.folder),
+            "supernet": str(self.trained.folder_of(arch)),
         }
         save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, card)
         drawing = report.architecture_svg(blocks_of(self.costs, arch))
