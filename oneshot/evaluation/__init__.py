@@ -1,6 +1,22 @@
 """Evaluation of subnets with inherited weights."""
 
-from oneshot.evaluation.evaluator import Batches, Evaluator, Score, evaluate
+from oneshot.evaluation.correlation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
+from oneshot.evaluation.evaluator import Batches, Evaluator
+from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.scoring import Score, evaluate
 
-__all__ = ["Batches", "Evaluator", "Score", "evaluate", "recalibrate"]
+__all__ = [
+    "Batches",
+    "Estimate",
+    "Evaluator",
+    "FirstRanked",
+    "RankCorrelation",
+    "Score",
+    "evaluate",
+    "image_scores",
+    "lead_of_first",
+    "random_order",
+    "rank_correlation",
+    "recalibrate",
+]
