@@ -53,13 +53,39 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class RankingRow:
+    """One figure about several ways to rank: for each of them its text and a detail such as an interval, which may be empty."""
+
+    name: str
+    cells: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How candidates were ranked, judged by true accuracies.
+
+    `rows` have a cell for each of `headings`. `truth` holds the true accuracies (fractions) of a search's candidates
+    and then of its baseline, None where one is unknown; `others` are networks that were ranked beside these, with
+    `others_truth`. `caption` is a sentence or two under the table.
+    """
+
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[RankingRow]
+    truth: Sequence[float | None] = ()
+    others: Sequence[Candidate] = ()
+    others_truth: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """Everything the page of one search shows.
 
     `candidates` (by the strategy) and `baseline` (random search at equal budget) are in order of evaluation;
     `front` and `best` index `candidates`. `cost` is the x axis shown first. `limits` are named `max_` or `min_`
     and a cost or metric ("max_macs"); `notes` are the sentences under "how far to trust this", `graphs` the
-    cells of the chosen network, where it has any.
+    cells of the chosen network, where it has any. `exhaustive` says that every network within the limits is among
+    `candidates`; `ranking` is None where no true accuracies are known.
     """
 
     title: str
@@ -77,6 +103,8 @@ class SearchReport:
     facts: Mapping[str, str]
     notes: Sequence[str]
     graphs: Sequence[Graph] = ()
+    exhaustive: bool = False
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,8 @@ class TradeoffReport:
 
     `cost` is what is limited, `points` are in rising order of their limits, `predictor` is "" without one.
     `scored` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
-    `notes` are the sentences under "how far to trust this".
+    `notes` are the sentences under "how far to trust this"; `ranking` is None where no true accuracies are known, and only its
+    table is shown.
     """
 
     title: str
@@ -130,6 +159,7 @@ class TradeoffReport:
     references: Sequence[Reference]
     facts: Mapping[str, str]
     notes: Sequence[str]
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from oneshot.report.model import Candidate, Cost, SearchReport, Value
+from oneshot.report.model import Candidate, Cost, Ranking, SearchReport, Value
 from oneshot.report.naming import group_choices
 from oneshot.report.ranking import COSTS, METRICS, best_so_far, cost_of, pareto_front, split_limit, within_limits
 
@@ -16,7 +16,7 @@ def search_payload(report: SearchReport) -> dict[str, object]:
     the report's own front is used for its own axes. `progress` holds, after each evaluation, the index of the
     best candidate within the limits.
     """
-    everyone = [*report.candidates, *report.baseline]
+    everyone = [*report.candidates, *report.baseline, *(report.ranking.others if report.ranking else ())]
     keys = list(dict.fromkeys(key for candidate in everyone for key in candidate.arch))
     values = _values_of(everyone, keys)
     costs = available_costs(report)
@@ -35,6 +35,7 @@ def search_payload(report: SearchReport) -> dict[str, object]:
         "baseline": _columns(report.baseline, report, values),
         "fronts": {cost: {metric: _front(report, cost, metric) for metric in METRICS} for cost in costs},
         "best": report.best,
+        "ranking": None if report.ranking is None else _ranking(report, report.ranking, values),
         "progress": {
             "candidates": best_so_far(report.candidates, report.metric, report.limits),
             "baseline": best_so_far(report.baseline, report.metric, report.limits),
@@ -95,6 +96,14 @@ def _columns(
         "latency_ms": [_finite(candidate.latency_ms) for candidate in candidates],
         "over": [i for i, candidate in enumerate(candidates) if not within_limits(candidate, report.limits)],
     }
+
+
+def _ranking(
+    report: SearchReport, ranking: Ranking, values: dict[str, dict[tuple[type, Value], int]]
+) -> dict[str, object]:
+    count = len(report.candidates)
+    truth = {"candidates": ranking.truth[:count], "baseline": ranking.truth[count:], "others": ranking.others_truth}
+    return {"others": _columns(ranking.others, report, values), "truth": {name: list(t) for name, t in truth.items()}}
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,10 +9,11 @@ from oneshot.report.model import SearchReport
 from oneshot.report.page import render_header, render_page, render_trust, write_atomically
 from oneshot.report.payload import search_payload, sorted_front
 from oneshot.report.ranking import check_accuracy, cost_of
+from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
 
-_SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "tables.js", "search.js")
+_SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "ranking.js", "tables.js", "search.js")
 _NUM_TOP = 10
 
 
@@ -21,11 +22,20 @@ def write_search_report(path: Path, report: SearchReport) -> None:
 
     Raises:
         ValueError: no candidates, an index outside them, an accuracy that is not a fraction, a first cost that the
-            best candidate does not have, or a graph that cannot be drawn.
+            best candidate does not have, a graph that cannot be drawn, or a ranking with other numbers of cells or
+            true accuracies than it should have.
     """
     _check(report)
     body = "\n".join(
-        [_header(report), _charts(report), _network(report), _graphs(report), _tables(report), _trust(report)]
+        [
+            _header(report),
+            _charts(report),
+            "" if report.ranking is None else render_ranking(report.ranking, with_chart=True),
+            _network(report),
+            _graphs(report),
+            _tables(report),
+            _trust(report),
+        ]
     )
     page = render_page(title=report.title, body=body, scripts=_SCRIPTS, data=search_payload(report))
     write_atomically(path, page)
@@ -40,6 +50,8 @@ def _check(report: SearchReport) -> None:
             raise ValueError(f"{name} holds {index}, but there are {count} candidates: allowed are 0 to {count - 1}")
     for graph in report.graphs:
         check_graph(graph)
+    if report.ranking is not None:
+        check_ranking(report.ranking, count + len(report.baseline))
     for candidate in (*report.candidates, *report.baseline):
         if math.isfinite(candidate.accuracy):
             check_accuracy(candidate.accuracy)

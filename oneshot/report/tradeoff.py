@@ -8,6 +8,7 @@ from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.model import TradeoffPoint, TradeoffReport
 from oneshot.report.page import escape, render_header, render_page, render_trust, write_atomically
 from oneshot.report.ranking import check_accuracy
+from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.tables import render_tradeoff_table
 from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
 from oneshot.report.units import format_cost, format_metric
@@ -22,7 +23,8 @@ def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
             fraction, or a point without any accuracy of its network.
     """
     _check(report)
-    body = "\n".join([_header(report), _chart(report), _table(report), _networks(report)])
+    ranking = "" if report.ranking is None else render_ranking(report.ranking, with_chart=False)
+    body = "\n".join([_header(report), _chart(report), _table(report), ranking, _networks(report)])
     body += render_trust(report.notes, report.facts)
     write_atomically(path, render_page(title=report.title, body=body))
 
@@ -37,6 +39,8 @@ def _check(report: TradeoffReport) -> None:
     for cost in (*costs, *(known.cost for known in report.references)):
         if not math.isfinite(cost):
             raise ValueError(f"limits and costs are finite numbers, not {cost}")
+    if report.ranking is not None:
+        check_ranking(report.ranking, None)
     for point in report.points:
         if point.predicted is None and point.accuracy is None:
             raise ValueError(f"the point with limit {point.limit:g} has neither a predicted nor an inherited accuracy")

@@ -64,6 +64,8 @@ def render_tiles(report: SearchReport) -> str:
 
 
 def _comparison(report: SearchReport, best: Candidate) -> str:
+    if report.exhaustive:
+        return "these are all networks within the limits, so that no other search finds a better one."
     if not report.baseline:
         return "there is no random search to compare with."
     limits = f" ({escape(_limits_text(report))})" if within_limits(best, report.limits) else ""

@@ -1,15 +1,16 @@
 // The candidates of a search as the page's data holds them, and the card that describes one.
 
 function readCandidates(data) {
-  const sets = { candidates: data.candidates, baseline: data.baseline };
-  const over = { candidates: new Set(data.candidates.over), baseline: new Set(data.baseline.over) };
-  const names = { candidates: data.strategy, baseline: "Random search" };
+  const sets = { candidates: data.candidates, baseline: data.baseline, ...(data.ranking && { others: data.ranking.others }) };
+  const over = Object.fromEntries(Object.entries(sets).map(([set, { over: rows }]) => [set, new Set(rows)]));
+  const names = { candidates: data.strategy, baseline: "Random search", others: "Scored besides" };
   const size = (set) => sets[set].accuracy.length;
   const value = (set, index, quantity) => sets[set][quantity][index];
 
   // Early evaluations are pale and late ones strong, in seven steps.
   const color = (set, index) => {
     if (set === "baseline") return "var(--baseline)";
+    if (set === "others") return "var(--faint)";
     return `var(--ramp${size(set) === 1 ? 6 : Math.min(6, Math.floor((7 * index) / (size(set) - 1)))})`;
   };
 
@@ -37,7 +38,7 @@ function readCandidates(data) {
 
   function describe(set, index, onFront) {
     const heading = html("h3");
-    heading.append(swatch(color(set, index)), `${names[set]}, evaluation ${index + 1}`);
+    heading.append(swatch(color(set, index)), set === "others" ? names[set] : `${names[set]}, evaluation ${index + 1}`);
     if (set === "candidates" && index === data.best) html("span", "tag best", heading, "best");
     if (onFront) html("span", "tag", heading, "Pareto front");
     if (over[set].has(index)) html("span", "tag over", heading, "over the limit");

@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("report-data").textContent);
 const candidates = readCandidates(data);
 const scatter = scatterChart(data, candidates);
 progressChart(data, candidates);
+if (data.ranking) rankingChart(data, candidates);
 sortableTables(scatter.find);
 
 function addSwitch(label, key, options) {
