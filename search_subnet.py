@@ -19,9 +19,14 @@ from oneshot.config import (
 )
 from oneshot.pipeline.folders import load_supernet
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
+from oneshot.pipeline.ranking import RankingSettings, judge_ranking
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.retrained import retrain_truth
 from oneshot.pipeline.scoring import EvaluationSettings, Scorer
 from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.truth import num_retrained, read_truth
+from oneshot.training import TrainSettings
 
 log = logging.getLogger("search_subnet")
 
@@ -30,6 +35,10 @@ log = logging.getLogger("search_subnet")
 def main(config: DictConfig, folder: Path) -> None:
     limited, costs = cost_settings(config)
     evaluation = settings(EvaluationSettings, config, "evaluation")
+    ranking = settings(RankingSettings, config, "ranking")
+    number = None if config.truth is None else num_retrained(str(config.truth))
+    trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
+    retrain = settings(RetrainSettings, config, "retrain")
     prediction = settings(PredictionSettings, config, "prediction")
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
@@ -38,6 +47,8 @@ def main(config: DictConfig, folder: Path) -> None:
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
         predictor = make_predictor(config, space, needs_supernet=False)
         strategy = make_strategy(config, None)
+        if config.truth is not None:
+            raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
         search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
@@ -46,18 +57,26 @@ def main(config: DictConfig, folder: Path) -> None:
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
     strategy = make_strategy(config, trained)
     data_config = moved_data(trained.config["data"], config.data)
+    truth = None
+    if config.truth is not None and number is None:
+        truth = read_truth(Path(config.truth), trained.supernet.space)
     scorer = Scorer(trained, make_data(data_config), costs[0], evaluation, folder, config.seed, {"data": data_config})
+    predict = None
     if config.get("predictor") is None:
         outcomes = [SupernetSearch(scorer, strategy, cost).search() for cost in costs]
     else:
         predictor = make_predictor(config, scorer.space)
-        outcomes = PredictedSearch(scorer, predictor, strategy, costs, prediction).search()
+        search = PredictedSearch(scorer, predictor, strategy, costs, prediction)
+        outcomes, predict = search.search(), search.predict
+    if number is not None:
+        truth = retrain_truth(scorer, list(scorer.journal.scores), number, trainer, retrain, ranking.num_seeds)
+    judged = None if truth is None else judge_ranking(scorer, truth, ranking, predict)
     if len(outcomes) == 1:
-        write_outcome(scorer, outcomes[0], folder)
+        write_outcome(scorer, outcomes[0], folder, judged)
         log.info("best subnet in %s; look at %s", folder, folder / "report.html")
         log.info("next: python retrain_subnet.py subnet=%s", folder)
     else:
-        best = write_outcomes(scorer, outcomes, limited, references)
+        best = write_outcomes(scorer, outcomes, limited, references, judged)
         log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
         log.info("next: python retrain_subnet.py subnet=%s", best[-1])
 

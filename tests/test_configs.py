@@ -22,6 +22,7 @@ from oneshot.config import CONF, cost_settings, make_space, phase_settings, sett
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.predicted import PredictionSettings
+from oneshot.pipeline.ranking import RankingSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.samplers import Sampler
@@ -44,6 +45,7 @@ COMMAND_OF = {
     "predictor": "search_subnet",
     "prediction": "search_subnet",
     "search": "search_subnet",
+    "ranking": "search_subnet",
     "retrain": "retrain_subnet",
 }
 CLASS_OF: dict[str, type[Any]] = {
@@ -52,6 +54,7 @@ CLASS_OF: dict[str, type[Any]] = {
     "distillation": Distillation,
     "prediction": PredictionSettings,
     "evaluation": EvaluationSettings,
+    "ranking": RankingSettings,
     "retrain": RetrainSettings,
 }
 FROM_DATA = {"num_classes", "resolution", "resolutions"}
@@ -209,10 +212,10 @@ def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
 @pytest.mark.parametrize(("group", "name"), options("search"))
 def test_a_strategy(group: str, name: str) -> None:
     config = composed("search_subnet", f"{group}={name}").search
-    strategy = hydra.utils.instantiate(config)
-    assert strategy.budget == 1000
-    assert dataclasses.asdict(strategy) == {key: value for key, value in config.items() if key != "_target_"}
-    assert strategy == type(strategy)()
+    given = {"draw": list} if name == "derivation" else {}
+    strategy = hydra.utils.instantiate(config, **given)
+    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000}.get(name, 1000)
+    assert strategy == type(strategy)(**given)
 
 
 @pytest.mark.parametrize("group", CLASS_OF)

@@ -34,6 +34,7 @@ from oneshot.config import CONF, cost_settings, make_space, phase_settings, regi
 from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.export import export_module
 from oneshot.pipeline.predicted import PredictionSettings
+from oneshot.pipeline.ranking import RankingSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.spaces import SearchSpace
@@ -48,6 +49,7 @@ SETTINGS = {
     "cost": CostSettings,
     "distillation": Distillation,
     "prediction": PredictionSettings,
+    "ranking": RankingSettings,
     "evaluation": EvaluationSettings,
     "latency": MeasureSettings,
     "retrain": RetrainSettings,

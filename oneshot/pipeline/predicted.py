@@ -111,6 +111,10 @@ class PredictedSearch:
                 )
         return outcomes
 
+    def predict(self, archs: Sequence[Arch]) -> Values:
+        """The predicted scores of ``archs``, ``(num_archs,)``, once it has learned."""
+        return self._predict(self._lookup.coding.encode(archs))
+
     def _predict(self, codes: Codes) -> Values:
         return np.asarray(self.predictor.predict(self._lookup.coding.one_hot(codes)), dtype=np.float64)
 

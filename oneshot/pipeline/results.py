@@ -12,7 +12,9 @@ import torch
 from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
+from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.folders import write_json
+from oneshot.pipeline.ranking import JudgedRanking, ranking_notes, ranking_section
 from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
 from oneshot.search import pareto_front
 
@@ -31,6 +33,7 @@ class Outcome:
         predicted: of an architecture, where a predictor was asked.
         notes: about how far the ranking can be trusted, beside those that hold for every search.
         facts: for the report's table.
+        exhaustive: whether ``archs`` are all within the limits; there is no baseline then.
     """
 
     cost: CostSettings
@@ -42,10 +45,15 @@ class Outcome:
     predicted: Mapping[Arch, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    exhaustive: bool = False
 
 
-def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path) -> None:
-    """Writes ``pareto.json``, ``subnet.pt``, ``subnet.json``, ``architecture.svg`` and ``report.html`` to ``folder``."""
+def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path, judged: JudgedRanking | None = None) -> None:
+    """Writes ``pareto.json``, ``subnet.pt``, ``subnet.json``, ``architecture.svg``, ``top.json`` and ``report.html``.
+
+    Args:
+        judged: how the ranking of all that the scorer scored agrees with the truth, where that is known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     cost, space = outcome.cost, scorer.space
     candidates = [scorer.candidate(arch) for arch in outcome.archs]
@@ -57,6 +65,7 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path) -> None:
     )
     scorer.save(folder, outcome.best)
     best = list(outcome.archs).index(outcome.best)
+    distinction = distinction_note(scorer, outcome.best, outcome.archs, folder)
     report.write_search_report(
         folder / "report.html",
         report.SearchReport(
@@ -74,7 +83,14 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path) -> None:
             blocks=blocks_of(scorer.costs, outcome.best),
             graphs=graphs_of(space, outcome.best),
             facts=facts(scorer, outcome),
-            notes=[*outcome.notes, *notes(scorer, candidates, candidates[best])],
+            notes=[
+                *([] if judged is None else ranking_notes(judged)),
+                *outcome.notes,
+                *([] if distinction is None else [distinction]),
+                *notes(scorer, candidates, candidates[best]),
+            ],
+            exhaustive=outcome.exhaustive,
+            ranking=None if judged is None else ranking_section(judged, scorer, [*outcome.archs, *outcome.baseline]),
         ),
     )
 
@@ -106,7 +122,11 @@ def read_references(path: Path, limited: str) -> list[report.Reference]:
 
 
 def write_outcomes(
-    scorer: Scorer, outcomes: Sequence[Outcome], limited: str, references: Sequence[report.Reference]
+    scorer: Scorer,
+    outcomes: Sequence[Outcome],
+    limited: str,
+    references: Sequence[report.Reference],
+    judged: JudgedRanking | None = None,
 ) -> list[Path]:
     """Writes each outcome to a folder of its own below the scorer's, named by its limit, and a report of all of them; returns
     these folders.
@@ -114,12 +134,13 @@ def write_outcomes(
     Args:
         limited: the cost whose limits differ.
         references: networks known from elsewhere to compare with.
+        judged: as in ``write_outcome``.
     """
     points, folders = [], []
     for outcome in outcomes:
         limit = outcome.cost.limits[limited]
         folders.append(scorer.folder / f"max_{limited}-{limit:g}")
-        write_outcome(scorer, outcome, folders[-1])
+        write_outcome(scorer, outcome, folders[-1], judged)
         best = scorer.candidate(outcome.best)
         found = [scorer.candidate(arch).accuracy for arch in outcome.baseline]
         points.append(
@@ -150,7 +171,12 @@ def write_outcomes(
             scored=[(scorer.costs_of(arch)[limited], scorer.candidate(arch).accuracy) for arch in seen],
             references=references,
             facts=facts(scorer, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
-            notes=[*outcomes[0].notes, *common_notes(scorer)],
+            notes=[
+                *([] if judged is None else ranking_notes(judged)),
+                *outcomes[0].notes,
+                *common_notes(scorer),
+            ],
+            ranking=None if judged is None else ranking_section(judged, scorer, []),
         ),
     )
     return folders

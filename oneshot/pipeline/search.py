@@ -13,9 +13,13 @@ from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.results import Outcome, write_outcome
 from oneshot.pipeline.scoring import Scorer
-from oneshot.search import RandomSearch, Strategy
+from oneshot.search import Exhaustive, Problem, RandomSearch, Strategy
 
 log = logging.getLogger(__name__)
+_EXHAUSTIVE = (
+    "Every network within the limits was scored, so there is no random search to compare with: at equal budget it would score "
+    "the same ones."
+)
 
 
 class SupernetSearch:
@@ -42,7 +46,7 @@ class SupernetSearch:
         return outcome.best
 
     def search(self) -> Outcome:
-        """Searches and runs the random baseline at equal budget.
+        """Searches and runs the random baseline at equal budget, which an exhaustive search has in itself.
 
         Raises:
             ValueError: as ``run``.
@@ -53,29 +57,45 @@ class SupernetSearch:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
-        with tqdm(total=2 * self.strategy.budget, desc="search", unit="net", disable=None) as bar:
+        with tqdm(desc="search", unit="net", disable=None) as bar:
             problem = scorer.problem("search", self.cost, lambda key: self._show(bar, key))
-            baseline = scorer.problem("random", self.cost, lambda key: self._show(bar, key))
             problem.check()
+            exhaustive = isinstance(self.strategy, Exhaustive)
+            bar.reset(self._num_planned(problem))
             best = self.strategy.search(problem, random.Random(f"search {seed}"))
-            log.info("best so far: %s; now random search at equal budget", scorer.describe(best))
-            self._best = None
-            budget = len(problem.evaluated)
-            random_best = RandomSearch(num_samples=budget).search(baseline, random.Random(f"baseline {seed}"))
+            found = [] if exhaustive else self._baseline(bar, best, len(problem.evaluated))
+        if exhaustive:
+            log.info("best of all %d: %s", len(problem.evaluated), scorer.describe(best))
+        return Outcome(
+            self.cost,
+            best,
+            list(problem.evaluated),
+            found,
+            type(self.strategy).__name__,
+            time.monotonic() - started,
+            notes=[_EXHAUSTIVE] if exhaustive else [],
+            exhaustive=exhaustive,
+        )
+
+    def _num_planned(self, problem: Problem) -> int:
+        if isinstance(self.strategy, Exhaustive):
+            return len(self.strategy.candidates(problem))
+        return 2 * self.strategy.budget
+
+    def _baseline(self, bar: tqdm[Any], best: Arch, budget: int) -> list[Arch]:
+        """The candidates of random search with ``budget`` evaluations."""
+        scorer = self.scorer
+        baseline = scorer.problem("random", self.cost, lambda key: self._show(bar, key))
+        log.info("best so far: %s; now random search at equal budget", scorer.describe(best))
+        self._best = None
+        random_best = RandomSearch(num_samples=budget).search(baseline, random.Random(f"baseline {scorer.seed}"))
         log.info(
             "best: %s; random search with %d candidates: %s",
             scorer.describe(best),
             budget,
             scorer.describe(random_best),
         )
-        return Outcome(
-            self.cost,
-            best,
-            list(problem.evaluated),
-            list(baseline.evaluated),
-            type(self.strategy).__name__,
-            time.monotonic() - started,
-        )
+        return list(baseline.evaluated)
 
     def _show(self, bar: tqdm[Any], key: tuple[float, float]) -> None:
         self._best = key if self._best is None else max(self._best, key)

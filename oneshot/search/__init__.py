@@ -4,6 +4,7 @@ from oneshot.search.coded import CodedProblem, CodedResult, CodedStrategy
 from oneshot.search.controller import ControllerSearch
 from oneshot.search.derivation import Derivation
 from oneshot.search.evolution import Evolution
+from oneshot.search.exhaustive import Exhaustive
 from oneshot.search.local import LocalSearch
 from oneshot.search.nsga2 import NSGA2
 from oneshot.search.pareto import pareto_front
@@ -19,6 +20,7 @@ __all__ = [
     "ControllerSearch",
     "Derivation",
     "Evolution",
+    "Exhaustive",
     "LocalSearch",
     "Problem",
     "RandomSearch",

@@ -131,6 +131,7 @@ def test_what_a_search_under_several_limits_leaves(supernet_folder: Path, tmp_pa
             "report.html",
             "subnet.json",
             "subnet.pt",
+            "top.json",
         }
         assert load_subnet(folder).arch == outcome.best
         page = (folder / "report.html").read_text()

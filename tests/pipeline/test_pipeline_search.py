@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
         "architecture.svg",
         "report.html",
         "search.json",
+        "top.json",
     }
     assert {path.name for path in folder.iterdir()} == names
     page = (folder / "report.html").read_text()
@@ -247,15 +248,16 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
     stop: int,
 ) -> None:
     evaluated: list[Arch] = []
-    original = Evaluator.__call__
+    original = Evaluator.scores
 
-    def interrupt(evaluator: Evaluator, arch: Arch) -> Score:
-        if len(evaluated) == stop:
-            raise KeyboardInterrupt
-        evaluated.append(arch)
-        return original(evaluator, arch)
+    def interrupt(evaluator: Evaluator, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+        for arch, score in original(evaluator, archs):
+            if len(evaluated) == stop:
+                raise KeyboardInterrupt
+            evaluated.append(arch)
+            yield arch, score
 
-    monkeypatch.setattr(Evaluator, "__call__", interrupt)
+    monkeypatch.setattr(Evaluator, "scores", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
     assert len(read_rows(tmp_path)) == stop
@@ -272,7 +274,7 @@ def test_a_finished_search_evaluates_nothing_again(
     supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make_search(supernet_folder, tmp_path).run()
-    monkeypatch.setattr(Evaluator, "__call__", lambda *args: pytest.fail("scored again"))
+    monkeypatch.setattr(Evaluator, "scores", lambda self, archs: pytest.fail("scored again") if archs else iter(()))
     assert make_search(supernet_folder, tmp_path).run() == first
 
 

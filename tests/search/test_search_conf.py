@@ -13,7 +13,7 @@ FILES = sorted((Path(__file__).parents[2] / "conf" / "search").glob("*.yaml"))
 
 
 def test_there_is_one_for_each_strategy() -> None:
-    assert [path.stem for path in FILES] == ["controller", "derivation", "evolution", "local", "nsga2", "random"]
+    assert [path.stem for path in FILES] == ["controller", "derivation", "evolution", "exhaustive", "local", "nsga2", "random"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -26,7 +26,7 @@ def test_it_says_what_it_is_and_gives_every_field(path: Path) -> None:
     strategy = instantiate(conf, **given)
     assert dataclasses.asdict(strategy) == without_targets(OmegaConf.to_container(conf)) | given
     assert strategy == get_class(conf._target_)(**given)
-    assert strategy.budget == (10 if path.stem == "derivation" else 1000)
+    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000}.get(path.stem, 1000)
 
 
 def without_targets(conf: Any) -> Any:

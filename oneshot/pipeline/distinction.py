@@ -1,0 +1,66 @@
+"""Whether the best candidates of a search can be told apart at the size of its held-out set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from oneshot.arch import Arch
+from oneshot.evaluation import image_scores, lead_of_first
+from oneshot.pipeline.folders import write_json
+from oneshot.pipeline.scoring import Scorer
+
+_NUM_BEST = 10
+
+
+def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: Path) -> str | None:
+    """How many of the ten best of ``archs`` cannot be told from ``best``, in a sentence; None where there is nothing to compare.
+
+    They are evaluated once more, for what they make of each image. ``top.json`` in ``folder`` keeps the comparison: it is read
+    when the search is run again and its best candidates are the same.
+    """
+    ranked = sorted(archs, key=lambda arch: scorer.key(scorer.journal.scores[arch]), reverse=True)
+    top = [best, *(arch for arch in ranked if arch != best)][:_NUM_BEST]
+    if len(top) < 2:
+        return None
+    metric, path = scorer.evaluation.metric, folder / "top.json"
+    listed = [arch.to_dict() for arch in top]
+    kept = _read(path)
+    if kept.get("metric") != metric or [entry["arch"] for entry in kept.get("networks", [])] != listed:
+        scores = [_scores(scorer, arch) for arch in tqdm(top, desc="compare", unit="net", disable=None)]
+        leads = lead_of_first(np.stack(scores), seed=scorer.seed)
+        kept = {
+            "metric": metric,
+            "held_out_images": len(scores[0]),
+            "networks": [
+                {"arch": arch, "lead_of_first": asdict(lead)} for arch, lead in zip(listed, leads, strict=True)
+            ],
+        }
+        write_json(path, kept)
+    others = kept["networks"][1:]
+    close = sum(not entry["lead_of_first"]["low"] > 0 for entry in others)
+    return (
+        f"Of the {len(others)} candidates ranked next, {close} cannot be told from the first at 95 % by their {metric} on "
+        f"{kept['held_out_images']:,} held-out images (a paired bootstrap over images)."
+    )
+
+
+def _scores(scorer: Scorer, arch: Arch) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """``(num_images,)``, higher is better."""
+    evaluator = scorer.evaluator
+    batches = evaluator.held_out.at(scorer.space.input_shape(arch)[-1])
+    correct, losses = image_scores(evaluator.subnet(arch), batches)
+    return correct if scorer.evaluation.metric == "accuracy" else -losses
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,213 @@
+"""How far a ranking by inherited weights agrees with true accuracies, beside counting MACs, parameters, and random order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneshot import report
+from oneshot.arch import Arch
+from oneshot.evaluation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
+from oneshot.pipeline.folders import write_json
+from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.truth import Truth
+
+log = logging.getLogger(__name__)
+Values = NDArray[np.float64]
+INHERITED, MACS, PARAMS, RANDOM, PREDICTED = "inherited weights", "MACs", "parameters", "random order", "predictor"
+
+
+@dataclass(frozen=True)
+class RankingSettings:
+    """How a ranking is judged.
+
+    Args:
+        num_resamples: bootstrap resamples of the candidates for the intervals.
+        num_seeds: trainings of each network that is retrained for its true accuracy, which is their mean.
+    """
+
+    num_resamples: int = 200
+    num_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_resamples", "num_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ranking.{name} is at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class JudgedRanking:
+    """A ranking, and what it gets right.
+
+    Attributes:
+        truth: the true accuracies.
+        num_ranked: networks that were ranked, those without a known truth included.
+        known: networks with a known truth.
+        ways: ways to rank them, that by inherited weights first, and what each gets right.
+        space_size: networks of the space.
+    """
+
+    truth: Truth
+    num_ranked: int
+    known: Sequence[Arch]
+    ways: Mapping[str, RankCorrelation]
+    space_size: int
+
+
+def judge_ranking(
+    scorer: Scorer,
+    truth: Truth,
+    settings: RankingSettings,
+    predict: Callable[[Sequence[Arch]], Values] | None = None,
+) -> JudgedRanking:
+    """Judges the ranking of all networks that ``scorer`` has scored; writes ``ranking.json`` to its folder, and logs a table.
+
+    Args:
+        predict: the scores that a predictor gives; it is judged as well.
+
+    Raises:
+        ValueError: the truth of fewer than two networks is known.
+    """
+    ranked = list(scorer.journal.scores)
+    known = [arch for arch in ranked if arch in truth.values]
+    if len(known) < 2:
+        raise ValueError(
+            f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
+            "is judged by at least 2"
+        )
+    values = [truth.values[arch] for arch in known]
+    costs = scorer.costs.costs(known)
+    scores: dict[str, Values] = {INHERITED: _places(scorer, known)}
+    if predict is not None:
+        scores[PREDICTED] = predict(known)
+    scores[MACS] = np.array([cost.macs for cost in costs], dtype=np.float64)
+    scores[PARAMS] = np.array([cost.params for cost in costs], dtype=np.float64)
+    ways = {
+        name: rank_correlation(given, values, num_resamples=settings.num_resamples, seed=scorer.seed)
+        for name, given in scores.items()
+    }
+    ways[RANDOM] = random_order(values)
+    judged = JudgedRanking(truth, len(ranked), known, ways, scorer.space.size)
+    write_json(
+        scorer.folder / "ranking.json",
+        {
+            "truth": truth.source,
+            "metric": scorer.evaluation.metric,
+            "num_ranked": judged.num_ranked,
+            "num_known": len(known),
+            "num_resamples": settings.num_resamples,
+            "ways": {name: asdict(way) for name, way in ways.items()},
+        },
+    )
+    for line in _lines(judged):
+        log.info("%s", line)
+    return judged
+
+
+def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
+    """Numbers in the order in which the search ranks ``archs``: by its metric, ties by the other one."""
+    keys = [scorer.key(scorer.journal.scores[arch]) for arch in archs]
+    finite = [tuple(-math.inf if math.isnan(entry) else entry for entry in key) for key in keys]
+    order = {key: place for place, key in enumerate(sorted(set(finite)))}
+    return np.array([order[key] for key in finite], dtype=np.float64)
+
+
+# In words --------------------------------------------------------------------------------------------------------------
+
+
+def ranking_section(judged: JudgedRanking, scorer: Scorer, shown: Sequence[Arch]) -> report.Ranking:
+    """The section of a report that shows the networks ``shown`` anyway."""
+    own = set(shown)
+    others = [arch for arch in judged.known if arch not in own]
+    return report.Ranking(
+        caption=f"{_known(judged)} Where ranks are tied, figures are expected values over all orders; intervals hold 95 % of "
+        "bootstrap resamples, those of random order 95 % of all orders.",
+        headings=list(judged.ways),
+        rows=_rows(judged),
+        truth=[judged.truth.values.get(arch) for arch in shown],
+        others=[scorer.candidate(arch) for arch in others],
+        others_truth=[judged.truth.values[arch] for arch in others],
+    )
+
+
+def ranking_notes(judged: JudgedRanking) -> list[str]:
+    """How far the ranking can be trusted, in words."""
+    own = judged.ways[INHERITED]
+    others = [f"counting {name} {judged.ways[name].tau.value:.2f}" for name in (MACS, PARAMS)]
+    found = [
+        f"{_known(judged)} Kendall's tau of the ranking by inherited weights is {own.tau.value:.2f} ({own.tau.low:.2f} to "
+        f"{own.tau.high:.2f}); {' and '.join(others)}. The network ranked first is truly number {own.first[1].best_rank:,.0f}, "
+        f"{100 * own.regret:.2f} points below the best."
+    ]
+    better = [name for name in (MACS, PARAMS) if judged.ways[name].tau.value >= own.tau.value]
+    if better:
+        found.append(f"Counting {' or '.join(better)} ranks these networks at least as well as the supernet does.")
+    if judged.num_ranked < judged.space_size:
+        found.append(
+            "The networks that a search scores are no random sample of the space, so these figures are not those of the "
+            "whole space."
+        )
+    return found
+
+
+def _known(judged: JudgedRanking) -> str:
+    part = f"all {judged.num_ranked:,}"
+    if len(judged.known) < judged.num_ranked:
+        part = f"{len(judged.known):,} of the {judged.num_ranked:,}"
+    return f"The true accuracy of {part} networks that were scored is known from {judged.truth.source}."
+
+
+def _rows(judged: JudgedRanking) -> list[report.RankingRow]:
+    ways = list(judged.ways.values())
+    count = ways[0].num_candidates
+
+    def row(name: str, cell: Callable[[RankCorrelation], tuple[str, str]]) -> report.RankingRow:
+        return report.RankingRow(name, [cell(way) for way in ways])
+
+    rows = [row("Kendall's tau", lambda way: _estimate(way.tau))]
+    rows.append(row("Spearman's rho", lambda way: _estimate(way.spearman)))
+    if ways[0].top_tau is not None:
+        rows.append(row("tau among the truly best 10 %", lambda way: (_signed(way.top_tau or 0.0), "")))
+    for share in ways[0].precision:
+        number = round(share * count)
+        if number == 0:
+            continue
+        name = f"truly best {100 * share:g} % among the first {100 * share:g} % ({number:,})"
+        rows.append(row(name, lambda way, share=share: (f"{100 * way.precision[share]:.1f} %", "")))  # type: ignore[misc]
+    for number in ways[0].first:
+        if number == 1:
+            rows.append(row("true accuracy of the first", lambda way: _best(way.first[1])))
+            continue
+        rows.append(row(f"best of the first {number}", lambda way, n=number: _best(way.first[n])))  # type: ignore[misc]
+        mean = f"mean of the first {number}"
+        rows.append(row(mean, lambda way, n=number: (f"{100 * way.first[n].mean:.2f} %", "")))  # type: ignore[misc]
+    rows.append(row("lost by taking the first", lambda way: (f"{100 * way.regret:.2f} points", "")))
+    return rows
+
+
+def _estimate(estimate: Estimate) -> tuple[str, str]:
+    return _signed(estimate.value), f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+
+
+def _signed(value: float) -> str:
+    """Two decimals, and no sign where both are 0."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def _best(first: FirstRanked) -> tuple[str, str]:
+    return f"{100 * first.best:.2f} %", f"rank {first.best_rank:,.0f}"
+
+
+def _lines(judged: JudgedRanking) -> list[str]:
+    """The table for a terminal."""
+    table = [["", *judged.ways]]
+    for row in _rows(judged):
+        table.append([row.name, *(f"{text} ({detail})" if detail else text for text, detail in row.cells)])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in table]
+    return [_known(judged), *lines]

@@ -1,0 +1,118 @@
+"""True accuracies where there is no table of them: some of the ranked networks are retrained, each alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tqdm import tqdm
+
+from oneshot.arch import Arch
+from oneshot.pipeline.folders import Subnet, write_json
+from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
+from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.truth import Truth
+from oneshot.training import TrainSettings
+
+log = logging.getLogger(__name__)
+
+# What does not change what a network reaches.
+_FREE = ("device", "threads", "log_every", "eval_every", "checkpoint_seconds", "keep_checkpoints")
+
+
+def retrain_truth(
+    scorer: Scorer,
+    archs: Sequence[Arch],
+    number: int,
+    settings: TrainSettings,
+    retrain: RetrainSettings,
+    num_seeds: int = 1,
+) -> Truth:
+    """Retrains ``number`` of the scored ``archs``, spread evenly over their ranking from the first to the last, or all where
+    there are fewer; what each reaches on the test images, the mean over ``num_seeds`` trainings, is its truth.
+
+    Each training lies in a folder of its own below ``retrained`` in the scorer's folder, with ``retrained.pt`` and
+    ``retrain.json``. Run again, finished ones are read and one that was stopped goes on. ``retrained/truth.json`` can be given as
+    a table of true accuracies later.
+
+    Raises:
+        ValueError: the folder holds networks that were retrained otherwise.
+    """
+    folder = scorer.folder / "retrained"
+    _claim(folder, settings, retrain)
+    chosen = spread(scorer, archs, number)
+    values: dict[Arch, float] = {}
+    with tqdm(total=len(chosen) * num_seeds, desc="retrain", unit="net", disable=None) as bar:
+        for arch in chosen:
+            reached = []
+            for seed in range(settings.seed, settings.seed + num_seeds):
+                own = folder / _name(arch) / f"seed{seed}"
+                reached.append(_retrained(scorer, arch, replace(settings, seed=seed), retrain, own)["test_accuracy"])
+                bar.update()
+            values[arch] = fmean(reached)
+            log.info("retrained %d of %d: %.4f on the test images", len(values), len(chosen), values[arch])
+            write_json(folder / "truth.json", {arch.to_json(): value for arch, value in values.items()})
+    trainings = "" if num_seeds == 1 else f", {num_seeds} times each"
+    return Truth(f"retraining for {settings.epochs} epoch{'' if settings.epochs == 1 else 's'}{trainings}", values)
+
+
+def spread(scorer: Scorer, archs: Sequence[Arch], number: int) -> list[Arch]:
+    """``number`` of the scored ``archs``, evenly from the first to the last of their ranking; all where there are fewer."""
+    ranked = sorted(archs, key=lambda arch: scorer.key(scorer.journal.scores[arch]), reverse=True)
+    if number >= len(ranked):
+        return ranked
+    return [ranked[round(place * (len(ranked) - 1) / (number - 1))] for place in range(number)]
+
+
+def _retrained(
+    scorer: Scorer, arch: Arch, settings: TrainSettings, retrain: RetrainSettings, folder: Path
+) -> dict[str, Any]:
+    """The content of ``folder/retrain.json``, after training unless it is there."""
+    finished = folder / "retrain.json"
+    if not finished.is_file():
+        candidate = scorer.candidate(arch)
+        card = {
+            "macs": candidate.macs,
+            "params": candidate.params,
+            "latency_ms": candidate.latency_ms,
+            "held_out_accuracy": candidate.accuracy,
+            "classes": list(scorer.data.classes),
+            "mean": list(scorer.data.mean),
+            "std": list(scorer.data.std),
+            "supernet": str(scorer.trained.folder),
+        }
+        weights = scorer.evaluator.subnet(arch).state_dict()
+        subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), card)
+        folder.mkdir(parents=True, exist_ok=True)
+        retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
+        shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
+    result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+    return result
+
+
+def _claim(folder: Path, settings: TrainSettings, retrain: RetrainSettings) -> None:
+    """Networks that were trained otherwise must not be compared with these."""
+    identity = {f"trainer.{name}": value for name, value in asdict(settings).items() if name not in (*_FREE, "seed")}
+    identity |= {f"retrain.{name}": value for name, value in asdict(retrain).items() if name != "calibration_images"}
+    path = folder / "settings.json"
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = [f"{name} was {earlier.get(name)} and is {value}" for name, value in identity.items()
+                   if earlier.get(name) != value]  # fmt: skip
+        if changed:
+            raise ValueError(
+                f"{folder} holds networks that were retrained otherwise ({'; '.join(changed)}); use another folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)
+
+
+def _name(arch: Arch) -> str:
+    return hashlib.sha256(arch.to_json().encode()).hexdigest()[:12]

@@ -1,0 +1,60 @@
+"""Exhaustive search: every architecture of a space that is small enough."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from oneshot.arch import Arch
+from oneshot.search.history import History
+from oneshot.search.problem import Problem
+from oneshot.search.validation import check_count
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Evaluates every feasible architecture, in the order of ``SearchSpace.enumerate`` and in batches of ``batch_size``:
+    neighbours in that order have most of their network in common. Nothing is random.
+
+    Args:
+        max_size: architectures of the largest space that is gone through, those outside the limits included.
+
+    Raises:
+        ValueError: a number below 1; in ``search`` also a space that is larger.
+    """
+
+    max_size: int = 100_000
+    batch_size: int = 1000
+
+    def __post_init__(self) -> None:
+        check_count("max_size", self.max_size)
+        check_count("batch_size", self.batch_size)
+
+    @property
+    def budget(self) -> int:
+        """``max_size``; ``candidates`` tells how many there are."""
+        return self.max_size
+
+    def candidates(self, problem: Problem) -> list[Arch]:
+        """Every feasible architecture.
+
+        Raises:
+            ValueError: the space is too large, or none meets the limits.
+        """
+        size = problem.space.size
+        if size > self.max_size:
+            number = f"{size:,}" if size < 10**9 else f"{size:.3g}"
+            raise ValueError(
+                f"an exhaustive search goes through all networks of the space, but these are {number}, more than max_size="
+                f"{self.max_size:,}; search with another strategy, or with a larger search.max_size"
+            )
+        problem.check()
+        return [arch for arch in problem.space.enumerate() if problem.feasible(arch)]
+
+    def search(self, problem: Problem, rng: random.Random) -> Arch:
+        """The best architecture within the limits, as ``Strategy.search``."""
+        history = History(problem)
+        archs = self.candidates(problem)
+        for start in range(0, len(archs), self.batch_size):
+            history.evaluate(archs[start : start + self.batch_size])
+        return history.best()

@@ -1,0 +1,443 @@
+"""A ranking judged by true accuracies, from a table and by retraining; and whether the best candidates can be told apart."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pipeline_runs import DATA, make_search, make_settings, read_rows
+from scipy.stats import kendalltau
+from toy_spaces import ToySpace
+
+from oneshot.arch import Arch
+from oneshot.costs import CostSettings, CostTable
+from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings
+from oneshot.pipeline.ranking import RankingSettings, judge_ranking
+from oneshot.pipeline.results import write_outcome, write_outcomes
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.retrained import retrain_truth
+from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.truth import Truth, num_retrained, read_truth
+from oneshot.predictors import RidgePredictor
+from oneshot.search import Evolution, Exhaustive, RandomSearch
+from oneshot.spaces import NASBench201, NASBenchMacro
+from oneshot.training import Trainer
+
+SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
+ARCHS = list(SPACE.enumerate())
+COSTS = CostTable(SPACE)
+SETTINGS = RankingSettings(num_resamples=20)
+SCRATCH = RetrainSettings(weights="scratch", calibration_images=64)
+
+
+@pytest.fixture(scope="module")
+def searched(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an exhaustive search."""
+    folder = tmp_path_factory.mktemp("exhaustive")
+    make_search(supernet_folder, folder, Exhaustive(batch_size=10)).run()
+    return folder
+
+
+@pytest.fixture
+def again(supernet_folder: Path, searched: Path, tmp_path: Path) -> Callable[..., SupernetSearch]:
+    """The same search in a copy of its folder."""
+
+    def make(**changes: Any) -> SupernetSearch:
+        for path in searched.iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        return make_search(supernet_folder, tmp_path, Exhaustive(batch_size=10), **changes)
+
+    return make
+
+
+def scores_of(folder: Path) -> dict[Arch, tuple[float, float]]:
+    rows = read_rows(folder)
+    return {SPACE.arch(json.loads(row["arch"])): (float(row["accuracy"]), -float(row["loss"])) for row in rows}
+
+
+def made_up(seed: int = 0) -> dict[Arch, float]:
+    rng = np.random.default_rng(seed)
+    return dict(zip(ARCHS, rng.uniform(0.5, 0.9, len(ARCHS)).tolist(), strict=True))
+
+
+def text_of(folder: Path) -> str:
+    page = (folder / "report.html").read_text()
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").replace("&#x27;", "'")
+
+
+# Exhaustive ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_exhaustive_search_scores_everything_and_needs_no_baseline(searched: Path) -> None:
+    rows = read_rows(searched)
+    assert len(rows) == SPACE.size == 24
+    assert {row["source"] for row in rows} == {"search"}
+    assert {SPACE.arch(json.loads(row["arch"])) for row in rows} == set(ARCHS)
+    text = text_of(searched)
+    assert "these are all networks within the limits, so that no other search finds a better one." in text
+    assert "Every network within the limits was scored, so there is no random search to compare with" in text
+    assert "Ranking and truth" not in text
+    best = load_subnet(searched).arch
+    assert scores_of(searched)[best] == max(scores_of(searched).values())
+
+
+def test_an_exhaustive_search_under_a_limit(supernet_folder: Path, tmp_path: Path) -> None:
+    bound = sorted(COSTS.cost(arch).macs for arch in ARCHS)[10]
+    make_search(supernet_folder, tmp_path, Exhaustive(), cost={"max_macs": bound}).run()
+    expected = {arch for arch in ARCHS if COSTS.cost(arch).macs <= bound}
+    assert {SPACE.arch(json.loads(row["arch"])) for row in read_rows(tmp_path)} == expected
+
+
+def test_a_space_that_is_too_large_is_refused(supernet_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"these are 24, more than max_size=23"):
+        make_search(supernet_folder, tmp_path, Exhaustive(max_size=23)).run()
+
+
+# Tables ----------------------------------------------------------------------------------------------------------------
+
+
+def write_table(path: Path, entries: Any) -> Path:
+    path.write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    return path
+
+
+def test_a_table_of_json_texts(tmp_path: Path) -> None:
+    values = made_up()
+    path = write_table(tmp_path / "truth.json", {arch.to_json(): value for arch, value in values.items()})
+    truth = read_truth(path, SPACE)
+    assert truth.source == "truth.json"
+    assert truth.values == values
+
+
+def test_percent_and_objects_and_lists(tmp_path: Path) -> None:
+    keys = [arch.to_json() for arch in ARCHS[:4]]
+    entries = dict(
+        zip(keys, [70, {"mean_acc": 80.5, "std": 3}, {"test_acc": [0.5, 60]}, {"accuracy": 90}], strict=True)
+    )
+    truth = read_truth(write_table(tmp_path / "truth.json", entries), SPACE)
+    assert list(truth.values.values()) == pytest.approx([0.7, 0.805, 0.3025, 0.9])
+    fractions = read_truth(write_table(tmp_path / "truth.json", dict(zip(keys, [0, 0.25, 1, 1.0], strict=True))), SPACE)
+    assert list(fractions.values.values()) == [0, 0.25, 1, 1]
+
+
+def test_nas_bench_macros_table(shared_data: Path) -> None:
+    space = NASBenchMacro()
+    truth = read_truth(shared_data / "nas-bench-macro_cifar10.json", space)
+    assert truth.values.keys() == set(space.enumerate())
+    assert truth.values[space.from_code("10220212")] == pytest.approx(0.9185332997639973)
+    part = space.restrict({"layer1": ("mbconv_k5_e6",)})
+    of_part = read_truth(shared_data / "nas-bench-macro_cifar10.json", part).values
+    assert of_part == {arch: value for arch, value in truth.values.items() if arch["layer1"] == "mbconv_k5_e6"}
+
+
+def test_nas_bench_201s_strings_and_isomorphic_cells(tmp_path: Path) -> None:
+    """Two cells that are one network stand for its mean."""
+    ends = "none~1|+|none~0|nor_conv_1x1~1|none~2|"
+    entries = {
+        f"|nor_conv_3x3~0|+|none~0|{ends}": 90.0,
+        f"|nor_conv_3x3~0|+|nor_conv_1x1~0|{ends}": 80.0,
+        f"|nor_conv_1x1~0|+|none~0|{ends}": 50.0,
+    }
+    space = NASBench201()
+    one, two, other = (space.parse(key) for key in entries)
+    assert one == two != other
+    assert read_truth(write_table(tmp_path / "t.json", entries), space).values == pytest.approx({one: 0.85, other: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("[1, 2]", "is no table of true accuracies: a JSON object"),
+        ("{}", "is no table of true accuracies"),
+        ("{", "is not JSON: "),
+        ({"02012100": 90}, "an architecture is written as a JSON object of choices and values, not '02012100'"),
+        ({'{"width": 4}': 90}, r"choice 'resolution' has no value; its options are \[6, 8\]"),
+        ({ARCHS[0].to_json(): "good"}, 'the entry of .* holds no accuracy: .* not "good"'),
+        ({ARCHS[0].to_json(): {"loss": 1}}, r"or an object that has one as accuracy, mean_acc, .* not \{\"loss\": 1\}"),
+        ({ARCHS[0].to_json(): 101}, "a number from 0 to 100, .* not 101"),
+        ({ARCHS[0].to_json(): [0.5, None]}, "holds no accuracy"),
+        ('{"a": NaN}', "holds no accuracy"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, entries: Any, message: str) -> None:
+    path = write_table(tmp_path / "truth.json", entries)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_truth(path, SPACE)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no table of true accuracies .*nothing\.json"):
+        read_truth(tmp_path / "nothing.json", SPACE)
+
+
+def test_numbers_to_retrain() -> None:
+    assert num_retrained("retrain:20") == 20
+    assert num_retrained("retrained/truth.json") is None
+    assert num_retrained("../table.json") is None
+    for text in ("retrain", "retrain:", "retrain:1", "retrain:many", "retrain:2.5"):
+        with pytest.raises(ValueError, match=f"truth=retrain:N retrains N networks, at least 2, .* be '{text}'"):
+            num_retrained(text)
+
+
+# What is said of a ranking -------------------------------------------------------------------------------------------
+
+
+def test_a_ranking_is_judged_beside_macs_parameters_and_random_order(
+    again: Callable[..., SupernetSearch], caplog: pytest.LogCaptureFixture
+) -> None:
+    search = again()
+    outcome, values = search.search(), made_up()
+    with caplog.at_level(logging.INFO):
+        judged = judge_ranking(search.scorer, Truth("a table", values), SETTINGS)
+    folder = search.scorer.folder
+    write_outcome(search.scorer, outcome, folder, judged)
+    archs = list(scores_of(folder))
+    order = {key: place for place, key in enumerate(sorted(set(scores_of(folder).values())))}
+    given = {
+        "inherited weights": [order[scores_of(folder)[arch]] for arch in archs],
+        "MACs": [COSTS.cost(arch).macs for arch in archs],
+        "parameters": [COSTS.cost(arch).params for arch in archs],
+    }
+    written = json.loads((folder / "ranking.json").read_text())
+    assert list(written["ways"]) == [*given, "random order"]
+    assert (written["truth"], written["num_ranked"], written["num_known"]) == ("a table", 24, 24)
+    for name, scores in given.items():
+        expected = kendalltau(scores, [values[arch] for arch in archs]).statistic
+        assert written["ways"][name]["tau"]["value"] == pytest.approx(expected)
+    assert written["ways"]["random order"]["tau"]["value"] == 0.0
+    first = max(archs, key=lambda arch: scores_of(folder)[arch])
+    rank = 1 + sum(value > values[first] for value in values.values())
+    assert written["ways"]["inherited weights"]["first"]["1"]["best_rank"] == rank
+    text = text_of(folder)
+    assert f"The network ranked first is truly number {rank}, " in text
+    tau = written["ways"]["inherited weights"]["tau"]["value"]
+    assert f"Kendall's tau of the ranking by inherited weights is {tau:.2f} (" in text
+    assert "The true accuracy of all 24 networks that were scored is known from a table." in text
+    assert "Ranking and truth" in text
+    assert "no random sample" not in text
+    (head,) = [record.message for record in caplog.records if "random order" in record.message]
+    assert head.split() == ["inherited", "weights", "MACs", "parameters", "random", "order"]
+    (line,) = [record.message for record in caplog.records if record.message.startswith("Kendall's tau ")]
+    assert f"{tau:.2f}" in line
+
+
+def test_truth_that_contradicts_the_supernet_is_said_to(again: Callable[..., SupernetSearch]) -> None:
+    """MACs tell the truth here, and the supernet's ranking is turned round."""
+    search = again()
+    outcome = search.search()
+    scores = scores_of(search.scorer.folder)
+    worst = {arch: 0.5 - place / 100 for place, arch in enumerate(sorted(scores, key=scores.__getitem__))}
+    write_outcome(
+        search.scorer, outcome, search.scorer.folder, judge_ranking(search.scorer, Truth("a table", worst), SETTINGS)
+    )
+    text = text_of(search.scorer.folder)
+    assert "tau of the ranking by inherited weights is -" in text
+    assert "ranks these networks at least as well as the supernet does." in text
+    assert "truly number 24, " in text
+
+
+def test_a_table_that_misses_candidates(again: Callable[..., SupernetSearch]) -> None:
+    search = again()
+    outcome = search.search()
+    values = dict(list(made_up().items())[:9])
+    judged = judge_ranking(search.scorer, Truth("a table", values), SETTINGS)
+    assert judged.ways["MACs"].num_candidates == 9
+    write_outcome(search.scorer, outcome, search.scorer.folder, judged)
+    assert "The true accuracy of 9 of the 24 networks that were scored is known from a table." in text_of(
+        search.scorer.folder
+    )
+    page = (search.scorer.folder / "report.html").read_text()
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    assert [value is not None for value in data["ranking"]["truth"]["candidates"]] == [
+        arch in values for arch in outcome.archs
+    ]
+    with pytest.raises(ValueError, match=r"a table tells the true accuracy of 1 of the 24 networks that were scored"):
+        judge_ranking(search.scorer, Truth("a table", dict(list(values.items())[:1])), SETTINGS)
+
+
+def test_any_strategy_is_judged_with_all_that_was_scored(supernet_folder: Path, tmp_path: Path) -> None:
+    strategy = Evolution(population=4, num_parents=2, num_mutations=2, num_crossovers=2, generations=2)
+    search = make_search(supernet_folder, tmp_path, strategy)
+    outcome = search.search()
+    judged = judge_ranking(search.scorer, Truth("a table", made_up()), SETTINGS)
+    assert set(judged.known) == {*outcome.archs, *outcome.baseline}
+    write_outcome(search.scorer, outcome, tmp_path, judged)
+    assert "no random sample of the space" in text_of(tmp_path)
+
+
+def test_a_predictor_is_judged_too_and_limits_share_the_ranking(supernet_folder: Path, tmp_path: Path) -> None:
+    macs = sorted(COSTS.cost(arch).macs for arch in ARCHS)
+    costs = [CostSettings(max_macs=float(bound)) for bound in (macs[12], macs[-1])]
+    scorer: Scorer = make_search(supernet_folder, tmp_path).scorer
+    settings = PredictionSettings(num_pairs=10, num_verified=3)
+    search = PredictedSearch(scorer, RidgePredictor(), RandomSearch(num_samples=20), costs, settings)
+    outcomes = search.search()
+    values = made_up()
+    judged = judge_ranking(scorer, Truth("a table", values), SETTINGS, search.predict)
+    assert list(judged.ways) == ["inherited weights", "predictor", "MACs", "parameters", "random order"]
+    known = [values[arch] for arch in judged.known]
+    assert judged.ways["predictor"].tau.value == pytest.approx(
+        kendalltau(search.predict(judged.known), known).statistic
+    )
+    folders = write_outcomes(scorer, outcomes, "macs", [], judged)
+    for folder in (tmp_path, *folders):
+        assert "Ranking and truth" in text_of(folder)
+    page = (folders[0] / "report.html").read_text()
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    shown = sum(len(values) for values in data["ranking"]["truth"].values())
+    in_both = len({*outcomes[0].archs} & {*outcomes[0].baseline})
+    assert shown - in_both == len(judged.known)
+    assert data["ranking"]["truth"]["others"]
+
+
+def test_settings_out_of_range() -> None:
+    for name in ("num_resamples", "num_seeds"):
+        with pytest.raises(ValueError, match=f"ranking.{name} is at least 1, not 0"):
+            RankingSettings(**{name: 0})
+
+
+# Retraining ------------------------------------------------------------------------------------------------------------
+
+
+def test_networks_spread_over_the_ranking_are_retrained_and_kept(
+    again: Callable[..., SupernetSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = again().scorer
+    settings = make_settings(epochs=2)
+    truth = retrain_truth(scorer, list(scorer.journal.scores), 4, settings, SCRATCH)
+    assert truth.source == "retraining for 2 epochs"
+    scores = scores_of(scorer.folder)
+    ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+    assert [scores[arch] for arch in truth.values] == [scores[ranked[place]] for place in (0, 8, 15, 23)]
+    for arch, value in truth.values.items():
+        (folder,) = [
+            path.parent
+            for path in scorer.folder.glob("retrained/*/seed0/retrained.json")
+            if json.loads(path.read_text())["arch"] == arch.to_dict()
+        ]
+        subnet = load_subnet(folder)
+        batches = Batches(DATA.test, DATA, 64, torch.device("cpu"))
+        assert evaluate(subnet.module(), batches.at(SPACE.input_shape(arch)[-1])).accuracy == value
+        assert not (folder / "checkpoints").exists()
+    assert read_truth(scorer.folder / "retrained" / "truth.json", SPACE).values == truth.values
+    # Another two seeds are the mean of all, without training the first again.
+    trained: list[Path] = []
+    original = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda trainer: (trained.append(trainer.folder), original(trainer))[1])
+    twice = retrain_truth(scorer, list(scorer.journal.scores), 4, settings, SCRATCH, num_seeds=2)
+    assert [folder.name for folder in trained] == ["seed1"] * 4
+    assert twice.source.endswith(", 2 times each")
+    for arch, folder in zip(twice.values, trained, strict=True):
+        other = json.loads((folder / "retrain.json").read_text())["test_accuracy"]
+        assert twice.values[arch] == pytest.approx((truth.values[arch] + other) / 2)
+
+
+def test_more_networks_than_there_are(again: Callable[..., SupernetSearch]) -> None:
+    scorer = again().scorer
+    truth = retrain_truth(scorer, ARCHS[:3], 50, make_settings(epochs=1), SCRATCH)
+    assert truth.values.keys() == set(ARCHS[:3])
+
+
+def test_retraining_that_was_stopped_ends_as_if_it_had_not_been(
+    again: Callable[..., SupernetSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = again().scorer
+    settings = make_settings(epochs=1)
+    runs: list[Path] = []
+    original = Trainer.run
+
+    def stop_at_third(trainer: Trainer) -> Any:
+        runs.append(trainer.folder)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return original(trainer)
+
+    monkeypatch.setattr(Trainer, "run", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH)
+    assert len(json.loads((scorer.folder / "retrained" / "truth.json").read_text())) == 2
+    truth = retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH)
+    assert len(runs) == 4
+    assert runs[2] == runs[3]
+    runs.clear()
+    assert retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH) == truth
+    assert runs == []
+
+
+def test_networks_retrained_otherwise_are_not_mixed(again: Callable[..., SupernetSearch]) -> None:
+    scorer = again().scorer
+    settings = make_settings(epochs=1)
+    retrain_truth(scorer, ARCHS[:2], 2, settings, SCRATCH)
+    with pytest.raises(ValueError, match=r"retrained otherwise \(trainer.epochs was 1 and is 2\); use another folder"):
+        retrain_truth(scorer, ARCHS[:2], 2, replace(settings, epochs=2), SCRATCH)
+    with pytest.raises(ValueError, match=r"retrain.weights was scratch and is inherited"):
+        retrain_truth(scorer, ARCHS[:2], 2, settings, replace(SCRATCH, weights="inherited"))
+    retrain_truth(scorer, ARCHS[:2], 2, replace(settings, log_every=3), SCRATCH)
+
+
+# The best candidates -----------------------------------------------------------------------------------------------------
+
+
+def test_the_best_are_compared_image_by_image(searched: Path) -> None:
+    top = json.loads((searched / "top.json").read_text())
+    scores = scores_of(searched)
+    archs = [SPACE.arch(entry["arch"]) for entry in top["networks"]]
+    assert len(archs) == 10
+    assert archs[0] == load_subnet(searched).arch
+    assert [scores[arch] for arch in archs] == sorted(scores.values(), reverse=True)[:10]
+    assert (top["metric"], top["held_out_images"]) == ("accuracy", 64)
+    for arch, entry in zip(archs, top["networks"], strict=True):
+        lead = entry["lead_of_first"]
+        assert lead["value"] == pytest.approx(scores[archs[0]][0] - scores[arch][0])
+        assert lead["low"] <= lead["value"] <= lead["high"]
+    close = sum(entry["lead_of_first"]["low"] <= 0 for entry in top["networks"][1:])
+    assert (
+        f"Of the 9 candidates ranked next, {close} cannot be told from the first at 95 % by their accuracy on 64"
+        in (text_of(searched))
+    )
+
+
+def test_the_comparison_is_read_again_and_made_anew_for_other_candidates(
+    again: Callable[..., SupernetSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[Arch] = []
+    original = Evaluator.subnet
+
+    def count(evaluator: Evaluator, arch: Arch) -> Any:
+        evaluated.append(arch)
+        return original(evaluator, arch)
+
+    monkeypatch.setattr(Evaluator, "subnet", count)
+    search = again()
+    before = (search.scorer.folder / "top.json").read_bytes()
+    best = search.run()
+    assert evaluated == [best]  # for subnet.pt
+    assert (search.scorer.folder / "top.json").read_bytes() == before
+    again(metric="loss").run()
+    top = json.loads((search.scorer.folder / "top.json").read_text())
+    assert top["metric"] == "loss"
+    assert len(evaluated) == 1 + 10 + 1
+    scores = scores_of(search.scorer.folder)
+    losses = [-scores[SPACE.arch(entry["arch"])][1] for entry in top["networks"]]
+    assert losses == sorted(losses)
+    for loss, entry in zip(losses, top["networks"], strict=True):
+        assert entry["lead_of_first"]["value"] == pytest.approx(loss - losses[0], abs=1e-6)
+
+
+def test_one_candidate_has_nothing_to_be_compared_with(supernet_folder: Path, tmp_path: Path) -> None:
+    make_search(supernet_folder, tmp_path, RandomSearch(num_samples=1)).run()
+    assert not (tmp_path / "top.json").exists()
+    assert "cannot be told" not in text_of(tmp_path)
