@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from oneshot.config import (
     DataSize,
@@ -17,7 +17,7 @@ from oneshot.config import (
     newest_run,
     settings,
 )
-from oneshot.pipeline.folders import load_supernet
+from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.ranking import RankingSettings, judge_ranking
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
@@ -52,8 +52,10 @@ def main(config: DictConfig, folder: Path) -> None:
         search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
-    source = newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa")
-    trained = load_supernet(source)
+    given = config.supernet if isinstance(config.supernet, ListConfig) else [config.supernet]
+    trained = load_supernets(
+        [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa") for one in given]
+    )
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
     strategy = make_strategy(config, trained)
     data_config = moved_data(trained.config["data"], config.data)
