@@ -13,7 +13,15 @@ FILES = sorted((Path(__file__).parents[2] / "conf" / "search").glob("*.yaml"))
 
 
 def test_there_is_one_for_each_strategy() -> None:
-    assert [path.stem for path in FILES] == ["controller", "derivation", "evolution", "exhaustive", "local", "nsga2", "random"]
+    assert [path.stem for path in FILES] == [
+        "controller",
+        "derivation",
+        "evolution",
+        "exhaustive",
+        "local",
+        "nsga2",
+        "random",
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
