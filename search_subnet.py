@@ -1,8 +1,10 @@
 """Search a trained supernet: ``python search_subnet.py search=evolution cost.max_macs=6e6``. docs/searching.md."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+import hydra
 from omegaconf import DictConfig, ListConfig
 
 from oneshot.config import (
@@ -12,10 +14,10 @@ from oneshot.config import (
     make_data,
     make_predictor,
     make_space,
-    make_strategy,
     moved_data,
     newest_run,
     settings,
+    trained_sampler,
 )
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
@@ -26,6 +28,7 @@ from oneshot.pipeline.retrained import retrain_truth
 from oneshot.pipeline.scoring import EvaluationSettings, Scorer
 from oneshot.pipeline.search import SupernetSearch
 from oneshot.pipeline.truth import num_retrained, read_truth
+from oneshot.search import Derivation
 from oneshot.training import TrainSettings
 
 log = logging.getLogger("search_subnet")
@@ -40,13 +43,13 @@ def main(config: DictConfig, folder: Path) -> None:
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
     prediction = settings(PredictionSettings, config, "prediction")
+    strategy = hydra.utils.instantiate(config.search)
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
         if config.supernet is not None:
             raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
         predictor = make_predictor(config, space, needs_supernet=False)
-        strategy = make_strategy(config, None)
         if config.truth is not None:
             raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
         search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
@@ -57,7 +60,8 @@ def main(config: DictConfig, folder: Path) -> None:
         [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa") for one in given]
     )
     log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
-    strategy = make_strategy(config, trained)
+    if isinstance(strategy, Derivation):
+        strategy = replace(strategy, draw=trained_sampler(trained).sample)
     data_config = moved_data(trained.config["data"], config.data)
     truth = None
     if config.truth is not None and number is None:

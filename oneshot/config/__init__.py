@@ -4,11 +4,11 @@ from oneshot.config.making import (
     cost_settings,
     make_data,
     make_predictor,
-    make_strategy,
     moved_data,
     phase_settings,
     plain,
     settings,
+    trained_sampler,
 )
 from oneshot.config.paths import CONF
 from oneshot.config.program import entry, newest_run
@@ -23,11 +23,11 @@ __all__ = [
     "make_data",
     "make_predictor",
     "make_space",
-    "make_strategy",
     "moved_data",
     "newest_run",
     "phase_settings",
     "plain",
     "register_spaces",
     "settings",
+    "trained_sampler",
 ]

@@ -15,7 +15,6 @@ from oneshot.data import ImageData
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.samplers import Sampler
-from oneshot.search import Strategy
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import PhaseSettings
 
@@ -70,29 +69,23 @@ def _targets(config: Any) -> list[str]:
     return []
 
 
-def make_strategy(config: DictConfig, trained: Trained | None) -> Strategy:
-    """The strategy of a ``search`` config. One that draws from the sampler of the supernet's training gets that sampler,
-    with what it has learned.
+def trained_sampler(trained: Trained) -> Sampler:
+    """The sampler of a supernet's training, with what it has learned.
 
     Raises:
-        ValueError: there is no supernet from whose sampler it could draw, or its sampler is not one of oneshot's.
+        ValueError: there are several supernets, or the sampler is not one of oneshot's; only those are ever made, because the config comes from a checkpoint.
     """
-    target = hydra.utils.get_class(config.search._target_)
-    extra: dict[str, Any] = {}
-    if "draw" in inspect.signature(target).parameters:
-        if trained is None:
-            raise ValueError(
-                f"{config.search._target_} draws from the sampler that trained a supernet: give supernet=FOLDER"
-            )
-        for name in _targets(trained.config["sampler"]):
-            if not name.startswith(("oneshot.samplers.", "oneshot.policies.")):
-                raise ValueError(f"samplers that can be drawn from later are those of oneshot.samplers, not {name!r}")
-        space = trained.supernet.space
-        sampler: Sampler = hydra.utils.instantiate(trained.config["sampler"], space, seed=trained.config["seed"])
-        sampler.load_state_dict(dict(trained.sampler_state))
-        extra["draw"] = sampler.sample
-    strategy: Strategy = hydra.utils.instantiate(config.search, **extra)
-    return strategy
+    if trained.members:
+        raise ValueError(
+            "a derivation draws from the sampler of one supernet, not of several: give one as supernet=FOLDER"
+        )
+    for name in _targets(trained.config["sampler"]):
+        if not name.startswith(("oneshot.samplers.", "oneshot.policies.")):
+            raise ValueError(f"samplers that can be drawn from later are those of oneshot.samplers, not {name!r}")
+    space = trained.supernet.space
+    sampler: Sampler = hydra.utils.instantiate(trained.config["sampler"], space, seed=trained.config["seed"])
+    sampler.load_state_dict(dict(trained.sampler_state))
+    return sampler
 
 
 def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:

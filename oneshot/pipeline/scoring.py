@@ -28,7 +28,7 @@ class EvaluationSettings:
     """How candidates are scored.
 
     Args:
-        metric: "accuracy" (ties broken by loss) or "loss" (ties by accuracy).
+        metric: "loss" (ties broken by accuracy), which ranks better, or "accuracy" (ties by loss).
         calibration_images: training images on which each candidate's BatchNorm statistics are measured.
         max_images: held-out images to score on, drawn at random; None is all.
         batch_size: images a forward pass.
@@ -38,7 +38,7 @@ class EvaluationSettings:
         memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
     """
 
-    metric: str = "accuracy"
+    metric: str = "loss"
     calibration_images: int = 512
     max_images: int | None = None
     batch_size: int = 256

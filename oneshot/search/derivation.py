@@ -12,20 +12,24 @@ from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 
 
+def _no_sampler(step: int) -> list[Arch]:
+    raise ValueError("a derivation draws from the sampler that trained a supernet: give it one")
+
+
 @dataclass(frozen=True)
 class Derivation:
     """Scores ``num_samples`` different architectures from ``draw``; those outside the limits are drawn again.
 
     Args:
-        draw: the architectures of one step of the sampler that trained the supernet.
         num_samples: published "several"; the published code draws 10.
+        draw: the architectures of one step of the sampler that trained the supernet.
 
     Raises:
         ValueError: a number below 1; in ``search`` also where nothing that is drawn meets the limits.
     """
 
-    draw: Callable[[int], list[Arch]]
     num_samples: int = 10
+    draw: Callable[[int], list[Arch]] = _no_sampler
 
     def __post_init__(self) -> None:
         check_count("num_samples", self.num_samples)

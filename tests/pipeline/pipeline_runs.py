@@ -47,7 +47,7 @@ def make_search(
 ) -> SupernetSearch:
     """A search that random sampling of eight networks makes unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
-    values: dict[str, Any] = {"device": "cpu", "calibration_images": 64}
+    values: dict[str, Any] = {"device": "cpu", "calibration_images": 64, "metric": "accuracy"}
     costs = CostSettings(**cost or {})
     scorer = Scorer(
         load_supernet(supernet),

@@ -324,17 +324,17 @@ def test_derivation_takes_the_best_that_the_sampler_draws() -> None:
     space = Layers(3, 4)
     sampler = UniformSampler(space, seed=0, num_paths=2)
     problem = Toy(space, limits={"macs": share(Sums(space, 2), space, 0.6)})
-    best = Derivation(sampler.sample, num_samples=7).search(problem, random.Random(0))
+    best = Derivation(num_samples=7, draw=sampler.sample).search(problem, random.Random(0))
     assert len(problem.evaluated) == 7
     assert problem.accuracy(best) == max(map(problem.accuracy, problem.evaluated))
     assert all(problem.feasible(arch) for arch in problem.evaluated)
     none = Problem(space, lambda archs: [], lambda arch: {"macs": 10.0}, {"macs": 5.0})
     with pytest.raises(ValueError, match="none of 500 architectures that the sampler drew meets the limits"):
-        Derivation(sampler.sample).search(none, random.Random(0))
+        Derivation(draw=sampler.sample).search(none, random.Random(0))
 
 
 def test_derivation_from_a_settled_policy_takes_what_there_is() -> None:
     space = Layers(3, 4)
     problem = Toy(space)
-    assert Derivation(lambda step: [space.largest]).search(problem, random.Random(0)) == space.largest
+    assert Derivation(draw=lambda step: [space.largest]).search(problem, random.Random(0)) == space.largest
     assert len(problem.evaluated) == 1
