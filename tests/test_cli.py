@@ -211,11 +211,11 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
     [
         (
             [],
-            r"no search space: add \+space=NAME .* attentive_nas, darts, enas_macro, enas_micro, nasbench201, nasbench_macro, ofa, ofa_proxyless, ofa_resnet50, "
+            r"no search space: add \+space=NAME .* attentive_nas, darts, .*, nasbench_macro, ofa, ofa_proxyless, ofa_resnet50, "
             r"spos, my_space$",
         ),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
-        (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*fair, multinomial, sandwich, uniform"),
+        (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, uniform"),
         (["+space=ofa", "data=digit"], r"no data=digit; did you mean 'digits'\?"),
         (["+space=ofa", "trainer.epoch=3"], r"no setting 'trainer\.epoch'; did you mean 'trainer\.epochs'\?"),
         (["+space=ofa", "space.depth=3"], r"no setting 'space\.depth'; did you mean 'space\.depths'\?"),

@@ -73,7 +73,8 @@ def trained_sampler(trained: Trained) -> Sampler:
     """The sampler of a supernet's training, with what it has learned.
 
     Raises:
-        ValueError: there are several supernets, or the sampler is not one of oneshot's; only those are ever made, because the config comes from a checkpoint.
+        ValueError: there are several supernets, or the sampler is not one of oneshot's; only those are ever made, because the
+            config comes from a checkpoint.
     """
     if trained.members:
         raise ValueError(
