@@ -2,6 +2,7 @@
 
 from oneshot.evaluation.correlation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
 from oneshot.evaluation.evaluator import Batches, Evaluator
+from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.scoring import Score, evaluate
@@ -12,7 +13,9 @@ __all__ = [
     "Evaluator",
     "FirstRanked",
     "RankCorrelation",
+    "RungScores",
     "Score",
+    "SuccessiveHalving",
     "evaluate",
     "image_scores",
     "lead_of_first",

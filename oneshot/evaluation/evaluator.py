@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ class Evaluator:
         held_out = data.held_out
         if max_images is not None:
             held_out = held_out.subset(_draw(len(held_out), max_images, seed))
+        self._seed = seed
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
 
@@ -113,19 +114,36 @@ class Evaluator:
         """
         return evaluate(self.subnet(arch), self.held_out.at(self.supernet.space.input_shape(arch)[-1]))
 
-    def scores(self, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+    def scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
         """Each different architecture with its score, equal to that of a call bit for bit, as soon as it is known; what several
-        have in common is computed once. The order is one in which that is easy. The supernet must not change meanwhile.
+        have in common is computed once. The order is one in which that is easy. The supernet must not change meanwhile; closing
+        the generator frees what is kept.
 
         Raises:
             ValueError: one of ``archs`` is not an architecture of the supernet's space; before any is scored.
         """
         for arch in archs:
             self.supernet.space.validate(arch)
-        return itertools.chain.from_iterable(
-            SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(group)
-            for supernet, group in by_member(self.supernet, archs)
+        return self._scores(archs)
+
+    def _scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
+        for supernet, group in by_member(self.supernet, archs):
+            yield from SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(
+                group
+            )
+
+    def part(self, start: int, stop: int) -> Evaluator:
+        """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""
+        images, part = self.held_out.images, copy.copy(self)
+        chosen = _draw(len(images), stop, self._seed, start)
+        part.held_out = Batches(
+            images.subset(chosen),
+            self.held_out.data,
+            self.held_out.batch_size,
+            self.device,
+            self.held_out.memory_format,
         )
+        return part
 
     def score_all(self, archs: Sequence[Arch]) -> list[Score]:
         """The scores of ``archs`` in their order, see ``scores``."""
@@ -133,6 +151,6 @@ class Evaluator:
         return [known[arch] for arch in archs]
 
 
-def _draw(total: int, number: int, seed: int) -> Tensor:
-    """The indices of ``number`` images at random, in ascending order."""
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:number].sort().values
+def _draw(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
+    """The indices of the images ``start`` to ``stop`` of a random order, ascending."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[start:stop].sort().values

@@ -17,6 +17,15 @@ class Score:
     loss: float
     num_images: int
 
+    def __add__(self, other: Score) -> Score:
+        """The score over the images of both."""
+        number = self.num_images + other.num_images
+
+        def mean(mine: float, others: float) -> float:
+            return (mine * self.num_images + others * other.num_images) / number
+
+        return Score(mean(self.accuracy, other.accuracy), mean(self.loss, other.loss), number)
+
 
 @torch.inference_mode()
 def evaluate(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +58,7 @@ class SharedEvaluation:
         self._feeds: dict[tuple[str, int], _Feed] = {}
         self.store = Store(limit)
 
-    def scores(self, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+    def scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
         """Each architecture once, with its score, as soon as that is known."""
         distinct = list(dict.fromkeys(archs))
         for start in range(0, len(distinct), _WINDOW):

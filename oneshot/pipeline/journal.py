@@ -75,6 +75,34 @@ class Journal:
             csv.writer(file, lineterminator="\n").writerow(row)
 
 
+class Rungs:
+    """Scores on the first held-out images, kept in a CSV file: successive halving that was stopped decides as it would have."""
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.path = path
+        self._known: dict[tuple[Arch, int], Score] = {}
+        for row in csv.reader(_whole_lines(path)):
+            try:
+                accuracy, loss, number, values = row
+                self._remember(space.arch(json.loads(values)), Score(float(accuracy), float(loss), int(number)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, row {len(self._known)}: {error}") from None
+
+    def get(self, arch: Arch, num_images: int) -> Score | None:
+        """The score of ``arch`` on the first ``num_images``, if that is known."""
+        return self._known.get((arch, num_images))
+
+    def add(self, arch: Arch, score: Score) -> None:
+        """Remembers a score on the first ``score.num_images``."""
+        self._remember(arch, score)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            row = (repr(score.accuracy), repr(score.loss), score.num_images, arch.to_json())
+            csv.writer(file, lineterminator="\n").writerow(row)
+
+    def _remember(self, arch: Arch, score: Score) -> None:
+        self._known[arch, score.num_images] = score
+
+
 class Latencies:
     """Measured latencies in milliseconds, kept in a CSV file so that a continued search sees the same numbers.
 

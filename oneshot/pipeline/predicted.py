@@ -61,6 +61,9 @@ class PredictedSearch:
     Args:
         scorer: scores the subnets that the predictor learns from, and those that it finds best.
         costs: the sets of limits.
+
+    Raises:
+        ValueError: ``scorer`` uses successive halving.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class PredictedSearch:
         costs: Sequence[CostSettings],
         settings: PredictionSettings,
     ) -> None:
+        if scorer.evaluation.halving_images is not None:
+            raise ValueError("a predictor learns from scores on the same images: without evaluation.halving_images")
         self.scorer, self.predictor, self.strategy = scorer, predictor, strategy
         self.costs, self.settings = costs, settings
         self._lookup = _Lookup(scorer.space, scorer.costs, costs[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path, judged: Judged
     candidates = [scorer.candidate(arch) for arch in outcome.archs]
     accuracy = scorer.evaluation.metric == "accuracy"
     scores = [candidate.accuracy if accuracy else -candidate.loss for candidate in candidates]
+    scores = [score if scorer.is_whole(arch) else math.nan for arch, score in zip(outcome.archs, scores, strict=True)]
+    whole = [candidate for arch, candidate in zip(outcome.archs, candidates, strict=True) if scorer.is_whole(arch)]
     front = pareto_front(scores, [scorer.costs_of(arch)[cost.minimize] for arch in outcome.archs])
     write_json(
         folder / "pareto.json", [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
@@ -87,7 +90,7 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path, judged: Judged
                 *([] if judged is None else ranking_notes(judged)),
                 *outcome.notes,
                 *([] if distinction is None else [distinction]),
-                *notes(scorer, candidates, candidates[best]),
+                *notes(scorer, whole, candidates[best]),
             ],
             exhaustive=outcome.exhaustive,
             ranking=None if judged is None else ranking_section(judged, scorer, [*outcome.archs, *outcome.baseline]),
@@ -142,7 +145,7 @@ def write_outcomes(
         folders.append(scorer.folder / f"max_{limited}-{limit:g}")
         write_outcome(scorer, outcome, folders[-1], judged)
         best = scorer.candidate(outcome.best)
-        found = [scorer.candidate(arch).accuracy for arch in outcome.baseline]
+        found = [scorer.candidate(arch).accuracy for arch in outcome.baseline if scorer.is_whole(arch)]
         points.append(
             report.TradeoffPoint(
                 limit=limit,
@@ -219,6 +222,12 @@ def common_notes(scorer: Scorer) -> list[str]:
         "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
         "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
     ]
+    if scorer.evaluation.halving_images is not None:
+        whole = sum(map(scorer.is_whole, scorer.journal.scores))
+        found.append(
+            f"Successive halving: of {len(scorer.journal.scores):,} candidates {whole:,} were scored on all held-out images, the "
+            f"others on {scorer.evaluation.halving_images:,} or more; these rank below, by the images they came to."
+        )
     if scorer.trained.step < scorer.trained.total_steps:
         found.append(f"The supernet is not fully trained: step {scorer.trained.step} of {scorer.trained.total_steps}.")
     return found

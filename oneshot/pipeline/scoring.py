@@ -15,9 +15,9 @@ from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
 from oneshot.data import ImageData
-from oneshot.evaluation import Evaluator, Score
+from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
 from oneshot.pipeline.folders import Trained, save_subnet, write_json
-from oneshot.pipeline.journal import Journal, Latencies
+from oneshot.pipeline.journal import Journal, Latencies, Rungs
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import resolve_device
@@ -31,6 +31,8 @@ class EvaluationSettings:
         metric: "loss" (ties broken by accuracy), which ranks better, or "accuracy" (ties by loss).
         calibration_images: training images on which each candidate's BatchNorm statistics are measured.
         max_images: held-out images to score on, drawn at random; None is all.
+        halving_images: successive halving: all candidates that a search proposes together are scored on so many of these
+            images, the better half of them on twice as many, and so on; None scores every candidate on all.
         batch_size: images a forward pass.
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
@@ -41,6 +43,7 @@ class EvaluationSettings:
     metric: str = "loss"
     calibration_images: int = 512
     max_images: int | None = None
+    halving_images: int | None = None
     batch_size: int = 256
     device: str = "auto"
     threads: int | None = None
@@ -50,7 +53,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
-        for name in ("calibration_images", "batch_size", "max_images", "threads"):
+        for name in ("calibration_images", "batch_size", "max_images", "halving_images", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"evaluation.{name} is at least 1, not {value}")
@@ -100,6 +103,11 @@ class Scorer:
             memory_limit=round(evaluation.memory_limit_gb * 2**30),
         )
         self._claim_folder()
+        self._halving: SuccessiveHalving | None = None
+        self._decided: set[Arch] = set()  # those that halving has stopped or scored on all images
+        if evaluation.halving_images is not None:
+            rungs = Rungs(folder / "rungs.csv", self.space)
+            self._halving = SuccessiveHalving(self.evaluator, evaluation.halving_images, self.key, rungs)
         self.costs = CostTable(self.space)
         self.journal = Journal(folder / "candidates.csv", self.space)
         self.latencies: Latencies | None = None
@@ -123,12 +131,14 @@ class Scorer:
             "calibration_images": self.evaluation.calibration_images,
             "held_out_images": len(self.evaluator.held_out.images),
         }
+        if self.evaluation.halving_images is not None:
+            identity["halving"] = f"{self.evaluation.halving_images} images, by {self.evaluation.metric}"
         path = self.folder / "search.json"
         if path.is_file():
             earlier = json.loads(path.read_text(encoding="utf-8"))
             changed = [
                 f"{name} was {earlier.get(name)} and is {value}"
-                for name, value in identity.items()
+                for name, value in (dict.fromkeys(earlier) | identity).items()
                 if earlier.get(name) != value
             ]
             if changed:
@@ -138,7 +148,7 @@ class Scorer:
     # Scores and costs ------------------------------------------------------------------------------------------------
 
     def problem(
-        self, source: str, cost: CostSettings, scored: Callable[[tuple[float, float]], object] = lambda key: None
+        self, source: str, cost: CostSettings, scored: Callable[[tuple[float, ...]], object] = lambda key: None
     ) -> Problem:
         """The subnets within the limits of ``cost``; ``source`` is what the journal calls their candidates.
 
@@ -146,13 +156,17 @@ class Scorer:
             scored: called with the key of each candidate.
         """
 
-        def score(archs: Sequence[Arch]) -> list[tuple[float, float]]:
-            unknown = [arch for arch in archs if arch not in self.journal.scores]
+        def score(archs: Sequence[Arch]) -> list[tuple[float, ...]]:
+            # The journal may hold some of a batch that was stopped, whom halving has to see again to decide about the others.
+            known = self.journal.scores if self._halving is None else self._decided
+            unknown = [arch for arch in archs if arch not in known]
             for arch in archs:
-                if arch in self.journal.scores:
+                if arch in known:
                     scored(self.key(self.journal.scores[arch]))
-            for arch, found in self.evaluator.scores(unknown):
-                self._record(source, arch, found, cost.needs_latency)
+            for arch, found in (self._halving or self.evaluator).scores(unknown):
+                if arch not in self.journal.scores:
+                    self._record(source, arch, found, cost.needs_latency)
+                self._decided.add(arch)
                 scored(self.key(found))
             self.journal.arrange(archs)
             return [self.key(self.journal.scores[arch]) for arch in archs]
@@ -160,7 +174,7 @@ class Scorer:
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
         return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
 
-    def score(self, arch: Arch, source: str, with_latency: bool = False) -> tuple[float, float]:
+    def score(self, arch: Arch, source: str, with_latency: bool = False) -> tuple[float, ...]:
         """The key to compare ``arch`` by, higher is better; it is evaluated unless the journal has it."""
         if arch not in self.journal.scores:
             self._record(source, arch, self.evaluator(arch), with_latency)
@@ -171,10 +185,17 @@ class Scorer:
         latency = self.latency(arch) if with_latency else None
         self.journal.add(source, arch, score, cost.macs, cost.params, latency)
 
-    def key(self, score: Score) -> tuple[float, float]:
-        """The measure that is ranked by, higher is better; the other one breaks ties."""
+    def key(self, score: Score) -> tuple[float, ...]:
+        """The measure that is ranked by, higher is better; the other one breaks ties. With successive halving, whoever was
+        scored on more images comes first.
+        """
         pair = (score.accuracy, -score.loss)
-        return pair if self.evaluation.metric == "accuracy" else pair[::-1]
+        ordered = pair if self.evaluation.metric == "accuracy" else pair[::-1]
+        return ordered if self.evaluation.halving_images is None else (score.num_images, *ordered)
+
+    def is_whole(self, arch: Arch) -> bool:
+        """Whether a scored candidate was scored on all held-out images."""
+        return self.journal.scores[arch].num_images == len(self.evaluator.held_out.images)
 
     def costs_of(self, arch: Arch) -> Mapping[str, float]:
         """MACs, parameters and latency by name; a latency is measured when it is read."""

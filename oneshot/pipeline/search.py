@@ -13,7 +13,7 @@ from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.results import Outcome, write_outcome
 from oneshot.pipeline.scoring import Scorer
-from oneshot.search import Exhaustive, Problem, RandomSearch, Strategy
+from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
 
 log = logging.getLogger(__name__)
 _EXHAUSTIVE = (
@@ -29,11 +29,18 @@ class SupernetSearch:
         scorer: scores the candidates, and says in which folder: that gets ``candidates.csv``, ``pareto.json``, ``subnet.pt``,
             ``subnet.json``, ``architecture.svg`` and ``report.html``.
         cost: the limits.
+
+    Raises:
+        ValueError: successive halving with a strategy that reckons with scores, which have to be of the same images then.
     """
 
     def __init__(self, scorer: Scorer, strategy: Strategy, cost: CostSettings) -> None:
+        if scorer.evaluation.halving_images is not None and isinstance(strategy, (ControllerSearch, NSGA2)):
+            raise ValueError(
+                f"{type(strategy).__name__} needs every candidate's score on the same images: without evaluation.halving_images"
+            )
         self.scorer, self.strategy, self.cost = scorer, strategy, cost
-        self._best: tuple[float, float] | None = None
+        self._best: tuple[float, ...] | None = None
 
     def run(self) -> Arch:
         """Searches, runs the random baseline at equal budget, writes the results, and returns the best architecture.
@@ -97,7 +104,7 @@ class SupernetSearch:
         )
         return list(baseline.evaluated)
 
-    def _show(self, bar: tqdm[Any], key: tuple[float, float]) -> None:
+    def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)
         bar.update()
-        bar.set_postfix_str(f"best {self.scorer.evaluation.metric} {abs(self._best[0]):.4f}", refresh=False)
+        bar.set_postfix_str(f"best {self.scorer.evaluation.metric} {abs(self._best[-2]):.4f}", refresh=False)

@@ -13,8 +13,7 @@ from oneshot.search.validation import check_count
 
 @dataclass(frozen=True)
 class Exhaustive:
-    """Evaluates every feasible architecture, in the order of ``SearchSpace.enumerate`` and in batches of ``batch_size``:
-    neighbours in that order have most of their network in common. Nothing is random.
+    """Evaluates every feasible architecture, all of them at once: what they have in common is computed once. Nothing is random.
 
     Args:
         max_size: architectures of the largest space that is gone through, those outside the limits included.
@@ -24,11 +23,9 @@ class Exhaustive:
     """
 
     max_size: int = 100_000
-    batch_size: int = 1000
 
     def __post_init__(self) -> None:
         check_count("max_size", self.max_size)
-        check_count("batch_size", self.batch_size)
 
     @property
     def budget(self) -> int:
@@ -54,7 +51,5 @@ class Exhaustive:
     def search(self, problem: Problem, rng: random.Random) -> Arch:
         """The best architecture within the limits, as ``Strategy.search``."""
         history = History(problem)
-        archs = self.candidates(problem)
-        for start in range(0, len(archs), self.batch_size):
-            history.evaluate(archs[start : start + self.batch_size])
+        history.evaluate(self.candidates(problem))
         return history.best()

@@ -221,7 +221,7 @@ def test_scores_come_one_after_another_and_may_be_left() -> None:
     assert tensors() > held
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
-    scores.close()  # type: ignore[attr-defined]
+    scores.close()
     assert tensors() == held
     assert supernet.training
     assert not differences(before, copy_state(supernet))

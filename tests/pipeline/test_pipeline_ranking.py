@@ -44,7 +44,7 @@ SCRATCH = RetrainSettings(weights="scratch", calibration_images=64)
 def searched(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an exhaustive search."""
     folder = tmp_path_factory.mktemp("exhaustive")
-    make_search(supernet_folder, folder, Exhaustive(batch_size=10)).run()
+    make_search(supernet_folder, folder, Exhaustive()).run()
     return folder
 
 
@@ -55,7 +55,7 @@ def again(supernet_folder: Path, searched: Path, tmp_path: Path) -> Callable[...
     def make(**changes: Any) -> SupernetSearch:
         for path in searched.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-        return make_search(supernet_folder, tmp_path, Exhaustive(batch_size=10), **changes)
+        return make_search(supernet_folder, tmp_path, Exhaustive(), **changes)
 
     return make
 

@@ -26,13 +26,12 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
     return SPACES[request.param]
 
 
-def test_every_architecture_is_scored_once_in_batches(space: SearchSpace) -> None:
+def test_all_architectures_are_scored_at_once(space: SearchSpace) -> None:
     problem = Toy(space)
-    best = Exhaustive(batch_size=20).search(problem, random.Random(0))
+    best = Exhaustive().search(problem, random.Random(0))
     everything = list(space.enumerate())
     assert list(problem.evaluated) == everything
-    assert [arch for batch in problem.batches for arch in batch] == everything
-    assert all(len(batch) == 20 for batch in problem.batches[:-1])
+    assert list(map(list, problem.batches)) == [everything]
     assert problem.accuracy(best) == max(map(problem.accuracy, everything))
 
 
@@ -72,7 +71,7 @@ def test_nothing_is_random_and_a_stopped_search_goes_on_where_it_was() -> None:
     space = Layers(4, 3)
     remembered: dict[Arch, Score] = {}
     plain = Toy(space)
-    best = Exhaustive(batch_size=7).search(plain, random.Random(0))
+    best = Exhaustive().search(plain, random.Random(0))
 
     def resumable(stop: int) -> Problem:
         def score(archs: Sequence[Arch]) -> list[Score]:
@@ -86,9 +85,9 @@ def test_nothing_is_random_and_a_stopped_search_goes_on_where_it_was() -> None:
         return Problem(space, score, plain.costs)
 
     with pytest.raises(KeyboardInterrupt):
-        Exhaustive(batch_size=7).search(resumable(30), random.Random(1))
+        Exhaustive().search(resumable(30), random.Random(1))
     again = resumable(1000)
-    assert Exhaustive(batch_size=7).search(again, random.Random(2)) == best
+    assert Exhaustive().search(again, random.Random(2)) == best
     assert list(again.evaluated.items()) == list(plain.evaluated.items())
 
 
@@ -116,7 +115,6 @@ def test_limits_that_cannot_be_met_are_refused() -> None:
         Exhaustive().search(problem, random.Random(0))
 
 
-@pytest.mark.parametrize("name", ["max_size", "batch_size"])
-def test_numbers_out_of_range_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, got 0$"):
-        Exhaustive(**{name: 0})
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^max_size must be a whole number of at least 1, got 0$"):
+        Exhaustive(max_size=0)
