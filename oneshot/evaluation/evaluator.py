@@ -67,7 +67,7 @@ class Evaluator:
         calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
         max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
             None.
-        memory_limit: bytes that may be kept from one candidate for others that share a part of it.
+        memory_limit: bytes that may be kept from one candidate for others that share a part of it; at 0 each is scored alone.
     """
 
     def __init__(
@@ -127,6 +127,9 @@ class Evaluator:
         return self._scores(archs)
 
     def _scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
+        if self.memory_limit == 0:
+            yield from ((arch, self(arch)) for arch in dict.fromkeys(archs))
+            return
         for supernet, group in by_member(self.supernet, archs):
             yield from SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(
                 group

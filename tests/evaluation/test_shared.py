@@ -172,7 +172,7 @@ def test_several_chunks_of_calibration_images(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("oneshot.evaluation.shared.chunks", small)
     expected = one_by_one(evaluator, archs)
     assert expected != whole
-    for limit in (PLENTY, 30_000, 0):
+    for limit in (PLENTY, 30_000, 1, 0):
         evaluator.memory_limit = limit
         assert evaluator.score_all(archs) == expected
 
