@@ -158,6 +158,7 @@ class _Run:
             self.distillation,
             self.teacher if phase.distill else None,
             HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
+            phase.image_size,
         )
         before = {choice.name: choice.options for choice in self.space.choices}
         options = {

@@ -27,6 +27,8 @@ class PhaseSettings:
         warmup_epochs: linear warm-up before the cosine.
         num_paths: subnets a step, for samplers that have such a setting.
         resolutions: input sizes in pixels; None is all of the space.
+        image_size: input size in pixels to train at instead of the architectures' own: a first phase on small images is fast
+            (progressive resizing; Tan and Le, EfficientNetV2, ICML 2021, section 4).
         largest: pattern of choice names to how many of their options take part, counted from the largest; choices that no
             pattern matches take part with all. A pattern that matches no choice of the space is passed over.
         distill: whether the subnets learn from the largest network as it was before the first such phase.
@@ -39,6 +41,7 @@ class PhaseSettings:
     warmup_epochs: float | None = None
     num_paths: int | None = None
     resolutions: list[int] | None = None
+    image_size: int | None = None
     largest: dict[str, int] = field(default_factory=dict)
     distill: bool = False
     sort_channels: bool = False
@@ -48,6 +51,8 @@ class PhaseSettings:
             raise ValueError(f"a phase's epochs are at least 1, not {self.epochs}")
         if self.num_paths is not None and self.num_paths < 1:
             raise ValueError(f"a phase's num_paths is at least 1, not {self.num_paths}")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"a phase's image_size is at least 1, not {self.image_size}")
         for pattern, count in self.largest.items():
             if count < 1:
                 raise ValueError(f"a phase's largest[{pattern!r}] is at least 1, not {count}")
@@ -78,7 +83,8 @@ class PhaseSettings:
 def plan_phases(
     phases: Mapping[str, PhaseSettings], space: SearchSpace, epochs: int | None = None
 ) -> dict[str, PhaseSettings]:
-    """The phases to train: those that add nothing to the one before, for want of a choice that they open, are left out.
+    """The phases to train: those that add nothing to the one before, for want of a choice that they open, are left out. A phase
+    at another ``image_size`` adds something.
 
     Args:
         epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them.
@@ -87,16 +93,17 @@ def plan_phases(
         ValueError: a phase that does not fit the space, or fewer epochs than phases.
     """
     planned: dict[str, PhaseSettings] = {}
-    before: SearchSpace | None = None
+    before: tuple[object, ...] | None = None
     for name, phase in phases.items():
         try:
             part = phase.restrict(space)
         except ValueError as error:
             raise ValueError(f"phases.{name}: {error}") from None
-        if before is not None and part.choices == before.choices:
+        trains = (part.choices, phase.image_size)
+        if trains == before:
             log.info("phase %s adds no network of this space and is left out", name)
             continue
-        planned[name], before = phase, part
+        planned[name], before = phase, trains
     if len(phases) > 1 and len(planned) == 1:
         patterns = sorted({pattern for phase in phases.values() for pattern in phase.largest})
         raise ValueError(

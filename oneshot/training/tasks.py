@@ -76,6 +76,7 @@ class SupernetTask(Task):
             for the others where the sampler says so.
         teacher: a trained network that takes images of any resolution of the space.
         reward: of the architectures from which a sampler that learns does so after every epoch.
+        image_size: input size in pixels to train at instead of the architectures' own.
     """
 
     kind = "supernet"
@@ -88,6 +89,7 @@ class SupernetTask(Task):
         distillation: Distillation = _IN_PLACE,
         teacher: nn.Module | None = None,
         reward: HeldOutReward | None = None,
+        image_size: int | None = None,
     ) -> None:
         self.module = self.supernet = supernet
         self.sampler = sampler
@@ -95,6 +97,7 @@ class SupernetTask(Task):
         self.distillation = distillation
         self.teacher = teacher
         self.reward = reward
+        self.image_size = image_size
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         inputs = _Inputs(images, engine)
@@ -125,7 +128,7 @@ class SupernetTask(Task):
         return StepResult(torch.stack(losses).mean(), accuracy)
 
     def _resolution(self, arch: Arch) -> int:
-        return self.supernet.space.input_shape(arch)[-1]
+        return self.image_size or self.supernet.space.input_shape(arch)[-1]
 
     @torch.no_grad()
     def _choose(self, candidates: Sequence[Arch], inputs: _Inputs, labels: Tensor, engine: Engine) -> Arch:

@@ -96,7 +96,7 @@ def test_a_phase_that_opens_nothing_is_left_out(caplog: pytest.LogCaptureFixture
 def test_what_a_phase_refuses() -> None:
     with pytest.raises(ValueError, match=r"phases\.expand2: .*'resolution' cannot be 28"):
         plan_phases(OFA_PHASES, OFAMobileNetV3(resolutions=(24, 32)))
-    for changes in ({"epochs": 0}, {"num_paths": 0}, {"largest": {"*.kernel": 0}}):
+    for changes in ({"epochs": 0}, {"num_paths": 0}, {"image_size": 0}, {"largest": {"*.kernel": 0}}):
         with pytest.raises(ValueError, match="at least 1, not 0"):
             PhaseSettings(**changes)  # type: ignore[arg-type]
 
@@ -124,6 +124,26 @@ class Watched(UniformSampler):
 def run(folder: Path, make: type[Sampler] = UniformSampler, phases: dict[str, PhaseSettings] = TOY_PHASES) -> Supernet:
     settings = make_settings(epochs=4, log_every=1)
     return train_supernet(SPACE, DATA, make, settings, folder, {}, 64, phases, Distillation(label_weight=1.0))
+
+
+def test_a_phase_on_small_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first phase trains all networks at 5 pixels, the second at their own sizes; both rank at their own."""
+    sizes: list[tuple[bool, int]] = []
+    plain = Supernet.forward
+
+    def forward(self: Supernet, x: torch.Tensor, arch: Arch, dropout: bool = True) -> torch.Tensor:
+        sizes.append((self.training, x.shape[-1]))
+        return plain(self, x, arch, dropout)
+
+    monkeypatch.setattr(Supernet, "forward", forward)
+    phases = {"small": PhaseSettings(1, image_size=5), "whole": PhaseSettings(1)}
+    assert plan_phases(phases, SPACE) == phases
+    assert plan_phases(phases | {"again": PhaseSettings(2)}, SPACE) == phases
+    run(tmp_path, phases=phases)
+    trained = [size for training, size in sizes if training]
+    assert trained[:6] == [5] * 6
+    assert set(trained[6:]) == {6, 8}
+    assert len(trained) == 12
 
 
 def test_phases_follow_one_another(tmp_path: Path) -> None:
