@@ -220,6 +220,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "trainer.epoch=3"], r"no setting 'trainer\.epoch'; did you mean 'trainer\.epochs'\?"),
         (["+space=ofa", "space.depth=3"], r"no setting 'space\.depth'; did you mean 'space\.depths'\?"),
         (["+space=ofa", "+space.depth=3"], r"no setting 'space\.depth'; did you mean 'depths'\?"),
+        (
+            ["+space=nasbench_macro", "options={layer1: [identity]}"],
+            r"'options' takes new entries with a plus: \+options\.NAME=VALUE",
+        ),
         (["+space=ofa", "trainer.epochs=abc"], r"trainer\.epochs: .*'abc'"),
         (["+space=ofa", "trainer.epochs=0"], r"trainer\.epochs is at least 1, not 0"),
         (["+space=ofa", "trainer.epochs=[1"], r"'\[1'"),

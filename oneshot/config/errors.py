@@ -70,6 +70,8 @@ def _unknown_key(key: str, config_name: str) -> str:
         known = _keys(OmegaConf.to_container(config))
     except Exception:  # the message matters more than the suggestion
         known = []
+    if key in known:
+        return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
     tail = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, known, n=1) or tail[:1]
     hint = f"; did you mean {near[0]!r}?" if near else ""
