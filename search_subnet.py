@@ -59,7 +59,8 @@ def main(config: DictConfig, folder: Path) -> None:
     trained = load_supernets(
         [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa") for one in given]
     )
-    log.info("supernet %s, step %d of %d", trained.folder, trained.step, trained.total_steps)
+    for member in trained.members or [trained]:
+        log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     if isinstance(strategy, Derivation):
         strategy = replace(strategy, draw=trained_sampler(trained).sample)
     data_config = moved_data(trained.config["data"], config.data)

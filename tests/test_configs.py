@@ -98,7 +98,7 @@ def test_it_opens_with_what_it_is(path: Path) -> None:
 
 
 def test_every_file_belongs_to_a_command() -> None:
-    assert {path.parent.name for path in FILES if path.parent != CONF} == set(COMMAND_OF)
+    assert {path.parent.name for path in FILES if path.parent != CONF} == {*COMMAND_OF, "experiment"}
     assert {path.stem for path in FILES if path.parent == CONF} == set(ENTRIES)
 
 
@@ -231,6 +231,33 @@ def test_settings_repeat_the_defaults_of_their_class(group: str) -> None:
     assert settings(CLASS_OF[group], config, group, **extra) == CLASS_OF[group]()
     fields = {field.name for field in dataclasses.fields(CLASS_OF[group])}
     assert {str(key) for key in config[group]} | set(extra) == fields
+
+
+# Experiments ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "name"), options("experiment"))
+def test_an_experiment_sets_what_it_names_and_makes_its_objects(group: str, name: str) -> None:
+    config = composed("train_supernet", f"+{group}={name}", "data.root=images")
+    file = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    container = OmegaConf.to_container(config)
+    assert isinstance(file, dict)
+    assert isinstance(container, dict)
+    for key, values in file.items():
+        if key in ("defaults", "hydra"):
+            continue
+        for setting, value in values.items():
+            given = container[key][setting]
+            assert value.items() <= given.items() if isinstance(value, dict) else given == value, f"{key}.{setting}"
+    settings(TrainSettings, config, "trainer", seed=config.seed)
+    space = make_space(config.space, toy_data())
+    assert hydra.utils.instantiate(config.sampler, space=space).sample(0)
+    parts = file.get("hydra", {}).get("sweeper", {}).get("params", {})
+    for choice, given in parts.items():
+        pattern = choice.removeprefix("+options.")
+        listed = re.findall(r"\w+", given)
+        assert len(listed) == len(set(listed)) > 1
+        assert sum(space.restrict({pattern: [option]}).size for option in listed) == space.size
 
 
 # Presets -------------------------------------------------------------------------------------------------------------

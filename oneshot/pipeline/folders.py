@@ -103,10 +103,12 @@ def load_supernet(folder: Path) -> Trained:
 def load_supernets(folders: Sequence[Path]) -> Trained:
     """The supernet of one folder, or those of several that share out one space (few-shot search), as ``load_supernet``.
 
+    The folder of a multirun stands for all runs in it.
+
     Raises:
         ValueError: they were trained on different data, or do not share out one space.
     """
-    members = [load_supernet(folder) for folder in folders]
+    members = [load_supernet(member) for folder in folders for member in _runs_of(folder)]
     first = members[0]
     if len(members) == 1:
         return first
@@ -115,6 +117,12 @@ def load_supernets(folders: Sequence[Path]) -> Trained:
             raise ValueError(f"{first.folder} and {member.folder} were trained on different data")
     family = SupernetFamily([member.supernet for member in members if isinstance(member.supernet, Supernet)])
     return replace(first, supernet=family, sampler_state={}, members=members)
+
+
+def _runs_of(folder: Path) -> list[Path]:
+    if not (folder / "multirun.yaml").is_file():
+        return [folder]
+    return sorted({path.parent.parent for path in folder.rglob("checkpoints/step-*.pt")}) or [folder]
 
 
 def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -> None:

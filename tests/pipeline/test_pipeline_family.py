@@ -93,6 +93,15 @@ def test_few_shot_supernets_are_read_back_as_one(tmp_path: Path) -> None:
     assert trained.supernet.space.size == ToySpace(**SPACE).size
     for arch in trained.supernet.space.enumerate():
         assert trained.folder_of(arch) == tmp_path / str(arch["op"])
+    folder = tmp_path / "multirun"
+    (folder / "nested").mkdir(parents=True)
+    (tmp_path / "conv3").rename(folder / "nested" / "1")
+    (tmp_path / "conv1").rename(folder / "0")
+    with pytest.raises(FileNotFoundError):
+        load_supernets([folder])
+    (folder / "multirun.yaml").touch()
+    assert load_supernets([folder]).fingerprint == trained.fingerprint
+    (folder / "0").rename(tmp_path / "conv1")
     assert trained.fingerprint != load_supernets([tmp_path / "conv1"]).fingerprint
     with pytest.raises(ValueError, match="were trained on different data"):
         load_supernets([tmp_path / "conv1", tmp_path / "other"])
