@@ -31,7 +31,9 @@ def padded(values: Sequence[float], *, air: float, ceiling: float = math.inf) ->
     """Return the span of the values with a share `air` around it, inside 0 to `ceiling`; equal values get some too."""
     low, high = min(values), max(values)
     least = 1e-6 * max(abs(low), abs(high))
-    room = air * (high - low) if high - low > least else 0.05 * abs(high) or 1.0
+    room = air * (high - low) if high - low > least else 0.05 * abs(high)
+    if room < 1e-12:  # zeros, or so small that ticks between them have no numbers
+        room = 1.0
     return max(min(low, 0.0), low - room), min(max(high, ceiling), high + room)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_builders import HOSTILE, Elements, make_blocks, plain
 
@@ -264,6 +264,7 @@ def test_one_network_under_two_limits(tmp_path):
 @given(
     st.lists(st.tuples(st.floats(1e-3, 1e12), st.floats(0, 1)), min_size=1, max_size=6, unique_by=lambda pair: pair[0])
 )
+@example([(1.0, 5e-324)])
 def test_any_values_stand_inside_the_frame(tmp_path_factory, values):
     points = [replace(POINTS[0], limit=c, cost=c, accuracy=None, baseline=None, predicted=a) for c, a in sorted(values)]
     path = tmp_path_factory.mktemp("any") / "report.html"

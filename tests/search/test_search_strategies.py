@@ -32,7 +32,7 @@ STRATEGIES: list[Strategy] = [
     Evolution(population=20, num_parents=5, num_mutations=8, num_crossovers=8, generations=3),
     NSGA2(population=20, generations=3),
     LocalSearch(num_samples=60, num_starts=5, batch_size=4),
-    ControllerSearch(num_samples=60, batch_size=5, policy=PolicySettings(hidden_size=8, num_layers=1)),
+    ControllerSearch(num_samples=60, batch_size=15, policy=PolicySettings(hidden_size=8, num_layers=1)),
 ]
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "free": lambda: Toy(Layers(12, 4)),
