@@ -9,6 +9,7 @@ from torch import nn
 
 from oneshot.arch import Arch, Choice, Option
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 
 
@@ -32,7 +33,7 @@ class SupernetFamily(nn.Module):
                 raise ValueError(
                     f"supernets of one search are of one space, not of {first.definition} and {member.space.definition}"
                 )
-        whole = type(first)(**{name: value for name, value in first.definition.items() if name != "_target_"})
+        whole = from_definition(first.definition)
         self.space = whole.restrict(
             {choice.name: _union(choice, [member.space for member in members]) for choice in whole.choices}
         )

@@ -25,8 +25,7 @@ def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: 
     They are evaluated once more, for what they make of each image. ``top.json`` in ``folder`` keeps the comparison: it is read
     when the search is run again and its best candidates are the same.
     """
-    ranked = sorted(archs, key=lambda arch: scorer.key(scorer.journal.scores[arch]), reverse=True)
-    top = [best, *(arch for arch in ranked if arch != best)][:_NUM_BEST]
+    top = [best, *(arch for arch in scorer.ranked(archs) if arch != best)][:_NUM_BEST]
     if len(top) < 2:
         return None
     metric, path = scorer.evaluation.metric, folder / "top.json"

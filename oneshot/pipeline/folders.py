@@ -226,6 +226,25 @@ def write_json(path: Path, content: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def claim(path: Path, identity: Mapping[str, Any], what: str) -> None:
+    """Writes to ``path`` what the content of its folder depends on.
+
+    Raises:
+        ValueError: it was something else, with ``what`` the folder holds in words, and what changed.
+    """
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {earlier.get(name)} and is {value}"
+            for name, value in (dict.fromkeys(earlier) | dict(identity)).items()
+            if earlier.get(name) != value
+        ]
+        if changed:
+            raise ValueError(f"{path.parent} holds {what} ({'; '.join(changed)}); use another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(identity))
+
+
 def read_arch(path: Path, space: SearchSpace) -> Arch:
     """An architecture of ``space`` from a JSON file: an object of choices and values, or one with such an object as ``arch``.
 

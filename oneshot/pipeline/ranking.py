@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -112,9 +111,8 @@ def judge_ranking(
 def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
     """Numbers in the order in which the search ranks ``archs``: by its metric, ties by the other one."""
     keys = [scorer.key(scorer.journal.scores[arch]) for arch in archs]
-    finite = [tuple(-math.inf if math.isnan(entry) else entry for entry in key) for key in keys]
-    order = {key: place for place, key in enumerate(sorted(set(finite)))}
-    return np.array([order[key] for key in finite], dtype=np.float64)
+    order = {key: place for place, key in enumerate(sorted(set(keys)))}
+    return np.array([order[key] for key in keys], dtype=np.float64)
 
 
 # In words --------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from oneshot.arch import Arch
-from oneshot.pipeline.folders import Subnet, write_json
+from oneshot.pipeline.folders import Subnet, claim, write_json
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
@@ -65,7 +65,7 @@ def retrain_truth(
 
 def spread(scorer: Scorer, archs: Sequence[Arch], number: int) -> list[Arch]:
     """``number`` of the scored ``archs``, evenly from the first to the last of their ranking; all where there are fewer."""
-    ranked = sorted(archs, key=lambda arch: scorer.key(scorer.journal.scores[arch]), reverse=True)
+    ranked = scorer.ranked(archs)
     if number >= len(ranked):
         return ranked
     return [ranked[round(place * (len(ranked) - 1) / (number - 1))] for place in range(number)]
@@ -77,19 +77,8 @@ def _retrained(
     """The content of ``folder/retrain.json``, after training unless it is there."""
     finished = folder / "retrain.json"
     if not finished.is_file():
-        candidate = scorer.candidate(arch)
-        card = {
-            "macs": candidate.macs,
-            "params": candidate.params,
-            "latency_ms": candidate.latency_ms,
-            "held_out_accuracy": candidate.accuracy,
-            "classes": list(scorer.data.classes),
-            "mean": list(scorer.data.mean),
-            "std": list(scorer.data.std),
-            "supernet": str(scorer.trained.folder),
-        }
         weights = scorer.evaluator.subnet(arch).state_dict()
-        subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), card)
+        subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), scorer.card(arch))
         folder.mkdir(parents=True, exist_ok=True)
         retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
         shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
@@ -101,17 +90,7 @@ def _claim(folder: Path, settings: TrainSettings, retrain: RetrainSettings) -> N
     """Networks that were trained otherwise must not be compared with these."""
     identity = {f"trainer.{name}": value for name, value in asdict(settings).items() if name not in (*_FREE, "seed")}
     identity |= {f"retrain.{name}": value for name, value in asdict(retrain).items() if name != "calibration_images"}
-    path = folder / "settings.json"
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = [f"{name} was {earlier.get(name)} and is {value}" for name, value in identity.items()
-                   if earlier.get(name) != value]  # fmt: skip
-        if changed:
-            raise ValueError(
-                f"{folder} holds networks that were retrained otherwise ({'; '.join(changed)}); use another folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, identity)
+    claim(folder / "settings.json", identity, "networks that were retrained otherwise")
 
 
 def _name(arch: Arch) -> str:

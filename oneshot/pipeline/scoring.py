@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
 from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
-from oneshot.pipeline.folders import Trained, save_subnet, write_json
+from oneshot.pipeline.folders import Trained, claim, save_subnet
 from oneshot.pipeline.journal import Journal, Latencies, Rungs
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
@@ -133,17 +132,7 @@ class Scorer:
         }
         if self.evaluation.halving_images is not None:
             identity["halving"] = f"{self.evaluation.halving_images} images, by {self.evaluation.metric}"
-        path = self.folder / "search.json"
-        if path.is_file():
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            changed = [
-                f"{name} was {earlier.get(name)} and is {value}"
-                for name, value in (dict.fromkeys(earlier) | identity).items()
-                if earlier.get(name) != value
-            ]
-            if changed:
-                raise ValueError(f"{self.folder} holds another search ({'; '.join(changed)}); use another folder")
-        write_json(path, identity)
+        claim(self.folder / "search.json", identity, "another search")
 
     # Scores and costs ------------------------------------------------------------------------------------------------
 
@@ -187,11 +176,15 @@ class Scorer:
 
     def key(self, score: Score) -> tuple[float, ...]:
         """The measure that is ranked by, higher is better; the other one breaks ties. With successive halving, whoever was
-        scored on more images comes first.
+        scored on more images comes first. A NaN counts as minus infinity.
         """
-        pair = (score.accuracy, -score.loss)
-        ordered = pair if self.evaluation.metric == "accuracy" else pair[::-1]
+        accuracy, minus_loss = (-math.inf if math.isnan(one) else one for one in (score.accuracy, -score.loss))
+        ordered = (accuracy, minus_loss) if self.evaluation.metric == "accuracy" else (minus_loss, accuracy)
         return ordered if self.evaluation.halving_images is None else (score.num_images, *ordered)
+
+    def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
+        """Scored candidates by their keys, the best first."""
+        return sorted(archs, key=lambda arch: self.key(self.journal.scores[arch]), reverse=True)
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a scored candidate was scored on all held-out images."""
@@ -249,12 +242,10 @@ class Scorer:
             latency = self.latencies.known([arch]).get(arch)
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
-    def save(self, folder: Path, arch: Arch) -> None:
-        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg``
-        and ``cell-*.dot`` (Graphviz) where it has cells.
-        """
+    def card(self, arch: Arch) -> dict[str, Any]:
+        """What a file of a scored candidate says about it."""
         chosen = self.candidate(arch)
-        card = {
+        return {
             "macs": chosen.macs,
             "params": chosen.params,
             "latency_ms": chosen.latency_ms,
@@ -267,7 +258,12 @@ class Scorer:
             "input_shape": list(self.space.input_shape(arch)),
             "supernet": str(self.trained.folder_of(arch)),
         }
-        save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, card)
+
+    def save(self, folder: Path, arch: Arch) -> None:
+        """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg``
+        and ``cell-*.dot`` (Graphviz) where it has cells.
+        """
+        save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, self.card(arch))
         drawing = report.architecture_svg(blocks_of(self.costs, arch))
         (folder / "architecture.svg").write_text(drawing, encoding="utf-8")
         for graph in graphs_of(self.space, arch):

@@ -89,3 +89,12 @@ def test_a_single_candidate_is_scored_on_all_images(supernet_folder: Path, tmp_p
     assert search.scorer.score(arch, "alone")[0] == 64
     assert search.scorer.journal.scores[arch] == search.scorer.evaluator(arch)
     assert isinstance(search.scorer.journal.scores[arch], Score)
+
+
+def test_a_loss_that_is_no_number_ranks_last(supernet_folder: Path, tmp_path: Path) -> None:
+    """A NaN compares as neither higher nor lower, and would leave the others unsorted."""
+    scorer = make_search(supernet_folder, tmp_path, halving_images=16, metric="loss").scorer
+    archs = list(scorer.space.enumerate())[:7]
+    losses = [2.0, float("nan"), 1.0, 4.0, float("nan"), 0.5, 3.0]
+    scorer.journal.scores.update({arch: Score(0.5, loss, 64) for arch, loss in zip(archs, losses, strict=True)})
+    assert scorer.ranked(archs) == [archs[place] for place in (5, 2, 0, 6, 3, 1, 4)]
