@@ -247,6 +247,7 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
     name: str,
     stop: int,
 ) -> None:
+    expected = finished(name)
     evaluated: list[Arch] = []
     original = Evaluator.scores
 
@@ -263,7 +264,6 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
     assert len(read_rows(tmp_path)) == stop
     stop = -1
     make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
-    expected = finished(name)
     assert len(set(evaluated)) == len(evaluated) == len(read_rows(expected))
     for file in FILES:
         assert (tmp_path / file).read_bytes() == (expected / file).read_bytes(), file
