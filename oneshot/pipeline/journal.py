@@ -33,7 +33,7 @@ class Journal:
         lines = _whole_lines(path)
         reader = csv.DictReader(lines)
         if not lines:
-            self._append(_FIELDS)
+            _append(path, _FIELDS)
         elif tuple(reader.fieldnames or ()) != _FIELDS:
             raise ValueError(f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}")
         for row in reader:
@@ -50,7 +50,7 @@ class Journal:
         costs = (macs, params, "" if latency_ms is None else latency_ms)
         row = (source, score.accuracy, score.loss, score.num_images, *costs, arch.to_json())
         self._rows[arch] = tuple(map(str, row))
-        self._append((len(self.scores) - 1, *row))
+        _append(self.path, (len(self.scores) - 1, *row))
 
     def arrange(self, archs: Sequence[Arch]) -> None:
         """Puts the rows into the order in which architectures were asked for, ``archs`` being the last ones: scored together,
@@ -70,10 +70,6 @@ class Journal:
             writer.writerows((index, *row) for index, row in enumerate(self._rows.values()))
         temporary.replace(self.path)
 
-    def _append(self, row: Sequence[object]) -> None:
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
-
 
 class Rungs:
     """Scores on the first held-out images, kept in a CSV file: successive halving that was stopped decides as it would have."""
@@ -84,7 +80,9 @@ class Rungs:
         for row in csv.reader(_whole_lines(path)):
             try:
                 accuracy, loss, number, values = row
-                self._remember(space.arch(json.loads(values)), Score(float(accuracy), float(loss), int(number)))
+                self._known[space.arch(json.loads(values)), int(number)] = Score(
+                    float(accuracy), float(loss), int(number)
+                )
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, row {len(self._known)}: {error}") from None
 
@@ -94,13 +92,8 @@ class Rungs:
 
     def add(self, arch: Arch, score: Score) -> None:
         """Remembers a score on the first ``score.num_images``."""
-        self._remember(arch, score)
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            row = (repr(score.accuracy), repr(score.loss), score.num_images, arch.to_json())
-            csv.writer(file, lineterminator="\n").writerow(row)
-
-    def _remember(self, arch: Arch, score: Score) -> None:
         self._known[arch, score.num_images] = score
+        _append(self.path, (score.accuracy, score.loss, score.num_images, arch.to_json()))
 
 
 class Latencies:
@@ -124,13 +117,17 @@ class Latencies:
         """The latency of ``arch``, measured at the first call."""
         if arch not in self._known:
             self._known[arch] = self._measure(arch)
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow((repr(self._known[arch]), arch.to_json()))
+            _append(self.path, (repr(self._known[arch]), arch.to_json()))
         return self._known[arch]
 
     def known(self, archs: Sequence[Arch]) -> dict[Arch, float]:
         """The latencies of those of ``archs`` that have been measured."""
         return {arch: self._known[arch] for arch in archs if arch in self._known}
+
+
+def _append(path: Path, row: Sequence[object]) -> None:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(row)
 
 
 def _whole_lines(path: Path) -> list[str]:
