@@ -21,7 +21,7 @@ from oneshot.pipeline.folders import write_json
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
-from oneshot.search import CodedProblem, CodedResult, CodedStrategy, RandomSearch
+from oneshot.search import CodedProblem, CodedResult, CodedStrategy
 from oneshot.spaces import OFAMobileNetV3, OFAProxyless
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
@@ -88,25 +88,24 @@ class PredictedSearch:
         """
         started = time.monotonic()
         scorer, settings = self.scorer, self.settings
-        share = settings.num_pairs // len(self.costs) + settings.num_verified
         problems = [self._lookup.problem(cost, self._predict) for cost in self.costs]
         for problem in problems:
             problem.check()
-        total = settings.num_pairs + len(self.costs) * (settings.num_verified + share)
+        total = settings.num_pairs + 2 * len(self.costs) * settings.num_verified
         with tqdm(total=total, desc="score", unit="net", disable=None) as bar:
-            checked = self._learn(bar)
+            pairs = self._pairs(bar)
+            checked = self._learn([arch for part in pairs for arch in part])
             outcomes = []
-            for cost, problem in zip(self.costs, problems, strict=True):
+            for cost, problem, part in zip(self.costs, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
-                baseline = scorer.problem("random", cost, lambda key: bar.update())
-                RandomSearch(num_samples=share).search(baseline, random.Random(f"baseline {scorer.seed}"))
+                baseline = [*part[: settings.num_pairs // len(pairs)], *self._more(cost, part, bar)]
                 seconds, started = time.monotonic() - started, time.monotonic()
                 outcomes.append(
                     Outcome(
                         cost,
                         best,
                         verified,
-                        list(baseline.evaluated),
+                        baseline,
                         f"{type(self.strategy).__name__} with {type(self.predictor).__name__}",
                         seconds,
                         predicted if scorer.evaluation.metric == "accuracy" else {},
@@ -123,19 +122,42 @@ class PredictedSearch:
     def _predict(self, codes: Codes) -> Values:
         return np.asarray(self.predictor.predict(self._lookup.coding.one_hot(codes)), dtype=np.float64)
 
-    def _learn(self, bar: tqdm[object]) -> PredictorReport:
-        """Scores random subnets within each set of limits in turn, and fits the predictor to them."""
-        scorer = self.scorer
-        rng = random.Random(f"pairs {scorer.seed}")
+    def _pairs(self, bar: tqdm[object]) -> list[list[Arch]]:
+        """Random subnets to learn from, drawn within each set of limits in turn, and scored."""
+        scorer, rng = self.scorer, random.Random(f"pairs {self.scorer.seed}")
         problems = [scorer.problem("pairs", cost) for cost in self.costs]
-        pairs: dict[Arch, float] = {}
-        for index in range(_TRIES * self.settings.num_pairs):
-            arch = problems[index % len(problems)].sample(rng)
-            if arch not in pairs:
-                pairs[arch] = scorer.score(arch, "pairs")[0]
-                bar.update()
-            if len(pairs) == self.settings.num_pairs:
+        drawn: dict[Arch, int] = {}  # and the set of limits for which
+        for number in range(_TRIES * self.settings.num_pairs):
+            index = number % len(problems)
+            drawn.setdefault(problems[index].sample(rng), index)
+            if len(drawn) == self.settings.num_pairs:
                 break
+        pairs = [[arch for arch, own in drawn.items() if own == index] for index in range(len(problems))]
+        for cost, part in zip(self.costs, pairs, strict=True):
+            scorer.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
+        return pairs
+
+    def _more(self, cost: CostSettings, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
+        """As many random subnets as were verified: with the pairs, which are random as well, they are random search at equal
+        budget.
+        """
+        scorer, rng = self.scorer, random.Random(f"baseline {self.scorer.seed}")
+        problem, taken = scorer.problem("random", cost), set(pairs)
+        drawn: list[Arch] = []
+        for _ in range(_TRIES * self.settings.num_verified):
+            arch = problem.sample(rng)
+            if arch not in taken:
+                taken.add(arch)
+                drawn.append(arch)
+            if len(drawn) == self.settings.num_verified:
+                break
+        scorer.score_all(drawn, "random", cost.needs_latency, lambda key: bar.update())
+        return drawn
+
+    def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
+        """Fits the predictor to scored subnets."""
+        scorer = self.scorer
+        pairs = {arch: scorer.key(scorer.journal.scores[arch])[0] for arch in archs}
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
         features = self._lookup.coding.one_hot(self._lookup.coding.encode(known))
         scores = np.array(list(known.values()), dtype=np.float64)
@@ -158,10 +180,7 @@ class PredictedSearch:
         result = _search(self.strategy, problem, scorer.seed)
         first = np.argsort(-result.scores, kind="stable")[: self.settings.num_verified]
         verified = self._lookup.coding.decode(result.codes[first])
-        keys = []
-        for arch in verified:
-            keys.append(scorer.score(arch, "verified"))
-            bar.update()
+        keys = scorer.score_all(verified, "verified", cost.needs_latency, lambda key: bar.update())
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
         log.info("%s: %d predictions; best: %s", _describe(cost), len(result.codes), scorer.describe(best))
         return best, verified, dict(zip(verified, result.scores[first].tolist(), strict=True))

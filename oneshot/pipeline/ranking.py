@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class JudgedRanking:
         known: networks with a known truth.
         ways: ways to rank them, that by inherited weights first, and what each gets right.
         space_size: networks of the space.
+        by_prediction: with a predictor, the ways to rank all networks with a known truth, scored or not, that by the predictor
+            first.
     """
 
     truth: Truth
@@ -56,6 +58,7 @@ class JudgedRanking:
     known: Sequence[Arch]
     ways: Mapping[str, RankCorrelation]
     space_size: int
+    by_prediction: Mapping[str, RankCorrelation] = field(default_factory=dict)
 
 
 def judge_ranking(
@@ -67,7 +70,7 @@ def judge_ranking(
     """Judges the ranking of all networks that ``scorer`` has scored; writes ``ranking.json`` to its folder, and logs a table.
 
     Args:
-        predict: the scores that a predictor gives; it is judged as well.
+        predict: the scores that a predictor gives; it is judged as well, on all networks with a known truth too.
 
     Raises:
         ValueError: the truth of fewer than two networks is known.
@@ -79,33 +82,45 @@ def judge_ranking(
             f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
             "is judged by at least 2"
         )
-    values = [truth.values[arch] for arch in known]
-    costs = scorer.costs.costs(known)
     scores: dict[str, Values] = {INHERITED: _places(scorer, known)}
+    by_prediction: dict[str, RankCorrelation] = {}
     if predict is not None:
         scores[PREDICTED] = predict(known)
-    scores[MACS] = np.array([cost.macs for cost in costs], dtype=np.float64)
-    scores[PARAMS] = np.array([cost.params for cost in costs], dtype=np.float64)
-    ways = {
-        name: rank_correlation(given, values, num_resamples=settings.num_resamples, seed=scorer.seed)
-        for name, given in scores.items()
+        if len(truth.values) > len(known):
+            every = list(truth.values)
+            by_prediction = _judge(scorer, truth, every, {PREDICTED: predict(every)}, settings)
+    ways = _judge(scorer, truth, known, scores, settings)
+    judged = JudgedRanking(truth, len(ranked), known, ways, scorer.space.size, by_prediction)
+    content = {
+        "truth": truth.source,
+        "metric": scorer.evaluation.metric,
+        "num_ranked": judged.num_ranked,
+        "num_known": len(known),
+        "num_resamples": settings.num_resamples,
+        "ways": {name: asdict(way) for name, way in ways.items()},
     }
-    ways[RANDOM] = random_order(values)
-    judged = JudgedRanking(truth, len(ranked), known, ways, scorer.space.size)
-    write_json(
-        scorer.folder / "ranking.json",
-        {
-            "truth": truth.source,
-            "metric": scorer.evaluation.metric,
-            "num_ranked": judged.num_ranked,
-            "num_known": len(known),
-            "num_resamples": settings.num_resamples,
-            "ways": {name: asdict(way) for name, way in ways.items()},
-        },
-    )
+    if by_prediction:
+        content["by_prediction"] = {name: asdict(way) for name, way in by_prediction.items()}
+    write_json(scorer.folder / "ranking.json", content)
     for line in _lines(judged):
         log.info("%s", line)
     return judged
+
+
+def _judge(
+    scorer: Scorer, truth: Truth, archs: Sequence[Arch], scores: Mapping[str, Values], settings: RankingSettings
+) -> dict[str, RankCorrelation]:
+    """What ``scores``, MACs, parameters and random order get right about ``archs``."""
+    values, costs = [truth.values[arch] for arch in archs], scorer.costs.costs(archs)
+    counted = {
+        MACS: np.array([cost.macs for cost in costs], dtype=np.float64),
+        PARAMS: np.array([cost.params for cost in costs], dtype=np.float64),
+    }
+    ways = {
+        name: rank_correlation(given, values, num_resamples=settings.num_resamples, seed=scorer.seed)
+        for name, given in {**scores, **counted}.items()
+    }
+    return ways | {RANDOM: random_order(values)}
 
 
 def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
@@ -126,7 +141,7 @@ def ranking_section(judged: JudgedRanking, scorer: Scorer, shown: Sequence[Arch]
         caption=f"{_known(judged)} Where ranks are tied, figures are expected values over all orders; intervals hold 95 % of "
         "bootstrap resamples, those of random order 95 % of all orders.",
         headings=list(judged.ways),
-        rows=_rows(judged),
+        rows=_rows(judged.ways),
         truth=[judged.truth.values.get(arch) for arch in shown],
         others=[scorer.candidate(arch) for arch in others],
         others_truth=[judged.truth.values[arch] for arch in others],
@@ -145,6 +160,15 @@ def ranking_notes(judged: JudgedRanking) -> list[str]:
     better = [name for name in (MACS, PARAMS) if judged.ways[name].tau.value >= own.tau.value]
     if better:
         found.append(f"Counting {' or '.join(better)} ranks these networks at least as well as the supernet does.")
+    if PREDICTED in judged.ways:
+        every = judged.by_prediction or judged.ways
+        predicted, tau = every[PREDICTED], every[PREDICTED].tau
+        which = "all" if judged.by_prediction else "these"
+        found.append(
+            f"The predictor ranks {which} {predicted.num_candidates:,} networks of {judged.truth.source} with a tau of "
+            f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}; counting MACs {every[MACS].tau.value:.2f}). The network it ranks "
+            f"first is truly number {predicted.first[1].best_rank:,.0f}, {100 * predicted.regret:.2f} points below the best."
+        )
     if judged.num_ranked < judged.space_size:
         found.append(
             "The networks that a search scores are no random sample of the space, so these figures are not those of the "
@@ -160,8 +184,8 @@ def _known(judged: JudgedRanking) -> str:
     return f"The true accuracy of {part} networks that were scored is known from {judged.truth.source}."
 
 
-def _rows(judged: JudgedRanking) -> list[report.RankingRow]:
-    ways = list(judged.ways.values())
+def _rows(judged: Mapping[str, RankCorrelation]) -> list[report.RankingRow]:
+    ways = list(judged.values())
     count = ways[0].num_candidates
 
     def row(name: str, cell: Callable[[RankCorrelation], tuple[str, str]]) -> report.RankingRow:
@@ -202,10 +226,17 @@ def _best(first: FirstRanked) -> tuple[str, str]:
 
 
 def _lines(judged: JudgedRanking) -> list[str]:
-    """The table for a terminal."""
-    table = [["", *judged.ways]]
-    for row in _rows(judged):
+    """The tables for a terminal."""
+    lines = [_known(judged), *_table(judged.ways)]
+    if judged.by_prediction:
+        count = judged.by_prediction[PREDICTED].num_candidates
+        lines += [f"All {count:,} networks of {judged.truth.source}:", *_table(judged.by_prediction)]
+    return lines
+
+
+def _table(ways: Mapping[str, RankCorrelation]) -> list[str]:
+    table = [["", *ways]]
+    for row in _rows(ways):
         table.append([row.name, *(f"{text} ({detail})" if detail else text for text, detail in row.cells)])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in table]
-    return [_known(judged), *lines]
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in table]

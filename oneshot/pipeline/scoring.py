@@ -146,28 +146,37 @@ class Scorer:
         """
 
         def score(archs: Sequence[Arch]) -> list[tuple[float, ...]]:
-            # The journal may hold some of a batch that was stopped, whom halving has to see again to decide about the others.
-            known = self.journal.scores if self._halving is None else self._decided
-            unknown = [arch for arch in archs if arch not in known]
-            for arch in archs:
-                if arch in known:
-                    scored(self.key(self.journal.scores[arch]))
-            for arch, found in (self._halving or self.evaluator).scores(unknown):
-                if arch not in self.journal.scores:
-                    self._record(source, arch, found, cost.needs_latency)
-                self._decided.add(arch)
-                scored(self.key(found))
-            self.journal.arrange(archs)
-            return [self.key(self.journal.scores[arch]) for arch in archs]
+            return self.score_all(archs, source, cost.needs_latency, scored)
 
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
         return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
 
-    def score(self, arch: Arch, source: str, with_latency: bool = False) -> tuple[float, ...]:
-        """The key to compare ``arch`` by, higher is better; it is evaluated unless the journal has it."""
-        if arch not in self.journal.scores:
-            self._record(source, arch, self.evaluator(arch), with_latency)
-        return self.key(self.journal.scores[arch])
+    def score_all(
+        self,
+        archs: Sequence[Arch],
+        source: str,
+        with_latency: bool = False,
+        scored: Callable[[tuple[float, ...]], object] = lambda key: None,
+    ) -> list[tuple[float, ...]]:
+        """The keys to compare ``archs`` by, higher is better; those are evaluated that the journal does not have.
+
+        Args:
+            source: what the journal calls them.
+            scored: called with the key of each.
+        """
+        # The journal may hold some of a batch that was stopped, whom halving has to see again to decide about the others.
+        known = self.journal.scores if self._halving is None else self._decided
+        unknown = [arch for arch in archs if arch not in known]
+        for arch in archs:
+            if arch in known:
+                scored(self.key(self.journal.scores[arch]))
+        for arch, found in (self._halving or self.evaluator).scores(unknown):
+            if arch not in self.journal.scores:
+                self._record(source, arch, found, with_latency)
+            self._decided.add(arch)
+            scored(self.key(found))
+        self.journal.arrange(archs)
+        return [self.key(self.journal.scores[arch]) for arch in archs]
 
     def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
         cost = self.costs.cost(arch)

@@ -94,6 +94,10 @@ class CodedHistory:
             repeats = len(drawn) - 1 - taken[-1] if taken else repeats + len(drawn)
             self._exhausted = repeats >= MAX_REPEATS
 
+    def add(self, codes: Codes, batch: Batch) -> None:
+        """Appends all feasible ones of ``codes`` to ``batch`` that were not taken before."""
+        self._take(codes, len(codes), batch)
+
     def _take(self, codes: Codes, number: int, batch: Batch) -> list[int]:
         """Appends the first ``number`` feasible codes that were not taken before; their rows."""
         costs = self.problem.costs(codes)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+import numpy as np
+
 from oneshot.arch import Arch
+from oneshot.search.coded import CodedProblem, CodedResult
+from oneshot.search.coded_history import Batch, CodedHistory
 from oneshot.search.history import History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
+from oneshot.spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,7 @@ class Exhaustive:
         Raises:
             ValueError: the space is too large, or none meets the limits.
         """
-        size = problem.space.size
-        if size > self.max_size:
-            number = f"{size:,}" if size < 10**9 else f"{size:.3g}"
-            raise ValueError(
-                f"an exhaustive search goes through all networks of the space, but these are {number}, more than max_size="
-                f"{self.max_size:,}; search with another strategy, or with a larger search.max_size"
-            )
+        self._check_size(problem.space)
         problem.check()
         return [arch for arch in problem.space.enumerate() if problem.feasible(arch)]
 
@@ -53,3 +52,22 @@ class Exhaustive:
         history = History(problem)
         history.evaluate(self.candidates(problem))
         return history.best()
+
+    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
+        """The same search over codes, as ``CodedStrategy.search_coded``."""
+        space = problem.coding.space
+        self._check_size(space)
+        problem.check()
+        history, batch = CodedHistory(problem), Batch()
+        history.add(problem.coding.encode(space.enumerate()), batch)
+        history.evaluate(batch)
+        return history.result()
+
+    def _check_size(self, space: SearchSpace) -> None:
+        size = space.size
+        if size > self.max_size:
+            number = f"{size:,}" if size < 10**9 else f"{size:.3g}"
+            raise ValueError(
+                f"an exhaustive search goes through all networks of the space, but these are {number}, more than max_size="
+                f"{self.max_size:,}; search with another strategy, or with a larger search.max_size"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
-from oneshot.evaluation import Score
+from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
@@ -97,23 +98,25 @@ def test_the_loss_can_be_predicted(supernet_folder: Path, tmp_path: Path) -> Non
     assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: scorer.journal.scores[arch].loss)
 
 
-def test_a_search_goes_on_where_it_was_stopped(supernet_folder: Path, tmp_path: Path) -> None:
+def test_a_search_goes_on_where_it_was_stopped(
+    supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = make_search(make_scorer(supernet_folder, tmp_path / "whole")).search()
     rows = read_rows(tmp_path / "whole")
     scorer = make_scorer(supernet_folder, tmp_path / "stopped")
-    calls, evaluate = 0, scorer.evaluator.__call__
+    whole = Evaluator.scores
 
-    def interrupted(arch: Arch) -> Score:
-        nonlocal calls
-        calls += 1
-        if calls == 8:
-            raise KeyboardInterrupt
-        return evaluate(arch)
+    def interrupted(evaluator: Evaluator, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+        for number, pair in enumerate(whole(evaluator, archs)):
+            if number == 4:
+                raise KeyboardInterrupt
+            yield pair
 
-    scorer.evaluator = interrupted  # type: ignore[assignment]
+    monkeypatch.setattr(Evaluator, "scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_search(scorer).search()
-    assert len(read_rows(tmp_path / "stopped")) == 7
+    monkeypatch.undo()
+    assert len(read_rows(tmp_path / "stopped")) == 4
     again = make_search(make_scorer(supernet_folder, tmp_path / "stopped")).search()
     assert [outcome.best for outcome in again] == [outcome.best for outcome in first]
     assert [row["arch"] for row in read_rows(tmp_path / "stopped")] == [row["arch"] for row in rows]

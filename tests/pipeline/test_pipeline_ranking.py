@@ -203,9 +203,17 @@ def test_a_predictor_is_judged_too_and_limits_share_the_ranking(supernet_folder:
     assert judged.ways["predictor"].tau.value == pytest.approx(
         kendalltau(search.predict(judged.known), known).statistic
     )
+    every = list(values)
+    assert len(judged.known) < len(every)
+    written = json.loads((tmp_path / "ranking.json").read_text())["by_prediction"]
+    assert list(written) == ["predictor", "MACs", "parameters", "random order"]
+    tau = kendalltau(search.predict(every), list(values.values())).statistic
+    assert written["predictor"]["tau"]["value"] == pytest.approx(tau)
+    assert written["predictor"]["num_candidates"] == len(every)
     folders = write_outcomes(scorer, outcomes, "macs", [], judged)
     for folder in (tmp_path, *folders):
         assert "Ranking and truth" in text_of(folder)
+        assert f"The predictor ranks all {len(every)} networks of a table with a tau of {tau:.2f} (" in text_of(folder)
     page = (folders[0] / "report.html").read_text()
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     shown = sum(len(values) for values in data["ranking"]["truth"].values())
@@ -352,3 +360,27 @@ def test_one_candidate_has_nothing_to_be_compared_with(supernet_folder: Path, tm
     make_search(supernet_folder, tmp_path, RandomSearch(num_samples=1)).run()
     assert not (tmp_path / "top.json").exists()
     assert "cannot be told" not in text_of(tmp_path)
+
+
+def test_all_networks_are_ranked_by_what_a_predictor_learned_from_some(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer: Scorer = make_search(supernet_folder, tmp_path).scorer
+    settings = PredictionSettings(num_pairs=8, num_verified=2)
+    search = PredictedSearch(scorer, RidgePredictor(), Exhaustive(), [CostSettings()], settings)
+    (outcome,) = search.search()
+    predicted = search.predict(ARCHS)
+    best = {ARCHS[index] for index in np.argsort(-predicted, kind="stable")[:2]}
+    assert set(outcome.archs) == best
+    assert len(outcome.baseline) == len(set(outcome.baseline)) == 10
+    assert len(scorer.journal.scores) <= 12
+
+
+def test_a_predictor_that_was_asked_about_nothing_new(supernet_folder: Path, tmp_path: Path) -> None:
+    scorer: Scorer = make_search(supernet_folder, tmp_path).scorer
+    settings = PredictionSettings(num_pairs=24, num_verified=2)
+    search = PredictedSearch(scorer, RidgePredictor(), Exhaustive(), [CostSettings()], settings)
+    outcomes = search.search()
+    judged = judge_ranking(scorer, Truth("a table", made_up()), SETTINGS, search.predict)
+    assert len(judged.known) == 24
+    assert not judged.by_prediction
+    write_outcome(scorer, outcomes[0], tmp_path, judged)
+    assert "The predictor ranks these 24 networks of a table with a tau of " in text_of(tmp_path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from search_toys import Layers, Mirrored, Stages, Sums, Toy, share
 
 from oneshot.arch import Arch
-from oneshot.search import Exhaustive, Problem, Score
+from oneshot.search import CodedProblem, Exhaustive, Problem, Score
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.coding import Codes, Coding
 
 SPACES = {
     "layers": Layers(4, 3),
@@ -118,3 +120,22 @@ def test_limits_that_cannot_be_met_are_refused() -> None:
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^max_size must be a whole number of at least 1, got 0$"):
         Exhaustive(max_size=0)
+
+
+def test_over_codes_every_feasible_architecture_is_scored_once(space: SearchSpace) -> None:
+    coding, macs, value = Coding(space), Sums(space, 2), Sums(space, 5)
+    limit = share(macs, space, 0.5)
+
+    def of_all(function: Sums) -> Callable[[Codes], np.ndarray]:
+        return lambda codes: np.array([function(arch) for arch in coding.decode(codes)])
+
+    problem = CodedProblem(coding, of_all(value), lambda codes: {"macs": of_all(macs)(codes)}, {"macs": limit})
+    result = Exhaustive().search_coded(problem, np.random.default_rng(0))
+    found = coding.decode(result.codes)
+    feasible = [arch for arch in space.enumerate() if macs(arch) <= limit]
+    assert found == feasible
+    assert result.scores[result.best] == max(map(value, feasible))
+    with pytest.raises(ValueError, match=r"goes through all networks of the space, but these are"):
+        Exhaustive(max_size=1).search_coded(
+            CodedProblem(Coding(Layers(2, 3)), of_all(value), lambda codes: {}), np.random.default_rng(0)
+        )
