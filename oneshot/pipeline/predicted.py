@@ -187,10 +187,15 @@ class PredictedSearch:
 
     def _note(self, checked: PredictorReport) -> str:
         trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"
+        number = self.settings.num_verified
+        chosen = (
+            "The best prediction under each limit was chosen."
+            if number == 1
+            else f"The {number} best predictions under each limit were scored by the supernet, and the best of those was chosen."
+        )
         return (
-            f"{trust} learned from {checked.num_pairs} scored subnets and was judged on {checked.num_held_out} of them before: "
-            f"{checked.reason} The {self.settings.num_verified} best predictions under each limit were scored by the supernet, "
-            "and the best of those was chosen."
+            f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them before: "
+            f"{checked.reason} {chosen}"
         )
 
 
