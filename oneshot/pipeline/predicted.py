@@ -194,8 +194,8 @@ class PredictedSearch:
             else f"The {number} best predictions under each limit were scored by the supernet, and the best of those was chosen."
         )
         return (
-            f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them before: "
-            f"{checked.reason} {chosen}"
+            f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
+            f"before: {checked.reason} {chosen}"
         )
 
 
