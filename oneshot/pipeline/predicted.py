@@ -22,6 +22,7 @@ from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
 from oneshot.search import CodedProblem, CodedResult, CodedStrategy
+from oneshot.search.history import History
 from oneshot.spaces import OFAMobileNetV3, OFAProxyless
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
@@ -98,7 +99,7 @@ class PredictedSearch:
             outcomes = []
             for cost, problem, part in zip(self.costs, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
-                baseline = [*part[: settings.num_pairs // len(pairs)], *self._more(cost, part, bar)]
+                baseline = self._baseline(cost, part, bar)
                 seconds, started = time.monotonic() - started, time.monotonic()
                 outcomes.append(
                     Outcome(
@@ -137,22 +138,15 @@ class PredictedSearch:
             scorer.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
         return pairs
 
-    def _more(self, cost: CostSettings, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
-        """As many random subnets as were verified: with the pairs, which are random as well, they are random search at equal
-        budget.
-        """
-        scorer, rng = self.scorer, random.Random(f"baseline {self.scorer.seed}")
-        problem, taken = scorer.problem("random", cost), set(pairs)
-        drawn: list[Arch] = []
-        for _ in range(_TRIES * self.settings.num_verified):
-            arch = problem.sample(rng)
-            if arch not in taken:
-                taken.add(arch)
-                drawn.append(arch)
-            if len(drawn) == self.settings.num_verified:
-                break
-        scorer.score_all(drawn, "random", cost.needs_latency, lambda key: bar.update())
-        return drawn
+    def _baseline(self, cost: CostSettings, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
+        """Random search at equal budget: the pairs, which are random as well, and as many more as were verified."""
+        scorer, share = self.scorer, self.settings.num_pairs // len(self.costs)
+        drawn = list(pairs)
+        history = History(scorer.problem("random", cost))
+        history.fill(drawn, len(pairs) + self.settings.num_verified, random.Random(f"baseline {scorer.seed}"))
+        more = drawn[len(pairs) :]
+        scorer.score_all(more, "random", cost.needs_latency, lambda key: bar.update())
+        return [*pairs[:share], *more]
 
     def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
         """Fits the predictor to scored subnets."""
