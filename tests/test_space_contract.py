@@ -247,16 +247,8 @@ def test_the_definition_rebuilds_the_space(any_space: SearchSpace) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "format"),
-    # The ONNX exporter begins with torch.export, so what cannot become a .pt2 fails there too.
-    [
-        (name, format)
-        for name in SPACES
-        for format in FORMATS
-        if format != "pt2" or name in ("ofa", "enas_macro", "vit")
-    ],
-)
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", SPACES)
 def test_an_extracted_network_is_exported(name: str, format: str, tmp_path: Path) -> None:
     space = SPACES[name]()
     arch = space.sample(random.Random(5))
