@@ -8,14 +8,12 @@ import fnmatch
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.published.checkpoint import bank_state, read_checkpoint
 from oneshot.sharing import SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
@@ -106,20 +104,6 @@ class Supernet(nn.Module):
         block.module.train(self.training)
         with _filled(bindings):
             return _copy_module(block.module, _copies(bindings))
-
-    def load_published(self, path: str | Path, reset_classifier: bool = False) -> None:
-        """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``. With
-        ``reset_classifier`` the classifier stays as it is, so that the number of classes may be another.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no checkpoint, or one of another space; the message says in what it differs.
-        """
-        try:
-            state = bank_state(self.space, read_checkpoint(path), self.state_dict(), reset_classifier)
-        except ValueError as error:
-            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-        self.load_state_dict(state)
 
     # The bank --------------------------------------------------------------------------------------------------------
 

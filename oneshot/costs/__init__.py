@@ -2,6 +2,7 @@
 
 from oneshot.costs.additive import AdditiveLatency, AdditiveTable
 from oneshot.costs.latency import Latency, measure_latency
+from oneshot.costs.layers import Layer, layer_name
 from oneshot.costs.lookup import LatencyTable, LayerTime
 from oneshot.costs.measuring import MeasureSettings, TableCheck, check_table, measure_table
 from oneshot.costs.settings import CostSettings
@@ -16,10 +17,12 @@ __all__ = [
     "CostTable",
     "Latency",
     "LatencyTable",
+    "Layer",
     "LayerTime",
     "MeasureSettings",
     "TableCheck",
     "check_table",
+    "layer_name",
     "measure_latency",
     "measure_table",
 ]

@@ -13,6 +13,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from oneshot.devices import resolve_device
+
 __all__ = ["Latency", "measure_latency"]
 
 
@@ -62,7 +64,7 @@ def measure_latency(
     Raises ValueError for a size, count or time that is out of range and for a device that does not exist here.
     """
     _check_arguments(input_shape, batch, threads, warmup, repeats, min_seconds)
-    place = resolve_device(device)
+    place = timed_device(device)
     if any(tensor.device != place for tensor in (*module.parameters(), *module.buffers())):
         module = copy.deepcopy(module).to(place)
     images = _random_input(module, (batch, *input_shape), place)
@@ -98,23 +100,16 @@ def _check_arguments(
         raise ValueError(f"min_seconds must be a finite number of seconds from 0, got {min_seconds}")
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the device of that name; raise ValueError where latency cannot be measured on it."""
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r} (allowed: 'cpu', 'cuda', 'cuda:N')") from error
-    if place.type == "cpu":
-        return torch.device("cpu")
-    if place.type != "cuda":
-        raise ValueError(f"latency cannot be measured on device {device!r} (allowed: 'cpu', 'cuda', 'cuda:N')")
-    num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if num_devices == 0:
-        raise ValueError(f"device {device!r} is not available: torch finds no CUDA device here, use 'cpu'")
-    index = torch.cuda.current_device() if place.index is None else place.index
-    if index >= num_devices:
-        raise ValueError(f"device {device!r} is not available: torch finds {num_devices} CUDA device(s) here")
-    return torch.device("cuda", index)
+def timed_device(name: str) -> torch.device:
+    """The device called ``name``, on which latency can be measured.
+
+    Raises:
+        ValueError: no such device here, or one of another kind.
+    """
+    place = resolve_device(name)
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"latency cannot be measured on device {name!r} (allowed: 'cpu', 'cuda', 'cuda:N')")
+    return place
 
 
 def _random_input(module: nn.Module, shape: tuple[int, ...], place: torch.device) -> Tensor:

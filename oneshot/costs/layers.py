@@ -1,169 +1,153 @@
-"""The layers of an architecture's network, from its skeleton: every block, and every operation outside of the blocks."""
+"""The layers of an architecture's network as tables of latency name them: every block, every operation outside of blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 from oneshot.arch import Arch
+from oneshot.costs.walking import Call, Walk, first_shape, shapes_of, tensors_in
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.skeleton import Block, Layer, Skeletons
+from oneshot.spaces.ofa import OFAMobileNetV3
+from oneshot.spaces.ofa_proxyless import OFAProxyless
 
 
 @dataclass(frozen=True)
-class Step:
-    """One execution of a layer: its name in tables of latency, and what ran, with tensors on the meta device.
+class Layer:
+    """One layer of a network: a block, or an operation outside of all blocks.
 
     Args:
-        name: of the layer, as ``SearchSpace.layer_name`` has it.
-        block: the name of the block; empty outside of blocks.
-        source: the block, or the operation.
-        args, kwargs: of the call.
+        block: the block's name; empty outside of blocks.
+        kind: the name of the block's constructor, or of the operation (``"mean"``).
+        input_shapes, output_shape: without the batch, ``(channels, height, width)`` or ``(features,)``.
+        arguments: of the constructor or operation, as text.
+        module: the block on the meta device; None outside of blocks.
     """
 
-    name: str
     block: str
-    source: Block | Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kind: str
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+    arguments: Mapping[str, str]
+    module: nn.Module | None = None
+
+    def describe(self, kind: str | None = None, arguments: Mapping[str, object] | None = None) -> str:
+        """``"Kind-input:HxWxC-output:HxWxC-argument:value-..."``, with another kind or other arguments where they are given."""
+        shown = self.arguments if arguments is None else arguments
+        inputs = "+".join(map(_extent, self.input_shapes))
+        parts = [kind or self.kind, f"input:{inputs}", f"output:{_extent(self.output_shape)}"]
+        return "-".join([*parts, *(f"{name}:{value}" for name, value in shown.items())])
+
+
+@functools.singledispatch
+def layer_name(space: SearchSpace, layer: Layer, arch: Arch) -> str:
+    """What tables of latency call a layer of the network of ``arch``: layers of one name take the same time. Empty for what the
+    tables leave out. A space with tables of its own registers its names: ``@layer_name.register``.
+    """
+    return layer.describe()
+
+
+@layer_name.register
+def _(space: OFAMobileNetV3, layer: Layer, arch: Arch) -> str:
+    """As in the published tables (``MBv3LatencyTable``): their ``expand`` is the number of channels between the convolutions.
+    Pooling has a line, the activation behind ``mix`` has none.
+    """
+    ends = {"stem": "Conv", "expand": "Conv_1", "mix": "Conv_2", "classifier": "Logits"}
+    if layer.block in ends:
+        # The published names write the classifier's input as an image of one pixel.
+        shapes = tuple(shape if len(shape) == 3 else (*shape, 1, 1) for shape in layer.input_shapes)
+        return replace(layer, input_shapes=shapes).describe(ends[layer.block], {})
+    if layer.block:
+        return layer.describe("expanded_conv", _inverted_residual(layer))
+    return layer.describe("AvgPool2D", {}) if layer.kind == "mean" else ""
+
+
+@layer_name.register
+def _(space: OFAProxyless, layer: Layer, arch: Arch) -> str:
+    """As in the published tables (``ProxylessNASLatencyTable``): their ``expand`` is the ratio, and the classifier's line, named
+    by the size of the image before pooling, stands for all that follows ``mix``.
+    """
+    if layer.block in ("stem", "mix"):
+        return layer.describe({"stem": "Conv", "mix": "Conv_1"}[layer.block], {})
+    if layer.block == "classifier":
+        size = space.final_size(arch)
+        shape = (*layer.input_shapes[0], size, size)
+        return replace(layer, input_shapes=(shape,)).describe("Logits", {})
+    if not layer.block:
+        return ""
+    arguments = _inverted_residual(layer)
+    ratio = 1 if layer.block == "first" else arch[f"{layer.block}.expand"]
+    named = {name: arguments[name] for name in ("kernel", "stride", "idskip")}
+    return layer.describe("expanded_conv", {"expand": ratio, **named})
+
+
+def _inverted_residual(layer: Layer) -> dict[str, int]:
+    """What the names of the published tables say of an inverted residual or depthwise separable block."""
+    block: Any = layer.module
+    return {
+        "expand": block.conv_dw.in_channels,
+        "kernel": block.conv_dw.kernel_size[0],
+        "stride": block.conv_dw.stride[0],
+        "idskip": int(block.has_skip),
+        "se": int(not isinstance(block.se, nn.Identity)),
+        "hs": int(isinstance(block.bn1.act, nn.Hardswish)),
+    }
 
 
 class LayerWalk:
-    """Walks networks of ``space`` at ``batch`` images without computing: blocks that were seen before are looked up."""
+    """Walks networks of ``space`` at ``batch`` images without computing, and names their layers."""
 
     def __init__(self, space: SearchSpace, batch: int = 1) -> None:
         self.space = space
-        self._batch = batch
-        self._skeletons = Skeletons(space)
-        self._outputs: dict[Any, tuple[Layer, Any]] = {}
+        self._walk = Walk(space, batch)
+        self._layers: dict[Any, Layer] = {}
 
-    def __call__(self, arch: Arch) -> list[Step]:
-        """The layers of ``arch`` in the order of execution, without those that tables leave out.
+    def __call__(self, arch: Arch) -> list[tuple[str, Call]]:
+        """The layers of ``arch`` in the order of execution, by name, without those that tables leave out.
 
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
         self.space.validate(arch)
-        steps: list[Step] = []
-
-        def add(
-            layer: Layer, source: Block | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> None:
-            name = self.space.layer_name(layer, arch)
+        named = []
+        for call in self._walk(arch).calls:
+            # Views move no data.
+            if call.block is None and (call.source.is_view or next(tensors_in((call.args, call.kwargs)), None) is None):
+                continue
+            name = layer_name(self.space, self._layer(call), arch)
             if name:
-                steps.append(Step(name, layer.block, source, args, kwargs))
+                named.append((name, call))
+        return named
 
-        def run(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            key = (block, _shapes(args), _shapes(kwargs))
-            if key not in self._outputs:
-                block.module.eval()
-                with recorder.paused():
-                    output = block.module(*args, **kwargs)
-                kind = getattr(block.constructor, "__name__", type(block.module).__name__)
-                layer = _layer(block.name, kind, block.arguments(), (args, kwargs), output, block.module)
-                self._outputs[key] = layer, output
-            layer, output = self._outputs[key]
-            add(layer, block, args, kwargs)
-            return output
-
-        recorder = _Recorder(add)
-        network, _ = self._skeletons.network(arch, wrap=lambda block: _Stand(block, run))
-        network.eval()
-        image = torch.empty(self._batch, *self.space.input_shape(arch), device="meta")
-        with torch.no_grad(), recorder:
-            network(image)
-        return steps
+    def _layer(self, call: Call) -> Layer:
+        if call.block is None:
+            return _layer(call)
+        key = (call.block, shapes_of(call.args), shapes_of(call.kwargs))
+        if key not in self._layers:
+            self._layers[key] = _layer(call)
+        return self._layers[key]
 
 
-class _Stand(nn.Module):
-    """Stands for a block in a skeleton."""
-
-    def __init__(self, block: Block, run: Callable[[Block, tuple[Any, ...], dict[str, Any]], Any]) -> None:
-        super().__init__()
-        self._block, self._run = block, run
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._run(self._block, args, kwargs)
-
-
-_aten = torch.ops.aten
-# Operations inside of blocks whose meta kernels would take milliseconds.
-_KEEP_SHAPE = frozenset({_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_})
-
-
-class _Recorder(TorchDispatchMode):
-    """Hands on every operation on tensors but views, which move no data."""
-
-    def __init__(self, add: Callable[[Layer, Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._add = add
-        self._is_paused = False
-
-    def paused(self) -> _Pause:
-        return _Pause(self)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if self._is_paused and func.overloadpacket in _KEEP_SHAPE:
-            return args[0]
-        if self._is_paused and func.overloadpacket is _aten.native_batch_norm:
-            return args[0], args[0], args[0]
-        output = func(*args, **(kwargs or {}))
-        if not self._is_paused and not func.is_view and any(True for _ in _tensors((args, kwargs))):
-            arguments = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
-            plain = {
-                name: str(value).replace(" ", "")
-                for name, value in (arguments | (kwargs or {})).items()
-                if isinstance(value, (bool, int, float, str, list, tuple)) and not any(True for _ in _tensors(value))
-            }
-            layer = _layer("", func.overloadpacket.__name__, plain, (args, kwargs), output, None)
-            self._add(layer, func, args, kwargs or {})
-        return output
+def _layer(call: Call) -> Layer:
+    input_shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors_in((call.args, call.kwargs)))
+    output_shape = first_shape(call.output)
+    if call.block is not None:
+        kind = getattr(call.block.constructor, "__name__", type(call.block.module).__name__)
+        arguments, module = call.block.arguments(), call.block.module
+        return Layer(call.block.name, kind, input_shapes, output_shape, arguments, module)
+    names = (argument.name for argument in call.source._schema.arguments)
+    plain = {
+        name: str(value).replace(" ", "")
+        for name, value in (dict(zip(names, call.args, strict=False)) | call.kwargs).items()
+        if isinstance(value, (bool, int, float, str, list, tuple)) and next(tensors_in(value), None) is None
+    }
+    return Layer("", call.source.overloadpacket.__name__, input_shapes, output_shape, plain)
 
 
-class _Pause:
-    """While it lasts, nothing is recorded."""
-
-    def __init__(self, recorder: _Recorder) -> None:
-        self._recorder = recorder
-
-    def __enter__(self) -> None:
-        self._recorder._is_paused = True
-
-    def __exit__(self, *_: object) -> None:
-        self._recorder._is_paused = False
-
-
-def _layer(
-    block: str, kind: str, arguments: dict[str, str], inputs: Any, output: Any, module: nn.Module | None
-) -> Layer:
-    input_shapes = tuple(tuple(tensor.shape[1:]) for tensor in _tensors(inputs))
-    output_shape = next((tuple(tensor.shape[1:]) for tensor in _tensors(output)), ())
-    return Layer(block, kind, input_shapes, output_shape, arguments, module)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested arguments."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        items: Iterable[Any] = value.values() if isinstance(value, dict) else value
-        for item in items:
-            yield from _tensors(item)
-
-
-def _shapes(value: Any) -> Any:
-    """The shapes of all tensors in nested arguments, as a hashable key."""
-    if isinstance(value, Tensor):
-        return value.shape
-    if isinstance(value, dict):
-        return tuple((key, _shapes(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_shapes, value))
-    return value
+def _extent(shape: tuple[int, ...]) -> str:
+    """``HxWxC`` of ``(channels, height, width)``; other shapes as they are."""
+    return "x".join(map(str, (*shape[1:], shape[0]) if len(shape) == 3 else shape))

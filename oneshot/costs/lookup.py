@@ -36,7 +36,7 @@ class LatencyTable:
     """Milliseconds of the layers of a search space's networks at several input sizes. Nothing is interpolated.
 
     Args:
-        times: for each input size in pixels, the layers' names (``SearchSpace.layer_name``) and what they take.
+        times: for each input size in pixels, the layers' names (``layer_name``) and what they take.
         space: whose architectures are looked up.
         description: plain values to keep with the table, such as the machine and the batch.
     """
@@ -107,16 +107,16 @@ class LatencyTable:
         """
         if self.space is None or self._walk is None:
             raise ValueError("the latency table does not say of which space it is: LatencyTable.load(path, space)")
-        steps = self._walk(arch)
+        named = self._walk(arch)
         size = self.space.input_shape(arch)[-1]
         if size not in self.times:
             raise ValueError(f"there is no latency table of input size {size}; there are {sorted(self.times)}")
         layers, taken = self.times[size], dict[str, float]()
-        for step in steps:
-            if step.name not in layers:
-                known = suggest(step.name, layers)
-                raise ValueError(f"the latency table of input size {size} has no layer {step.name!r}{known}")
-            taken[step.block] = taken.get(step.block, 0.0) + layers[step.name].mean
+        for name, call in named:
+            if name not in layers:
+                raise ValueError(f"the latency table of input size {size} has no layer {name!r}{suggest(name, layers)}")
+            block = "" if call.block is None else call.block.name
+            taken[block] = taken.get(block, 0.0) + layers[name].mean
         return taken
 
     def latency(self, arch: Arch) -> float:

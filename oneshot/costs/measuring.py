@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from oneshot.arch import Arch
-from oneshot.costs.latency import describe_device, measure_latency, num_threads, resolve_device, timer
-from oneshot.costs.layers import LayerWalk, Step
+from oneshot.costs.latency import describe_device, measure_latency, num_threads, timed_device, timer
+from oneshot.costs.layers import LayerWalk
 from oneshot.costs.lookup import LatencyTable, LayerTime
+from oneshot.costs.walking import Call
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.skeleton import Block
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def measure_table(
             was measured otherwise.
     """
     settings = settings or MeasureSettings()
-    place = resolve_device(settings.device)
+    place = timed_device(settings.device)
     sizes = list(_sizes(space) if resolutions is None else resolutions)
     spaces = {size: _at(space, size) for size in sizes}
     walk = LayerWalk(space, settings.batch)
@@ -95,11 +95,11 @@ def measure_table(
         for size, restricted in spaces.items():
             steps = _distinct(restricted, walk, f"{size} px: layers")
             layers = table.times.setdefault(size, {})
-            missing = [step for step in steps if step.name not in layers]
+            missing = {name: call for name, call in steps.items() if name not in layers}
             log.info("input size %d: %d layers, %d to measure", size, len(steps), len(missing))
             with tqdm(total=len(missing), desc=f"{size} px", unit="layer", disable=None) as bar:
                 for start in range(0, len(missing), _GROUP):
-                    group = missing[start : start + _GROUP]
+                    group = dict(list(missing.items())[start : start + _GROUP])
                     layers |= _time(group, place, settings)
                     if folder is not None:
                         table.save(folder, [size])
@@ -157,9 +157,9 @@ def _at(space: SearchSpace, size: int) -> SearchSpace:
     return space
 
 
-def _distinct(space: SearchSpace, walk: LayerWalk, title: str) -> list[Step]:
+def _distinct(space: SearchSpace, walk: LayerWalk, title: str) -> dict[str, Call]:
     """Every layer once. Most show where each two options meet; random networks follow until many bring nothing new."""
-    found: dict[str, Step] = {}
+    found: dict[str, Call] = {}
     rng = random.Random(0)
 
     def archs() -> Iterator[Arch]:
@@ -175,9 +175,9 @@ def _distinct(space: SearchSpace, walk: LayerWalk, title: str) -> list[Step]:
     for arch in tqdm(archs(), desc=title, unit="net", disable=None):
         if arch not in walked:
             walked.add(arch)
-            for step in walk(arch):
-                found.setdefault(step.name, step)
-    return list(found.values())
+            for name, call in walk(arch):
+                found.setdefault(name, call)
+    return found
 
 
 def _start(
@@ -201,8 +201,8 @@ def _start(
 
 
 @torch.inference_mode()
-def _time(group: Sequence[Step], place: torch.device, settings: MeasureSettings) -> dict[str, LayerTime]:
-    forwards = [_forward(step, place) for step in group]
+def _time(group: Mapping[str, Call], place: torch.device, settings: MeasureSettings) -> dict[str, LayerTime]:
+    forwards = [_forward(call, place) for call in group.values()]
     for forward in forwards:
         for _ in range(settings.warmup):
             forward()
@@ -211,18 +211,16 @@ def _time(group: Sequence[Step], place: torch.device, settings: MeasureSettings)
     timers = [timer(forward, place) for forward in forwards]
     rounds = numpy.array([[run() for run in timers] for _ in range(settings.repeats)])
     return {
-        step.name: LayerTime(float(numpy.median(times)), float(times.std()), settings.repeats)
-        for step, times in zip(group, rounds.T, strict=True)
+        name: LayerTime(float(numpy.median(times)), float(times.std()), settings.repeats)
+        for name, times in zip(group, rounds.T, strict=True)
     }
 
 
-def _forward(step: Step, place: torch.device) -> Callable[[], object]:
+def _forward(call: Call, place: torch.device) -> Callable[[], object]:
     """The layer as it runs in a network, on random input."""
-    run: Callable[..., Any] = (
-        step.source.construct().eval().to(place) if isinstance(step.source, Block) else step.source
-    )
+    run: Callable[..., Any] = call.source if call.block is None else call.block.construct().eval().to(place)
     generator = torch.Generator().manual_seed(0)
-    args, kwargs = (_filled(value, place, generator) for value in (step.args, step.kwargs))
+    args, kwargs = (_filled(value, place, generator) for value in (call.args, call.kwargs))
     return lambda: run(*args, **kwargs)
 
 

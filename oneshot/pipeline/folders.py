@@ -15,6 +15,7 @@ from torch import nn
 
 from oneshot.arch import Arch
 from oneshot.evaluation.family import SupernetFamily
+from oneshot.published import load_published
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
@@ -134,7 +135,7 @@ def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -
         ValueError: the weights are not those of the same space.
     """
     if path.is_file() and not is_checkpoint(path):
-        supernet.load_published(path, reset_classifier=new_classifier)
+        load_published(supernet, path, reset_classifier=new_classifier)
         return
     state, folder = _supernet_state(path)
     kept = _weights_of(supernet, "bank.classifier.") if new_classifier else {}

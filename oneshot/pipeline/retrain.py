@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
+from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, evaluate
 from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet, write_json
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import SubnetTask, Trainer, TrainSettings, resolve_device
+from oneshot.training import SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
 from oneshot.data import ImageData
+from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
 from oneshot.pipeline.folders import Trained, claim, save_subnet
 from oneshot.pipeline.journal import Journal, Latencies, Rungs
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import resolve_device
+from oneshot.spaces.graph import HasCells
 
 
 @dataclass(frozen=True)
@@ -294,8 +295,9 @@ def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:
 
 
 def graphs_of(space: SearchSpace, arch: Arch) -> list[report.Graph]:
-    """The cells of ``arch`` for the report."""
-    return [report.Graph(name, graph.nodes, graph.edges) for name, graph in space.graphs(arch).items()]
+    """The cells of ``arch`` for the report; none in a space of plain chains."""
+    graphs = space.graphs(arch) if isinstance(space, HasCells) else {}
+    return [report.Graph(name, graph.nodes, graph.edges) for name, graph in graphs.items()]
 
 
 class _OnDemand(Mapping[str, float]):

@@ -14,6 +14,7 @@ from torch import nn
 from oneshot.arch import Option
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
+from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.folders import load_subnet, load_weights, save_subnet
 from oneshot.samplers import Sampler
@@ -31,7 +32,6 @@ from oneshot.training import (
     check_run,
     freeze_norms,
     load_newest,
-    resolve_device,
 )
 from oneshot.training.randomness import seeded
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oneshot.published.families import FAMILIES, Family, family_of, num_blocks
 from oneshot.spaces.base import SearchSpace
+from oneshot.supernet import Supernet
 
 # Names that differ between releases, which wrapped layers one time more or less, and the shortest form of each.
 _SPELLINGS = (
@@ -56,6 +57,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     if others:
         raise ValueError(f"{path} holds no state dict: {_few(others)} {'are' if len(others) > 1 else 'is'} no tensor")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def load_published(supernet: Supernet, path: str | Path, reset_classifier: bool = False) -> None:
+    """Loads the weights of a published Once-for-All supernet, such as ``ofa_mbv3_d234_e346_k357_w1.0``, into ``supernet``. With
+    ``reset_classifier`` its classifier stays as it is, so that the number of classes may be another.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or one of another space; the message says in what it differs.
+    """
+    try:
+        state = bank_state(supernet.space, read_checkpoint(path), supernet.state_dict(), reset_classifier)
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    supernet.load_state_dict(state)
 
 
 def bank_state(

@@ -11,16 +11,12 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
 from oneshot.sharing import ChannelOrder, SharingRule
-
-if TYPE_CHECKING:
-    from oneshot.spaces.graph import CellGraph
-    from oneshot.spaces.skeleton import Layer
 
 
 class Make(Protocol):
@@ -77,16 +73,6 @@ class SearchSpace(ABC):
 
     def initialize(self, name: str, block: nn.Module) -> None:  # noqa: B027 - optional
         """Sets the initial weights of the freshly made block ``name`` in place; its own initialisation unless overridden."""
-
-    def layer_name(self, layer: Layer, arch: Arch) -> str:
-        """What tables of latency call a layer of the network of ``arch``: layers of one name take the same time. Empty for what
-        the tables leave out. Overridden where there are published tables.
-        """
-        return layer.describe()
-
-    def graphs(self, arch: Arch) -> Mapping[str, CellGraph]:
-        """The cells of ``arch`` by name, for drawings; empty for a space of plain chains."""
-        return {}
 
     def check(self) -> None:
         """Raises ValueError where two choices share a name, or one depends on a choice that does not come before it."""

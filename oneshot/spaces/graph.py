@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from oneshot.arch import Arch
 
 
 @dataclass(frozen=True)
@@ -17,3 +21,12 @@ class CellGraph:
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[str, str, str], ...]
+
+
+@runtime_checkable
+class HasCells(Protocol):
+    """A search space whose architectures are more than chains of blocks."""
+
+    def graphs(self, arch: Arch) -> Mapping[str, CellGraph]:
+        """The cells of ``arch`` by name."""
+        ...

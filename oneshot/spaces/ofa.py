@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -15,7 +13,6 @@ from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
 from oneshot.spaces.orders import inverted_residual
-from oneshot.spaces.skeleton import Layer
 
 # (output channels, stride of the first block, squeeze-and-excitation, hard swish) of the five elastic stages.
 _STAGES = (
@@ -113,32 +110,6 @@ class OFAMobileNetV3(SearchSpace):
 
     def initialize(self, name: str, block: nn.Module) -> None:
         initialize_fan_out(block)
-
-    def layer_name(self, layer: Layer, arch: Arch) -> str:
-        """As in the published tables (``MBv3LatencyTable``): their ``expand`` is the number of channels between the convolutions.
-        Pooling has a line, the activation behind ``mix`` has none.
-        """
-        ends = {"stem": "Conv", "expand": "Conv_1", "mix": "Conv_2", "classifier": "Logits"}
-        if layer.block in ends:
-            # The published names write the classifier's input as an image of one pixel.
-            shapes = tuple(shape if len(shape) == 3 else (*shape, 1, 1) for shape in layer.input_shapes)
-            return replace(layer, input_shapes=shapes).describe(ends[layer.block], {})
-        if layer.block:
-            return layer.describe("expanded_conv", inverted_residual_arguments(layer))
-        return layer.describe("AvgPool2D", {}) if layer.kind == "mean" else ""
-
-
-def inverted_residual_arguments(layer: Layer) -> dict[str, int]:
-    """What the names of the published tables say of an inverted residual or depthwise separable block."""
-    block: Any = layer.module
-    return {
-        "expand": block.conv_dw.in_channels,
-        "kernel": block.conv_dw.kernel_size[0],
-        "stride": block.conv_dw.stride[0],
-        "idskip": int(block.has_skip),
-        "se": int(not isinstance(block.se, nn.Identity)),
-        "hs": int(isinstance(block.bn1.act, nn.Hardswish)),
-    }
 
 
 def elastic_stage(

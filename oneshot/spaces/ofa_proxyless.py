@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from torch import nn
 
@@ -13,9 +12,8 @@ from oneshot.arch import Arch, Choice
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
-from oneshot.spaces.ofa import elastic_stage, inverted_residual_arguments
+from oneshot.spaces.ofa import elastic_stage
 from oneshot.spaces.orders import inverted_residual
-from oneshot.spaces.skeleton import Layer
 
 # (output channels, stride of the first block) of the six elastic stages.
 _STAGES = ((24, 2), (40, 2), (80, 2), (96, 1), (192, 2), (320, 1))
@@ -108,21 +106,9 @@ class OFAProxyless(SearchSpace):
         """timm's initialisation of EfficientNet-like blocks, and the published one of the classifier."""
         initialize_fan_out(block)
 
-    def layer_name(self, layer: Layer, arch: Arch) -> str:
-        """As in the published tables (``ProxylessNASLatencyTable``): their ``expand`` is the ratio, and the classifier's line,
-        named by the size of the image before pooling, stands for all that follows ``mix``.
-        """
-        if layer.block in ("stem", "mix"):
-            return layer.describe({"stem": "Conv", "mix": "Conv_1"}[layer.block], {})
-        if layer.block == "classifier":
-            size = self.input_shape(arch)[-1]
-            for stride in (self.stem_stride, *(stride for _, stride in _STAGES)):
-                size = (size - 1) // stride + 1
-            shape = (*layer.input_shapes[0], size, size)
-            return replace(layer, input_shapes=(shape,)).describe("Logits", {})
-        if not layer.block:
-            return ""
-        arguments = inverted_residual_arguments(layer)
-        ratio = 1 if layer.block == "first" else arch[f"{layer.block}.expand"]
-        named = {name: arguments[name] for name in ("kernel", "stride", "idskip")}
-        return layer.describe("expanded_conv", {"expand": ratio, **named})
+    def final_size(self, arch: Arch) -> int:
+        """The height and width, in pixels, of what is pooled in the network of ``arch``."""
+        size = self.input_shape(arch)[-1]
+        for stride in (self.stem_stride, *(stride for _, stride in _STAGES)):
+            size = (size - 1) // stride + 1
+        return size

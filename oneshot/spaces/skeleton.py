@@ -47,33 +47,6 @@ class Block:
         return {name: _text(value) for name, value in named.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a network, as tables of latency name it: a block, or an operation outside of all blocks.
-
-    Args:
-        block: the block's name; empty outside of blocks.
-        kind: the name of the block's constructor, or of the operation (``"mean"``).
-        input_shapes, output_shape: without the batch, ``(channels, height, width)`` or ``(features,)``.
-        arguments: of the constructor or operation, as text.
-        module: the block on the meta device; None outside of blocks.
-    """
-
-    block: str
-    kind: str
-    input_shapes: tuple[tuple[int, ...], ...]
-    output_shape: tuple[int, ...]
-    arguments: Mapping[str, str]
-    module: nn.Module | None = None
-
-    def describe(self, kind: str | None = None, arguments: Mapping[str, object] | None = None) -> str:
-        """``"Kind-input:HxWxC-output:HxWxC-argument:value-..."``, with another kind or other arguments where they are given."""
-        shown = self.arguments if arguments is None else arguments
-        inputs = "+".join(map(_extent, self.input_shapes))
-        parts = [kind or self.kind, f"input:{inputs}", f"output:{_extent(self.output_shape)}"]
-        return "-".join([*parts, *(f"{name}:{value}" for name, value in shown.items())])
-
-
 class Skeletons:
     """Builds the skeleton of any architecture of ``space`` from cached blocks."""
 
@@ -106,11 +79,6 @@ class Skeletons:
             return made.module if wrap is None else wrap(made)
 
         return self.space.build(arch, make), list(used.values())
-
-
-def _extent(shape: tuple[int, ...]) -> str:
-    """``HxWxC`` of ``(channels, height, width)``; other shapes as they are."""
-    return "x".join(map(str, (*shape[1:], shape[0]) if len(shape) == 3 else shape))
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from oneshot.training.phases import PhaseSettings, plan_phases
 from oneshot.training.rewards import HeldOutReward
 from oneshot.training.settings import TrainSettings
 from oneshot.training.tasks import NonFiniteLossError, SubnetTask, SupernetTask, Task
-from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run, resolve_device
+from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run
 
 __all__ = [
     "CheckpointError",
@@ -28,6 +28,5 @@ __all__ = [
     "load_checkpoint",
     "load_newest",
     "plan_phases",
-    "resolve_device",
     "save_checkpoint",
 ]

@@ -297,22 +297,6 @@ def check_run(state: Mapping[str, Any], folder: Path, kind: str, config: Mapping
         raise ValueError(f"{folder} was started on other data: {state['total_steps']} steps, not {total_steps}")
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is CUDA where there is one.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return device
-
-
 # Settings that may change when a run is continued: they do not change what is learned.
 _MAY_CHANGE = {
     "trainer.log_every",

@@ -134,9 +134,9 @@ def test_a_larger_network_takes_longer() -> None:
         ({"min_seconds": -1.0}, "min_seconds"),
         ({"min_seconds": float("inf")}, "min_seconds"),
         ({"min_seconds": float("nan")}, "min_seconds"),
-        ({"device": "gpu"}, "unknown device 'gpu'.*'cuda'"),
-        ({"device": "meta"}, "'meta'.*allowed: 'cpu'"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not available"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used here"),
+        ({"device": "meta"}, "'meta'.*use 'cpu', 'cuda' or"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here"),
     ],
 )
 def test_bad_arguments_are_refused_before_a_pass(options: dict[str, object], message: str) -> None:
@@ -148,7 +148,7 @@ def test_bad_arguments_are_refused_before_a_pass(options: dict[str, object], mes
 
 def test_absent_cuda_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device 'cuda' is not available: torch finds no CUDA device here, use 'cpu'"):
+    with pytest.raises(ValueError, match="device 'cuda' cannot be used here"):
         measure_latency(Sleep(0), (3, 4, 4), device="cuda")
 
 

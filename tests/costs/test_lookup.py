@@ -295,7 +295,7 @@ def test_measuring_refuses_what_it_cannot_do() -> None:
         measure_table(SleepSpace(), [5])
     with pytest.raises(ValueError, match="the input size of this space is 8, not 16"):
         measure_table(Joined(), [16])
-    with pytest.raises(ValueError, match="unknown device 'phone'"):
+    with pytest.raises(ValueError, match="device 'phone' cannot be used here"):
         measure_table(Joined(), settings=MeasureSettings(device="phone"))
     for name in ("batch", "threads", "repeats"):
         with pytest.raises(ValueError, match=f"latency.{name} is at least 1, not 0"):

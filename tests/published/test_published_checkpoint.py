@@ -11,7 +11,7 @@ import torch
 from published_weights import reproducible_weights
 from torch import Tensor
 
-from oneshot.published import bank_state, from_published
+from oneshot.published import bank_state, from_published, load_published
 from oneshot.published.families import family_of
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, OFAProxyless, SearchSpace
 from oneshot.supernet import Supernet
@@ -47,7 +47,7 @@ def test_a_published_supernet_gives_the_published_logits(shared_data: Path, tmp_
     golden = torch.load(shared_data / "ofa" / "golden_mbv3.pt", weights_only=True)
     torch.save({"state_dict": golden["state_dict"], "epoch": 7}, tmp_path / "init")
     supernet = Supernet(OFAMobileNetV3(num_classes=10, resolutions=(64,))).eval()
-    supernet.load_published(tmp_path / "init")
+    load_published(supernet, tmp_path / "init")
     assert len(golden["archs"]) == 6
     for row in golden["archs"]:
         arch = from_published(supernet.space, row)
@@ -93,7 +93,7 @@ def test_every_spelling_is_read(
     tensors = {spell(name): value.half() if value.is_floating_point() else value for name, value in checkpoint.items()}
     torch.save(tensors if whole else {"state_dict": tensors, "best_acc": 80.0}, tmp_path / "file")
     supernet = Supernet(space)
-    supernet.load_published(str(tmp_path / "file"))
+    load_published(supernet, str(tmp_path / "file"))
     family = family_of(space)
     for key, value in supernet.state_dict().items():
         expected = checkpoint[family.published_name(space, key)]
@@ -183,7 +183,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     supernet = Supernet(SPACES["mobilenet_v3"]())
     path = tmp_path / "file"
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*file"):
-        supernet.load_published(path)
+        load_published(supernet, path)
     contents: list[tuple[Callable[[], object], str]] = [
         (lambda: path.write_text(json.dumps({"ks": 7})), "no PyTorch checkpoint"),
         (lambda: path.write_bytes(b""), "no PyTorch checkpoint"),
@@ -200,6 +200,6 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     for write, message in contents:
         write()
         with pytest.raises(ValueError, match=message) as refused:
-            supernet.load_published(path)
+            load_published(supernet, path)
         assert "\n" not in str(refused.value)
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())

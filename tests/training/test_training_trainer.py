@@ -24,9 +24,10 @@ from training_runs import (
 
 from oneshot.arch import Arch
 from oneshot.data import Augmentation, TensorImages, digits
+from oneshot.devices import resolve_device
 from oneshot.samplers import FairSampler, SandwichSampler, UniformSampler
 from oneshot.supernet import Supernet
-from oneshot.training import NonFiniteLossError, resolve_device
+from oneshot.training import NonFiniteLossError
 
 SPACE = ToySpace()
 LARGE = SPACE.arch({"resolution": 8, "width": 8, "depth": 2, "op": "conv3", "kernel": 3})
@@ -388,3 +389,5 @@ def test_devices() -> None:
         resolve_device("gpu")
     with pytest.raises(ValueError, match="device 'cuda:99' cannot be used here"):
         resolve_device("cuda:99")
+    with pytest.raises(ValueError, match="device 'meta' cannot be used here: it computes nothing"):
+        resolve_device("meta")

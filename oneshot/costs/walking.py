@@ -1,0 +1,156 @@
+"""Networks walked without computing: every call of a block, and every operation outside of blocks, on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from oneshot.arch import Arch
+from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.skeleton import Block, Skeletons
+
+
+class Call(NamedTuple):
+    """One call in a network, with tensors on the meta device.
+
+    Attributes:
+        block: the block that was called; None for an operation outside of blocks.
+        source: the block, or the operation.
+        args, kwargs: of the call.
+        output: what it gave.
+        macs: multiply-accumulates of convolutions, matrix products and attention in it.
+    """
+
+    block: Block | None
+    source: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+    macs: int
+
+
+class Walked(NamedTuple):
+    """A network, the calls in it in the order of execution, and its input and output on the meta device."""
+
+    network: nn.Module
+    calls: list[Call]
+    image: Tensor
+    logits: Tensor
+
+
+class Walk:
+    """Walks networks of ``space`` at ``batch`` images; a block that was called with inputs of the same shapes is looked up."""
+
+    def __init__(self, space: SearchSpace, batch: int = 1) -> None:
+        self.space = space
+        self._batch = batch
+        self._skeletons = Skeletons(space)
+        self._known: dict[Any, tuple[Any, int]] = {}
+
+    def __call__(self, arch: Arch) -> Walked:
+        """The network of ``arch``, an architecture of the space, and its calls."""
+        calls: list[Call] = []
+
+        def run(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            key = (block, shapes_of(args), shapes_of(kwargs))
+            if key not in self._known:
+                block.module.eval()
+                self._known[key] = recorder.inside(lambda: block.module(*args, **kwargs))
+            output, macs = self._known[key]
+            calls.append(Call(block, block, args, kwargs, output, macs))
+            return output
+
+        recorder = _Recorder(calls)
+        network, _ = self._skeletons.network(arch, wrap=lambda block: _Stand(block, run))
+        network.eval()
+        image = torch.empty(self._batch, *self.space.input_shape(arch), device="meta")
+        with torch.no_grad(), recorder:
+            logits = network(image)
+        return Walked(network, calls, image, logits)
+
+
+class _Stand(nn.Module):
+    """Stands for a block in a skeleton."""
+
+    def __init__(self, block: Block, run: Callable[[Block, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self._block, self._run = block, run
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self._block, args, kwargs)
+
+
+_aten = torch.ops.aten
+_ELEMENTWISE = frozenset({_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, _aten.hardsigmoid_})
+
+
+class _Recorder(TorchDispatchMode):
+    """Counts multiply-accumulates and records operations outside of blocks. Operations that have no multiply-accumulates and keep
+    the shape are spared their meta kernels, which take milliseconds.
+    """
+
+    def __init__(self, calls: list[Call]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._calls = calls
+        self._is_inside = False
+        self._macs = 0
+
+    def inside(self, run: Callable[[], Any]) -> tuple[Any, int]:
+        """What ``run`` gives, a block's call, and its multiply-accumulates; nothing in it is recorded."""
+        self._is_inside, self._macs = True, 0
+        try:
+            return run(), self._macs
+        finally:
+            self._is_inside = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        operation, kwargs = func.overloadpacket, kwargs or {}
+        macs = 0
+        if operation in _ELEMENTWISE:
+            output = args[0]
+        elif operation is _aten.native_batch_norm:
+            output = args[0], args[0], args[0]
+        elif operation is _aten.add and shapes_of(args[0]) == shapes_of(args[1]):
+            output = args[0]
+        else:
+            output = func(*args, **kwargs)
+            if operation in flop_registry:
+                macs = flop_registry[operation](*args, **kwargs, out_val=output) // 2
+        if self._is_inside:
+            self._macs += macs
+        else:
+            self._calls.append(Call(None, func, args, kwargs, output, macs))
+        return output
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested arguments."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        items: Iterable[Any] = value.values() if isinstance(value, dict) else value
+        for item in items:
+            yield from tensors_in(item)
+
+
+def shapes_of(value: Any) -> Any:
+    """The shapes of all tensors in nested arguments, as a hashable key."""
+    if isinstance(value, Tensor):
+        return value.shape
+    if isinstance(value, dict):
+        return tuple((key, shapes_of(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(shapes_of, value))
+    return value
+
+
+def first_shape(value: Any) -> tuple[int, ...]:
+    """The shape without the batch of the first tensor in nested arguments; empty where there is none."""
+    return next((tuple(tensor.shape[1:]) for tensor in tensors_in(value)), ())
