@@ -20,7 +20,7 @@ __all__ = ["Latency", "measure_latency"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one forward pass of a whole batch, in milliseconds, and the conditions under which it was measured."""
+    """Times of one forward pass of a whole batch, in milliseconds, and the conditions under which it was measured."""
 
     median_ms: float
     p10_ms: float
@@ -32,7 +32,7 @@ class Latency:
     memory_format: str
 
     def describe(self) -> str:
-        """Return a line like `3.21 ms median (3.10-3.40) of 30 runs, batch 1, 1 thread, cpu (...), channels_last`."""
+        """A line like ``3.21 ms median (3.10-3.40) of 30 runs, batch 1, 1 thread, cpu (...), channels_last``."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         runs = "1 run" if self.repeats == 1 else f"{self.repeats} runs"
         spread = f"{_milliseconds(self.p10_ms)}-{_milliseconds(self.p90_ms)}"
@@ -53,11 +53,11 @@ def measure_latency(
     repeats: int = 20,
     min_seconds: float = 0.0,
 ) -> Latency:
-    """Time `module` on random input `(batch, *input_shape)` after `warmup` untimed passes.
+    """Times ``module`` on random input ``(batch, *input_shape)`` after ``warmup`` untimed passes.
 
-    Passes are repeated until there are `repeats` of them and they have taken `min_seconds` seconds. An input of four
-    dimensions, `(batch, channels, height, width)`, is laid out channels_last, which is the faster layout for
-    convolutions. `threads` is the number of torch's CPU threads; `None` leaves it as it is. The training mode of every
+    Passes are repeated until there are ``repeats`` of them and they have taken ``min_seconds`` seconds. An input of four
+    dimensions, ``(batch, channels, height, width)``, is laid out channels_last, which is the faster layout for
+    convolutions. ``threads`` is the number of torch's CPU threads; ``None`` leaves it as it is. The training mode of every
     submodule and the thread count are restored, also where a pass raises. A module that lies on another device is
     copied there; the caller's stays where it is.
 
@@ -120,7 +120,7 @@ def _random_input(module: nn.Module, shape: tuple[int, ...], place: torch.device
 
 @contextmanager
 def num_threads(threads: int | None) -> Iterator[int]:
-    """Set the number of torch's CPU threads for a while, unless None, and yield it."""
+    """Sets the number of torch's CPU threads for a while, unless None, and yield it."""
     before = torch.get_num_threads()
     try:
         if threads is not None:
@@ -137,7 +137,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
         module.eval()
         yield
     finally:
-        # Not `train(mode)`, which recurses and which networks override to keep some layers frozen.
+        # Not ``train(mode)``, which recurses and which networks override to keep some layers frozen.
         for child, training in modes:
             child.training = training
 
@@ -145,7 +145,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 def _time(
     forward: Callable[[], object], place: torch.device, warmup: int, repeats: int, min_seconds: float
 ) -> list[float]:
-    """Return the milliseconds of each timed pass."""
+    """The milliseconds of each timed pass."""
     run = timer(forward, place)
     for _ in range(warmup):
         forward()
@@ -159,7 +159,7 @@ def _time(
 
 
 def timer(forward: Callable[[], object], place: torch.device) -> Callable[[], float]:
-    """A function that runs `forward` once and returns the milliseconds it took."""
+    """A function that runs ``forward`` once and returns the milliseconds it took."""
     return _cuda_timer(forward, place) if place.type == "cuda" else _cpu_timer(forward)
 
 
@@ -188,7 +188,7 @@ def _cuda_timer(forward: Callable[[], object], place: torch.device) -> Callable[
 
 
 def describe_device(place: torch.device) -> str:
-    """Return the device's kind and model."""
+    """The device's kind and model."""
     if place.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(place)})"
     return f"cpu ({_cpu_name()})"

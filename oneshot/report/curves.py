@@ -12,7 +12,7 @@ _FEWEST_FOR_TREND = 60
 
 
 def thin(values: Sequence[float], most: int = _MOST_POINTS) -> list[int]:
-    """Return the positions to draw, in order: all of them, or the lowest and the highest of every bucket.
+    """The positions to draw, in order: all of them, or the lowest and the highest of every bucket.
 
     The first and the last are always kept; a bucket with nothing finite keeps its first.
     """
@@ -31,7 +31,7 @@ def thin(values: Sequence[float], most: int = _MOST_POINTS) -> list[int]:
 
 
 def running_mean(values: Sequence[float]) -> list[float | None]:
-    """Return the mean of the finite values in a centred window of a thirtieth of the curve; None for an empty one."""
+    """The mean of the finite values in a centred window of a thirtieth of the curve; None for an empty one."""
     half = max(2, len(values) // _WINDOWS) // 2
     sums, counts = [0.0], [0]
     for value in values:
@@ -49,7 +49,7 @@ def running_mean(values: Sequence[float]) -> list[float | None]:
 
 
 def is_noisy(values: Sequence[float]) -> bool:
-    """Return whether a curve turns so often that the eye needs a running mean to follow it."""
+    """Whether a curve turns so often that the eye needs a running mean to follow it."""
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < _FEWEST_FOR_TREND:
         return False
@@ -58,7 +58,7 @@ def is_noisy(values: Sequence[float]) -> bool:
 
 
 def curve_payload(curve: Curve) -> dict[str, object]:
-    """Return the JSON data of one curve. Raises ValueError where steps and values differ in length."""
+    """The JSON data of one curve. Raises ValueError where steps and values differ in length."""
     if len(curve.steps) != len(curve.values):
         raise ValueError(f"curve {curve.name!r} has {len(curve.steps)} steps but {len(curve.values)} values")
     order = sorted(range(len(curve.steps)), key=lambda i: curve.steps[i])

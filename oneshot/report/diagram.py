@@ -29,7 +29,7 @@ numbers."""
 
 
 def architecture_svg(blocks: Sequence[Block], *, width: int = 1240) -> str:
-    """Return a standalone SVG of the network, `width` pixels wide, that follows the reader's light or dark mode.
+    """A standalone SVG of the network, ``width`` pixels wide, that follows the reader's light or dark mode.
 
     Each block is a column in execution order: a box whose height grows with the logarithm of its output channels,
     its options, its output shape, and its share of the network's MACs as a bar. A dashed line marks where the
@@ -41,7 +41,7 @@ def architecture_svg(blocks: Sequence[Block], *, width: int = 1240) -> str:
 
 
 def render_diagram(blocks: Sequence[Block]) -> str:
-    """Return the diagram as HTML, in a wide and a narrow drawing of which a page shows the one that fits."""
+    """The diagram as HTML, in a wide and a narrow drawing of which a page shows the one that fits."""
     drawings = {"wide": architecture_svg(blocks, width=1240), "narrow": architecture_svg(blocks, width=640)}
     return "\n".join(f'<div class="diagram {name}">{drawing}</div>' for name, drawing in drawings.items())
 

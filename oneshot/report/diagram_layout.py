@@ -13,7 +13,7 @@ WIDEST_COLUMN = 112.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one stage that stand next to each other in one row; `continued` where the row above holds its start."""
+    """Blocks of one stage that stand next to each other in one row; ``continued`` where the row above holds its start."""
 
     name: str
     start: int
@@ -30,12 +30,12 @@ class Grid:
 
 
 def stage_of(block: Block) -> str:
-    """Return the first dotted part of a block's name."""
+    """The first dotted part of a block's name."""
     return block.name.split(".", 1)[0]
 
 
 def arrange(blocks: Sequence[Block], width: float) -> Grid:
-    """Break the blocks into as few rows as fit `width` pixels, at the start of a stage where one is near."""
+    """Breaks the blocks into as few rows as fit ``width`` pixels, at the start of a stage where one is near."""
     room = max(1, int((width - GUTTER) // NARROWEST_COLUMN))
     bounds: list[tuple[int, int]] = []
     start = 0
@@ -49,7 +49,7 @@ def arrange(blocks: Sequence[Block], width: float) -> Grid:
 
 
 def resolution_ratio(block: Block) -> float:
-    """Return how many times lower the output is than the input, as the stride that does it.
+    """How many times lower the output is than the input, as the stride that does it.
 
     A fraction is a rise; 1 is no change or a shape without a height. A stride of two takes 13 rows to 7, so the
     ratio is rounded.
@@ -64,7 +64,7 @@ def resolution_ratio(block: Block) -> float:
 
 
 def format_shape(shape: Sequence[int]) -> str:
-    """Return a shape as "channels x height x width", or the number of features alone."""
+    """A shape as "channels x height x width", or the number of features alone."""
     return "\u00d7".join(str(size) for size in shape) if shape else "scalar"
 
 

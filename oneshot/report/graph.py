@@ -13,12 +13,12 @@ value on as it is. Hover for an edge's ends."""
 
 
 def graph_svg(graph: Graph, *, width: int = 1240, operations: Sequence[str] = ()) -> str:
-    """Return a standalone SVG, at most `width` pixels wide, that follows the reader's light or dark mode.
+    """A standalone SVG, at most ``width`` pixels wide, that follows the reader's light or dark mode.
 
     Each node stands after all that it reads and each operation in a box on its edge. A chain whose other edges carry
     no operation is drawn on a line, those edges as arcs. Where a drawing from left to right is too wide, it goes from
-    top to bottom. Colours are given out in the order of `operations`, then in that of the alphabet: cells with the
-    same `operations` have the same colours.
+    top to bottom. Colours are given out in the order of ``operations``, then in that of the alphabet: cells with the
+    same ``operations`` have the same colours.
 
     Raises:
         ValueError: no nodes, two of the same name, or an edge that does not join a node to a later one.
@@ -30,9 +30,9 @@ def graph_svg(graph: Graph, *, width: int = 1240, operations: Sequence[str] = ()
 
 
 def graph_dot(graph: Graph) -> str:
-    """Return the graph in the language of Graphviz, nodes as boxes from left to right and operations on the edges.
+    """The graph in the language of Graphviz, nodes as boxes from left to right and operations on the edges.
 
-    Raises ValueError as `graph_svg` does.
+    Raises ValueError as ``graph_svg`` does.
     """
     check_graph(graph)
     numbers = {name: number for number, name in enumerate(graph.nodes)}
@@ -45,7 +45,7 @@ def graph_dot(graph: Graph) -> str:
 
 
 def check_graph(graph: Graph) -> None:
-    """Raise ValueError where a graph cannot be drawn; the message says which node or edge is wrong."""
+    """Raises ValueError where a graph cannot be drawn; the message says which node or edge is wrong."""
     if not graph.nodes:
         raise ValueError(f"graph {graph.name!r} needs at least one node, not 0")
     place = {name: number for number, name in enumerate(graph.nodes)}
@@ -66,7 +66,7 @@ def check_graph(graph: Graph) -> None:
 
 
 def render_graphs(graphs: Sequence[Graph]) -> str:
-    """Return graphs as HTML in the same colours, each in a wide and a narrow drawing of which a page shows one."""
+    """Graphs as HTML in the same colours, each in a wide and a narrow drawing of which a page shows one."""
     operations = sorted({operation for graph in graphs for _, _, operation in graph.edges if operation})
     figures = []
     for graph in graphs:

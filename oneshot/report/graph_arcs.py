@@ -26,7 +26,7 @@ _LEAST_SCALE = 0.85
 
 
 def is_chain(graph: Graph) -> bool:
-    """Return whether each node follows the one before it and the edges that jump carry no operation."""
+    """Whether each node follows the one before it and the edges that jump carry no operation."""
     place = {name: number for number, name in enumerate(graph.nodes)}
     steps = [
         (place[source], operation) for source, target, operation in graph.edges if place[target] == place[source] + 1
@@ -38,7 +38,7 @@ def is_chain(graph: Graph) -> bool:
 
 
 def draw_arcs(graph: Graph, operations: Sequence[str], width: float) -> str:
-    """Return the SVG of a chain: along a row with the arcs above, or down a column where a row is too wide."""
+    """The SVG of a chain: along a row with the arcs above, or down a column where a row is too wide."""
     row = _Arcs(graph, operations, down=False)
     if width / row.size[0] >= _LEAST_SCALE:
         return row.draw(width)

@@ -27,7 +27,7 @@ _LEAST_SCALE = 0.93
 
 
 def draw_layers(graph: Graph, operations: Sequence[str], width: float) -> str:
-    """Return the SVG: from left to right, or from top to bottom where that is much too wide for `width`."""
+    """The SVG: from left to right, or from top to bottom where that is much too wide for ``width``."""
     flat = _Layers(graph, operations, width, down=False)
     if width / flat.size[0] >= _LEAST_SCALE:
         return flat.draw(width)

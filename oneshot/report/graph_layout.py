@@ -25,9 +25,9 @@ _MOST_SWAPPED = 400
 class Layout:
     """Items and where they stand.
 
-    `columns` holds the items of each column in order, `across` the middle of every item at right angles to the flow.
-    Item `i` is node `i` as long as there are nodes; `routes` are the items of each edge, from its source to its target.
-    `labels` are the items of the edges' labels, None where there is none.
+    ``columns`` holds the items of each column in order, ``across`` the middle of every item at right angles to the flow.
+    Item ``i`` is node ``i`` as long as there are nodes; ``routes`` are the items of each edge, from its source to its target.
+    ``labels`` are the items of the edges' labels, None where there is none.
     """
 
     columns: list[list[int]]
@@ -37,7 +37,7 @@ class Layout:
 
 
 def layers_of(num_nodes: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """Return each node's layer: one more than the last that it reads, and the last node alone at the end."""
+    """Each node's layer: one more than the last that it reads, and the last node alone at the end."""
     layers = [0] * num_nodes
     for target in range(num_nodes):
         layers[target] = max((layers[a] + 1 for a, b in edges if b == target), default=0)
@@ -47,9 +47,9 @@ def layers_of(num_nodes: int, edges: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def arrange(nodes: Sequence[float], edges: Sequence[tuple[int, int]], labels: Sequence[float | None]) -> Layout:
-    """Return a layout of nodes and labels of the given extents across the flow.
+    """A layout of nodes and labels of the given extents across the flow.
 
-    `edges` join earlier nodes to later ones. Nodes are in the even columns and labels in the odd ones.
+    ``edges`` join earlier nodes to later ones. Nodes are in the even columns and labels in the odd ones.
     """
     layers = layers_of(len(nodes), edges)
     graph = _Items(layers, nodes, edges, labels)

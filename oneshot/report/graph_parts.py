@@ -17,17 +17,17 @@ _ABSENT = frozenset({"none", "zero", "zeroize"})
 
 
 def node_width(name: str) -> float:
-    """Return how wide the box of a node is."""
+    """How wide the box of a node is."""
     return max(NODE_HEIGHT, _text_width(cut(name), 7.6) + 16)
 
 
 def label_width(operation: str) -> float:
-    """Return how wide the box of an operation is."""
+    """How wide the box of an operation is."""
     return _text_width(cut(operation), 6.7) + 12
 
 
 def draw_node(name: str, x: float, y: float) -> str:
-    """Return the box of a node with its middle at (x, y)."""
+    """The box of a node with its middle at (x, y)."""
     wide = node_width(name)
     title = f"<title>{escape(name)}</title>" if cut(name) != name else ""
     return (
@@ -38,7 +38,7 @@ def draw_node(name: str, x: float, y: float) -> str:
 
 
 def draw_label(operation: str, x: float, y: float) -> str:
-    """Return the box of an operation with its middle at (x, y)."""
+    """The box of an operation with its middle at (x, y)."""
     wide = label_width(operation)
     box = f'x="{x - wide / 2:.1f}" y="{y - LABEL_HEIGHT / 2:.1f}" width="{wide:.1f}" height="{LABEL_HEIGHT:.0f}" rx="5"'
     return (
@@ -48,7 +48,7 @@ def draw_label(operation: str, x: float, y: float) -> str:
 
 
 def draw_edge(edge: tuple[str, str, str], operations: Sequence[str], line: str, parts: str, style: str = "line") -> str:
-    """Return an edge: its path, what stands on it, and its tooltip, in the colour of its operation."""
+    """An edge: its path, what stands on it, and its tooltip, in the colour of its operation."""
     source, target, operation = edge
     tip = f"{source} \u2192 {target}" + (f": {operation}" if operation else "")
     return (
@@ -58,7 +58,7 @@ def draw_edge(edge: tuple[str, str, str], operations: Sequence[str], line: str, 
 
 
 def draw_head(x: float, y: float, right: float, down: float, size: float = HEAD) -> str:
-    """Return an arrow head with its tip at (x, y), pointing along (right, down)."""
+    """An arrow head with its tip at (x, y), pointing along (right, down)."""
     back_x, back_y = x - size * right, y - size * down
     side_x, side_y = -down * size / 2, right * size / 2
     return (
@@ -68,7 +68,7 @@ def draw_head(x: float, y: float, right: float, down: float, size: float = HEAD)
 
 
 def frame(graph: Graph, natural: tuple[float, float], width: float, parts: Sequence[str]) -> str:
-    """Return the SVG around a drawing of the given natural size, scaled down where it is wider than `width`."""
+    """The SVG around a drawing of the given natural size, scaled down where it is wider than ``width``."""
     wide, tall = natural
     scale = min(1.0, width / wide)
     summary = f"{graph.name}: {_count(graph.nodes, 'node')}, {_count(graph.edges, 'edge')}"
@@ -85,7 +85,7 @@ def frame(graph: Graph, natural: tuple[float, float], width: float, parts: Seque
 
 
 def cut(text: str) -> str:
-    """Return a text short enough to be drawn."""
+    """A text short enough to be drawn."""
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\u2026"
 
 

@@ -22,13 +22,13 @@ class Box:
     bottom: float
 
     def overlap(self, other: "Box") -> float:
-        """Return the area that two boxes share."""
+        """The area that two boxes share."""
         across = min(self.right, other.right) - max(self.left, other.left)
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, across) * max(0.0, down)
 
     def holds(self, x: float, y: float) -> bool:
-        """Return whether a point lies inside."""
+        """Whether a point lies inside."""
         return self.left <= x <= self.right and self.top <= y <= self.bottom
 
 
@@ -45,9 +45,9 @@ class Label:
 def place_labels(
     labels: Sequence[Label], *, frame: Box, marks: Sequence[tuple[float, float]], lines: Sequence[tuple[float, float]]
 ) -> list[Box]:
-    """Return a box inside `frame` for each label, the earlier ones first served.
+    """A box inside ``frame`` for each label, the earlier ones first served.
 
-    `marks` are the centres of all marks, `lines` are points along the lines, a few pixels apart. Covering another
+    ``marks`` are the centres of all marks, ``lines`` are points along the lines, a few pixels apart. Covering another
     label is worst, a mark is bad, a line is not good; among equals the nearer place wins.
     """
     occupied = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
@@ -64,7 +64,7 @@ def place_labels(
 
 
 def distance_to(box: Box, x: float, y: float) -> float:
-    """Return how far a point is from the nearest edge of a box; 0 inside."""
+    """How far a point is from the nearest edge of a box; 0 inside."""
     return math.hypot(max(box.left - x, 0, x - box.right), max(box.top - y, 0, y - box.bottom))
 
 

@@ -13,7 +13,7 @@ Cost: TypeAlias = Literal["macs", "params", "latency_ms"]
 class Candidate:
     """One evaluated architecture.
 
-    `accuracy` is a fraction of the held-out split, `latency_ms` is None where it was not measured.
+    ``accuracy`` is a fraction of the held-out split, ``latency_ms`` is None where it was not measured.
     """
 
     arch: Mapping[str, Value]
@@ -28,7 +28,7 @@ class Candidate:
 class Block:
     """One block of the chosen network; a sequence of them is in execution order.
 
-    `name` is dotted ("stage1.block2") and its first part is the stage the block is drawn in. `options` are the
+    ``name`` is dotted ("stage1.block2") and its first part is the stage the block is drawn in. ``options`` are the
     choices that belong to the block. Shapes are (channels, height, width) or (features,).
     """
 
@@ -43,7 +43,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Graph:
-    """A cell: `nodes` each after those that it reads, inputs first and the output last, and `edges` of source, target and
+    """A cell: ``nodes`` each after those that it reads, inputs first and the output last, and ``edges`` of source, target and
     operation (empty where a value is passed on as it is).
     """
 
@@ -64,9 +64,9 @@ class RankingRow:
 class Ranking:
     """How candidates were ranked, judged by true accuracies.
 
-    `rows` have a cell for each of `headings`. `truth` holds the true accuracies (fractions) of a search's candidates
-    and then of its baseline, None where one is unknown; `others` are networks that were ranked beside these, with
-    `others_truth`. `caption` is a sentence or two under the table.
+    ``rows`` have a cell for each of ``headings``. ``truth`` holds the true accuracies (fractions) of a search's candidates
+    and then of its baseline, None where one is unknown; ``others`` are networks that were ranked beside these, with
+    ``others_truth``. ``caption`` is a sentence or two under the table.
     """
 
     caption: str
@@ -81,11 +81,11 @@ class Ranking:
 class SearchReport:
     """Everything the page of one search shows.
 
-    `candidates` (by the strategy) and `baseline` (random search at equal budget) are in order of evaluation;
-    `front` and `best` index `candidates`. `cost` is the x axis shown first. `limits` are named `max_` or `min_`
-    and a cost or metric ("max_macs"); `notes` are the sentences under "how far to trust this", `graphs` the
-    cells of the chosen network, where it has any. `exhaustive` says that every network within the limits is among
-    `candidates`; `ranking` is None where no true accuracies are known.
+    ``candidates`` (by the strategy) and ``baseline`` (random search at equal budget) are in order of evaluation;
+    ``front`` and ``best`` index ``candidates``. ``cost`` is the x axis shown first. ``limits`` are named ``max_`` or ``min_``
+    and a cost or metric ("max_macs"); ``notes`` are the sentences under "how far to trust this", ``graphs`` the
+    cells of the chosen network, where it has any. ``exhaustive`` says that every network within the limits is among
+    ``candidates``; ``ranking`` is None where no true accuracies are known.
     """
 
     title: str
@@ -111,10 +111,10 @@ class SearchReport:
 class TradeoffPoint:
     """The best network under one limit.
 
-    `cost` is the limited cost of the network itself. Accuracies are fractions: `predicted` is None without a
-    predictor, `accuracy` (inherited weights, held-out images) is None without a supernet, `baseline` (the best of
-    random search at equal budget under this limit) is None where there is none. `baseline` is on the scale of
-    `accuracy`, or on that of `predicted` where there is no `accuracy`. `blocks` may be empty.
+    ``cost`` is the limited cost of the network itself. Accuracies are fractions: ``predicted`` is None without a
+    predictor, ``accuracy`` (inherited weights, held-out images) is None without a supernet, ``baseline`` (the best of
+    random search at equal budget under this limit) is None where there is none. ``baseline`` is on the scale of
+    ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty.
     """
 
     limit: float
@@ -142,10 +142,10 @@ class Reference:
 class TradeoffReport:
     """Everything the page of one search under a list of limits shows.
 
-    `cost` is what is limited, `points` are in rising order of their limits, `predictor` is "" without one.
-    `scored` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
-    `notes` are the sentences under "how far to trust this"; `ranking` is None where no true accuracies are known, and only its
-    table is shown.
+    ``cost`` is what is limited, ``points`` are in rising order of their limits, ``predictor`` is "" without one.
+    ``scored`` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
+    ``notes`` are the sentences under "how far to trust this"; ``ranking`` is None where no true accuracies are known, and
+    only its table is shown.
     """
 
     title: str
@@ -164,7 +164,7 @@ class TradeoffReport:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a training chart: `values[i]` was recorded at `steps[i]`."""
+    """One line of a training chart: ``values[i]`` was recorded at ``steps[i]``."""
 
     name: str
     steps: Sequence[int]
@@ -173,8 +173,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class PolicyHistory:
-    """How a sampling policy changed: `probabilities[choice][option]` holds one number for each of `steps`, NaN where the choice
-    was inactive in all architectures that were drawn.
+    """How a sampling policy changed: ``probabilities[choice][option]`` holds one number for each of ``steps``, NaN where the
+    choice was inactive in all architectures that were drawn.
     """
 
     steps: Sequence[int]

@@ -19,7 +19,7 @@ class ChoiceGroup:
 
 
 def group_choices(keys: Sequence[str]) -> list[ChoiceGroup]:
-    """Group the choices by the first dotted part of their names, and by their last part within it.
+    """Groups the choices by the first dotted part of their names, and by their last part within it.
 
     "stage1.block1.kernel" and "stage1.block2.kernel" become the kind "kernel" of the group "stage1". Names
     without a dot share one nameless group. Numbered groups are merged when there are more than eight.
@@ -35,7 +35,7 @@ def group_choices(keys: Sequence[str]) -> list[ChoiceGroup]:
 
 
 def abbreviate(names: Sequence[str]) -> dict[str, str]:
-    """Return the shortest prefix that tells each name from the others: kernel and expand become k and e."""
+    """The shortest prefix that tells each name from the others: kernel and expand become k and e."""
     distinct = sorted(set(names))
     short: dict[str, str] = {}
     for name in distinct:
@@ -48,7 +48,7 @@ def abbreviate(names: Sequence[str]) -> dict[str, str]:
 
 
 def format_value(value: Value) -> str:
-    """Return a choice as short text: yes or no for a boolean, no trailing zeros, long text cut."""
+    """A choice as short text: yes or no for a boolean, no trailing zeros, long text cut."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -58,14 +58,14 @@ def format_value(value: Value) -> str:
 
 
 def format_option(name: str, short_name: str, value: Value) -> str:
-    """Return one option of a block in the field's shorthand: "k5" for a number, "se" or "no se", text as it is."""
+    """One option of a block in the field's shorthand: "k5" for a number, "se" or "no se", text as it is."""
     if isinstance(value, bool):
         return name if value else f"no {name}"
     return format_value(value) if isinstance(value, str) else f"{short_name}{format_value(value)}"
 
 
 def format_architecture(arch: Mapping[str, Value]) -> str:
-    """Return an architecture on one line: "stage1 d3 k5·3·7 e4·6·6 | stage2 ..."."""
+    """An architecture on one line: "stage1 d3 k5·3·7 e4·6·6 | stage2 ..."."""
     keys = list(arch)
     groups = group_choices(keys)
     short = abbreviate([kind for group in groups for kind in group.kinds])

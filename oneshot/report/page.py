@@ -14,28 +14,28 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def escape(text: object) -> str:
-    """Return text that is safe in HTML, in XML and in a quoted attribute of either."""
+    """Text that is safe in HTML, in XML and in a quoted attribute of either."""
     return html.escape(printable(str(text)), quote=True)
 
 
 def printable(text: str) -> str:
-    """Return `text` with a mark in the place of what no file of text should hold, such as NUL."""
+    """``text`` with a mark in the place of what no file of text should hold, such as NUL."""
     return _NOT_XML.sub("\ufffd", text)
 
 
 def embed_json(data: object) -> str:
-    """Return `data` as JSON that may stand inside a <script> element. Raises ValueError for NaN or infinity."""
+    """``data`` as JSON that may stand inside a <script> element. Raises ValueError for NaN or infinity."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def read_asset(name: str) -> str:
-    """Return the text of a style sheet or script of this package."""
+    """The text of a style sheet or script of this package."""
     return resources.files("oneshot.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def render_page(*, title: str, body: str, scripts: Sequence[str] = (), data: object = None) -> str:
-    """Return the whole page: `body` is HTML, `scripts` are asset names run in order, `data` is their input."""
+    """The whole page: ``body`` is HTML, ``scripts`` are asset names run in order, ``data`` is their input."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -57,7 +57,7 @@ def render_page(*, title: str, body: str, scripts: Sequence[str] = (), data: obj
 
 
 def render_header(title: str, about: Mapping[str, str], verdict: str, more: str = "") -> str:
-    """Return the head of a page: its title, what it is about, the verdict as HTML, and more HTML below it."""
+    """The head of a page: its title, what it is about, the verdict as HTML, and more HTML below it."""
     items = "".join(f"<span><b>{name}</b> {escape(value)}</span>" for name, value in about.items())
     return f"""<header>
 <h1>{escape(title)}</h1>
@@ -68,7 +68,7 @@ def render_header(title: str, about: Mapping[str, str], verdict: str, more: str 
 
 
 def render_trust(notes: Sequence[str], facts: Mapping[str, str]) -> str:
-    """Return the end of a page: how far to trust it and its facts, side by side; nothing for what is empty."""
+    """The end of a page: how far to trust it and its facts, side by side; nothing for what is empty."""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     trust = f'<section><div class="head"><h2>How far to trust this</h2></div><ul class="notes">{items}</ul></section>'
     rows = render_facts(facts)
@@ -77,13 +77,13 @@ def render_trust(notes: Sequence[str], facts: Mapping[str, str]) -> str:
 
 
 def render_facts(facts: Mapping[str, str]) -> str:
-    """Return facts as a two-column list, or nothing for none."""
+    """Facts as a two-column list, or nothing for none."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>' if rows else ""
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path`, creating its folder; a reader sees the old file or the new one, never a part."""
+    """Writes ``text`` to ``path``, creating its folder; a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -9,11 +9,11 @@ from oneshot.report.ranking import COSTS, METRICS, best_so_far, cost_of, pareto_
 
 
 def search_payload(report: SearchReport) -> dict[str, object]:
-    """Return the JSON data of a search report.
+    """The JSON data of a search report.
 
-    `choices` lists every choice with the values that occur; a candidate's row holds the number of its value in
-    that list, or -1 where it does not make the choice. `fronts[cost][metric]` are indices from the cheapest up;
-    the report's own front is used for its own axes. `progress` holds, after each evaluation, the index of the
+    ``choices`` lists every choice with the values that occur; a candidate's row holds the number of its value in
+    that list, or -1 where it does not make the choice. ``fronts[cost][metric]`` are indices from the cheapest up;
+    the report's own front is used for its own axes. ``progress`` holds, after each evaluation, the index of the
     best candidate within the limits.
     """
     everyone = [*report.candidates, *report.baseline, *(report.ranking.others if report.ranking else ())]
@@ -44,12 +44,12 @@ def search_payload(report: SearchReport) -> dict[str, object]:
 
 
 def available_costs(report: SearchReport) -> list[Cost]:
-    """Return the costs that at least one of the strategy's candidates has."""
+    """The costs that at least one of the strategy's candidates has."""
     return [cost for cost in COSTS if any(cost_of(candidate, cost) is not None for candidate in report.candidates)]
 
 
 def sorted_front(report: SearchReport) -> list[int]:
-    """Return the report's own front from the cheapest up, without what has no place on its axes."""
+    """The report's own front from the cheapest up, without what has no place on its axes."""
     prices = {index: cost_of(report.candidates[index], report.cost) for index in report.front}
     return sorted((index for index, price in prices.items() if price is not None), key=lambda index: prices[index] or 0)
 

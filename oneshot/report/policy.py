@@ -32,7 +32,7 @@ class PolicyMap:
         self.gutter = max((_gutter(panel) for panel in self.panels), default=0.0)
 
     def payload(self) -> dict[str, object]:
-        """Return the JSON data: probabilities in hundredths of a percent, None for NaN."""
+        """The JSON data: probabilities in hundredths of a percent, None for NaN."""
         panels = [
             [
                 {
@@ -49,7 +49,7 @@ class PolicyMap:
         return {"steps": self.steps, "row": ROW, "panels": panels}
 
     def render(self) -> str:
-        """Return the section of the page."""
+        """The section of the page."""
         drawn = "\n".join(self._panel(number, panel) for number, panel in enumerate(self.panels))
         caption = _CAPTION
         if len(self.steps) < self.num_steps:

@@ -20,7 +20,7 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Row:
-    """One option of one choice, `top` pixels below the top of its panel; `values` are in the order of the columns."""
+    """One option of one choice, ``top`` pixels below the top of its panel; ``values`` are in the order of the columns."""
 
     choice: str
     option: str
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Band:
-    """The rows of one choice. A boolean choice has one, the probability of true, and is `single`."""
+    """The rows of one choice. A boolean choice has one, the probability of true, and is ``single``."""
 
     name: str
     rows: tuple[Row, ...]
@@ -47,7 +47,7 @@ class Panel:
 
 
 def check_policy(history: PolicyHistory) -> None:
-    """Raise ValueError for a row that does not fit the steps, or a number that is neither a probability nor NaN."""
+    """Raises ValueError for a row that does not fit the steps, or a number that is neither a probability nor NaN."""
     for choice, options in history.probabilities.items():
         for option, values in options.items():
             name = f"option {option!r} of choice {choice!r}"
@@ -59,7 +59,7 @@ def check_policy(history: PolicyHistory) -> None:
 
 
 def shown_columns(history: PolicyHistory) -> list[int]:
-    """Return the positions of the steps to draw, in the order of the steps: all, or as many as a page can carry.
+    """The positions of the steps to draw, in the order of the steps: all, or as many as a page can carry.
 
     The first and the last are kept, the others are evenly spaced among what was recorded.
     """
@@ -72,7 +72,7 @@ def shown_columns(history: PolicyHistory) -> list[int]:
 
 
 def arrange_panels(history: PolicyHistory, columns: Sequence[int]) -> list[Panel]:
-    """Return the choices in panels by kind: "stage1.block1.kernel" stands with all other kernels, in a few short panels.
+    """The choices in panels by kind: "stage1.block1.kernel" stands with all other kernels, in a few short panels.
 
     Kinds of a single choice share one nameless panel.
     """

@@ -10,19 +10,19 @@ METRICS: tuple[Metric, ...] = ("accuracy", "loss")
 
 
 def cost_of(candidate: Candidate | TradeoffPoint, cost: Cost) -> float | None:
-    """Return one cost of a network; None for a latency that was not measured."""
+    """One cost of a network; None for a latency that was not measured."""
     if cost == "macs":
         return candidate.macs
     return candidate.params if cost == "params" else candidate.latency_ms
 
 
 def metric_of(candidate: Candidate, metric: Metric) -> float:
-    """Return one metric of a candidate, as it was given."""
+    """One metric of a candidate, as it was given."""
     return candidate.accuracy if metric == "accuracy" else candidate.loss
 
 
 def score_of(candidate: Candidate, metric: Metric) -> float:
-    """Return the metric turned so that more is better, with minus infinity for what is not finite."""
+    """The metric turned so that more is better, with minus infinity for what is not finite."""
     value = metric_of(candidate, metric)
     if not math.isfinite(value):
         return -math.inf
@@ -30,19 +30,19 @@ def score_of(candidate: Candidate, metric: Metric) -> float:
 
 
 def check_accuracy(value: float) -> None:
-    """Raise ValueError for an accuracy that is not a fraction from 0 to 1."""
+    """Raises ValueError for an accuracy that is not a fraction from 0 to 1."""
     if not 0 <= value <= 1:
         raise ValueError(f"accuracy is a fraction from 0 to 1, not {value}")
 
 
 def split_limit(name: str) -> tuple[str, str] | None:
-    """Return ("max" or "min", quantity) for a limit this report can check, None for any other."""
+    """("max" or "min", quantity) for a limit this report can check, None for any other."""
     bound, _, quantity = name.partition("_")
     return (bound, quantity) if bound in ("max", "min") and quantity in (*COSTS, *METRICS) else None
 
 
 def within_limits(candidate: Candidate, limits: Mapping[str, float]) -> bool:
-    """Return whether a candidate meets every limit that can be checked; an unmeasured latency does not."""
+    """Whether a candidate meets every limit that can be checked; an unmeasured latency does not."""
     quantities: dict[str, float | None] = {cost: cost_of(candidate, cost) for cost in COSTS}
     quantities |= {metric: metric_of(candidate, metric) for metric in METRICS}
     for name, limit in limits.items():
@@ -56,7 +56,7 @@ def within_limits(candidate: Candidate, limits: Mapping[str, float]) -> bool:
 
 
 def best_so_far(candidates: Sequence[Candidate], metric: Metric, limits: Mapping[str, float]) -> list[int | None]:
-    """Return, after each evaluation, the index of the best candidate within the limits (None before the first)."""
+    """After each evaluation, the index of the best candidate within the limits (None before the first)."""
     history: list[int | None] = []
     best: int | None = None
     best_score = -math.inf
@@ -69,7 +69,7 @@ def best_so_far(candidates: Sequence[Candidate], metric: Metric, limits: Mapping
 
 
 def pareto_front(candidates: Sequence[Candidate], cost: Cost, metric: Metric, limits: Mapping[str, float]) -> list[int]:
-    """Return the indices no candidate within the limits beats in cost and metric, from the cheapest up.
+    """The indices no candidate within the limits beats in cost and metric, from the cheapest up.
 
     Of several equal candidates the first is kept. Where nothing is within the limits, all candidates compete.
     """

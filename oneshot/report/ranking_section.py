@@ -6,9 +6,9 @@ from oneshot.report.ranking import check_accuracy
 
 
 def check_ranking(ranking: Ranking, num_shown: int | None) -> None:
-    """Raise ValueError unless rows have a cell for each heading and there is a true accuracy, or None, for each network.
+    """Raises ValueError unless rows have a cell for each heading and there is a true accuracy, or None, for each network.
 
-    `num_shown` is the number of candidates and baseline of the page, None where these are not looked at.
+    ``num_shown`` is the number of candidates and baseline of the page, None where these are not looked at.
     """
     for row in ranking.rows:
         if len(row.cells) != len(ranking.headings):
@@ -23,7 +23,7 @@ def check_ranking(ranking: Ranking, num_shown: int | None) -> None:
 
 
 def render_ranking(ranking: Ranking, *, with_chart: bool) -> str:
-    """Return the section: its table, and below it the place where a script of the page draws the chart."""
+    """The section: its table, and below it the place where a script of the page draws the chart."""
     headings = "".join(f'<th scope="col" class="number">{escape(name)}</th>' for name in ranking.headings)
     rows = "\n".join(
         f'<tr><th scope="row">{escape(row.name)}</th>{"".join(_cell(*cell) for cell in row.cells)}</tr>'

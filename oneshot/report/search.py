@@ -18,7 +18,7 @@ _NUM_TOP = 10
 
 
 def write_search_report(path: Path, report: SearchReport) -> None:
-    """Write one self-contained HTML file; the file appears whole or not at all.
+    """Writes one self-contained HTML file; the file appears whole or not at all.
 
     Raises:
         ValueError: no candidates, an index outside them, an accuracy that is not a fraction, a first cost that the

@@ -15,7 +15,7 @@ _ABSENT = "\u2013"
 
 
 def top_candidates(report: SearchReport, count: int) -> list[int]:
-    """Return the indices of the best candidates: within the limits first, then by the metric, then the earliest."""
+    """The indices of the best candidates: within the limits first, then by the metric, then the earliest."""
 
     def order(index: int) -> tuple[bool, float, int]:
         candidate = report.candidates[index]
@@ -25,7 +25,7 @@ def top_candidates(report: SearchReport, count: int) -> list[int]:
 
 
 def render_candidate_table(report: SearchReport, indices: Sequence[int]) -> str:
-    """Return a table with one row for each index; a number's cell carries its exact value for sorting."""
+    """A table with one row for each index; a number's cell carries its exact value for sorting."""
     if not indices:
         return '<p class="caption">None.</p>'
     costs = available_costs(report)
@@ -36,7 +36,7 @@ def render_candidate_table(report: SearchReport, indices: Sequence[int]) -> str:
 
 
 def render_tradeoff_table(report: TradeoffReport) -> str:
-    """Return a table with one row for each limit, without the columns that no row has or that repeat the cost."""
+    """A table with one row for each limit, without the columns that no row has or that repeat the cost."""
     columns = [
         ("Limit", [format_cost(report.cost, point.limit) for point in report.points]),
         ("Cost", [format_short_cost(report.cost, point.cost) for point in report.points]),

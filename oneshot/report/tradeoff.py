@@ -16,7 +16,7 @@ from oneshot.report.verdict import format_limit
 
 
 def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
-    """Write one self-contained HTML file without a script; the file appears whole or not at all.
+    """Writes one self-contained HTML file without a script; the file appears whole or not at all.
 
     Raises:
         ValueError: no points, limits that do not rise, a cost that is not a number, an accuracy that is not a

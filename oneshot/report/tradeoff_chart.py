@@ -18,7 +18,7 @@ _CURVES = {"predicted": "predicted accuracy", "inherited": "accuracy with inheri
 
 
 def tradeoff_svg(report: TradeoffReport, *, width: int, height: int) -> str:
-    """Return the chart as an SVG of a page, `width` x `height` units, coloured by the page's style.
+    """The chart as an SVG of a page, ``width`` x ``height`` units, coloured by the page's style.
 
     Networks stand at their own cost, random search at the cost of the network found under the same limit. Every
     mark has a tooltip.
@@ -27,7 +27,7 @@ def tradeoff_svg(report: TradeoffReport, *, width: int, height: int) -> str:
 
 
 def tradeoff_legend(report: TradeoffReport) -> str:
-    """Return the legend of the series that the chart has, as HTML."""
+    """The legend of the series that the chart has, as HTML."""
     items = [
         (text, f'<path class="curve" style="stroke: {_COLOURS[name]}" d="M0 7H26"/>{_dot(name, 13, 7)}', 26)
         for name, text in _CURVES.items()
@@ -46,7 +46,7 @@ def tradeoff_legend(report: TradeoffReport) -> str:
 
 
 def num_hidden(report: TradeoffReport) -> int:
-    """Return how many scored candidates lie so far below the others that the chart leaves them out."""
+    """How many scored candidates lie so far below the others that the chart leaves them out."""
     low = _lowest(report)
     return sum(100 * accuracy < low for _, accuracy in _cloud(report))
 
@@ -186,14 +186,14 @@ def _cloud(report: TradeoffReport) -> list[tuple[float, float]]:
 
 
 def _accuracies(report: TradeoffReport) -> list[float]:
-    """Return all accuracies of the chart in percent."""
+    """All accuracies of the chart in percent."""
     values = [value for point in report.points for value in (point.predicted, point.accuracy, point.baseline)]
     values += [known.accuracy for known in report.references]
     return [100 * value for value in values if value is not None] + [100 * accuracy for _, accuracy in _cloud(report)]
 
 
 def _lowest(report: TradeoffReport) -> float:
-    """Return the lowest accuracy of the view in percent: outliers count only among the scored candidates."""
+    """The lowest accuracy of the view in percent: outliers count only among the scored candidates."""
     num_scored = len(_cloud(report))
     values = _accuracies(report)
     named, scored = values[: len(values) - num_scored], values[len(values) - num_scored :]
@@ -201,7 +201,7 @@ def _lowest(report: TradeoffReport) -> float:
 
 
 def _walk(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return points a few pixels apart along the line through the spots."""
+    """Points a few pixels apart along the line through the spots."""
     walked = []
     for (x0, y0), (x1, y1) in pairwise(spots):
         count = max(1, round(math.hypot(x1 - x0, y1 - y0) / _STEP))

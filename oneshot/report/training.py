@@ -19,10 +19,10 @@ def write_training_report(
     facts: Mapping[str, str],
     policy: PolicyHistory | None = None,
 ) -> None:
-    """Write one self-contained HTML file with a chart for each group; the file appears whole or not at all.
+    """Writes one self-contained HTML file with a chart for each group; the file appears whole or not at all.
 
     A group whose name contains "accuracy" is shown in percent when its values are fractions. A noisy curve is
-    drawn faintly under its running mean. `policy` is shown as a heat map below the charts, every choice a band of
+    drawn faintly under its running mean. ``policy`` is shown as a heat map below the charts, every choice a band of
     one row an option, thinned out where there are many steps.
 
     Raises:

@@ -16,7 +16,7 @@ COST_AXES: dict[Cost, str] = {
 
 
 def format_count(value: float) -> str:
-    """Return `value` to three significant digits with its suffix: 5912345 is "5.91 M", 812 is "812"."""
+    """``value`` to three significant digits with its suffix: 5912345 is "5.91 M", 812 is "812"."""
     for scale, suffix in _SUFFIXES:
         # 999,600 would print as "1000 k": what rounds up to the next suffix belongs to it.
         if abs(value) >= scale * 0.9995:
@@ -25,7 +25,7 @@ def format_count(value: float) -> str:
 
 
 def format_cost(cost: Cost, value: float | None) -> str:
-    """Return a cost with its unit: "5.91 M MACs", "4.20 M params", "12.3 ms"; "not measured" for None."""
+    """A cost with its unit: "5.91 M MACs", "4.20 M params", "12.3 ms"; "not measured" for None."""
     if value is None or not math.isfinite(value):
         return "not measured"
     number = _three_digits(value) if cost == "latency_ms" else format_count(value)
@@ -33,26 +33,26 @@ def format_cost(cost: Cost, value: float | None) -> str:
 
 
 def format_short_cost(cost: Cost, value: float | None) -> str:
-    """Return a cost under a heading or on an axis that says what is counted: "5.91 M"; a latency keeps its unit."""
+    """A cost under a heading or on an axis that says what is counted: "5.91 M"; a latency keeps its unit."""
     return format_cost(cost, value) if value is None or cost == "latency_ms" else format_count(value)
 
 
 def format_tick(value: float, step: float, high: float, *, suffix: bool) -> str:
-    """Return the text of an axis tick: the decimals of `step` and, if asked for, the suffix that suits `high`."""
+    """The text of an axis tick: the decimals of ``step`` and, if asked for, the suffix that suits ``high``."""
     scale, letter = next((pair for pair in _SUFFIXES if suffix and high >= pair[0]), (1.0, ""))
     decimals = max(0, -math.floor(math.log10(step / scale) + 1e-9))
     return f"{value / scale:.{decimals}f}" + (f"{SPACE}{letter}" if letter and value else "")
 
 
 def format_metric(metric: Metric, value: float) -> str:
-    """Return an accuracy as a percentage with two decimals, or a loss with four."""
+    """An accuracy as a percentage with two decimals, or a loss with four."""
     if not math.isfinite(value):
         return "not finite"
     return f"{100 * value:.2f}{SPACE}%" if metric == "accuracy" else f"{value:.4f}"
 
 
 def format_share(part: float, whole: float) -> str:
-    """Return `part` of `whole` as a percentage; a part that would print as zero but is not is "<0.1 %"."""
+    """``part`` of ``whole`` as a percentage; a part that would print as zero but is not is "<0.1 %"."""
     share = 100 * part / whole if whole > 0 else 0.0
     if share == 0:
         return f"0{SPACE}%"

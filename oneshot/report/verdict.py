@@ -9,14 +9,14 @@ from oneshot.report.units import SPACE, format_cost, format_count, format_metric
 
 
 def best_of_baseline(report: SearchReport) -> Candidate | None:
-    """Return the best random candidate within the limits, or None where there is none."""
+    """The best random candidate within the limits, or None where there is none."""
     history = best_so_far(report.baseline, report.metric, report.limits)
     last = history[-1] if history else None
     return None if last is None else report.baseline[last]
 
 
 def format_limit(name: str, value: float) -> str:
-    """Return a limit in words, "at most 420 M MACs"; one this report cannot check is given as it is named."""
+    """A limit in words, "at most 420 M MACs"; one this report cannot check is given as it is named."""
     known = split_limit(name)
     if known is None:
         return f"{name} {value:,.10g}"
@@ -31,7 +31,7 @@ def format_limit(name: str, value: float) -> str:
 
 
 def render_verdict(report: SearchReport) -> str:
-    """Return the verdict as one or two sentences of HTML."""
+    """The verdict as one or two sentences of HTML."""
     best = report.candidates[report.best]
     value = format_metric(report.metric, metric_of(best, report.metric))
     result = f"{value} {report.metric}" if report.metric == "accuracy" else f"a loss of {value}"
@@ -44,7 +44,7 @@ def render_verdict(report: SearchReport) -> str:
 
 
 def render_tiles(report: SearchReport) -> str:
-    """Return the key numbers as a row of tiles."""
+    """The key numbers as a row of tiles."""
     best = report.candidates[report.best]
     tiles = [
         (f"best {report.metric}", format_metric(report.metric, metric_of(best, report.metric)), _rank_text(report)),
