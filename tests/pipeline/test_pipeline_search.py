@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +136,8 @@ def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
         "report.html",
         "search.json",
         "top.json",
+        "run.sqlite",
+        ".lock",
     }
     assert {path.name for path in folder.iterdir()} == names
     page = (folder / "report.html").read_text()
@@ -207,15 +211,15 @@ def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: 
         measured.append(arch)
         return costs.cost(arch).macs / 500
 
-    monkeypatch.setattr(search.scorer.latencies, "_measure", measure)
+    monkeypatch.setattr(search.scorer, "_measure", measure)
     best = search.run()
     assert len(set(measured)) == len(measured) > 0
     assert all(costs.cost(arch).macs <= 20_000 for arch in measured if arch != SPACE.smallest)
     rows = read_rows(tmp_path)
     assert all(float(row["latency_ms"]) == int(row["macs"]) / 500 <= 30 for row in rows)
     assert load_subnet(tmp_path).card["latency_ms"] == costs.cost(best).macs / 500
-    (path,) = tmp_path.glob("latencies*.csv")
-    assert len(path.read_text().splitlines()) == len(measured)
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM latencies").fetchone() == (len(measured),)
 
 
 def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
@@ -230,8 +234,8 @@ def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
 def test_latencies_measured_otherwise_are_not_mixed(supernet_folder: Path, tmp_path: Path) -> None:
     for threads, value in ((1, 1.0), (None, 2.0)):
         search = make_search(supernet_folder, tmp_path, cost={"minimize": "latency_ms", "latency_threads": threads})
-        search.scorer.latencies._measure = lambda arch, value=value: value  # type: ignore[misc]
-        assert search.scorer.latencies(SPACE.smallest) == value
+        search.scorer._measure = lambda arch, value=value: value  # type: ignore[misc]
+        assert search.scorer.latency(SPACE.smallest) == value
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
@@ -325,8 +329,9 @@ def test_a_supernet_trained_anew_in_the_same_folder_is_another(tmp_path: Path) -
 
 def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path: Path) -> None:
     search = make_search(supernet_folder, tmp_path)
-    search.scorer.journal.add("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
-    with pytest.raises(ValueError, match=r"candidates\.csv, row 0: 'layer1' is not a choice of this space"):
+    search.scorer.store.record("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
+    search.scorer.store.commit()
+    with pytest.raises(ValueError, match=r"run\.sqlite: 'layer1' is not a choice of this space"):
         make_search(supernet_folder, tmp_path)
 
 
