@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline_runs import DATA, make_search, read_rows, train
+from child_processes import start, wait
+from pipeline_runs import DATA, killed_search, make_search, read_rows, train
 from toy_spaces import ToySpace, Unreadable, make_images
 from training_runs import copy_state, differences
 
@@ -272,6 +273,25 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
     for file in FILES:
         assert (tmp_path / file).read_bytes() == (expected / file).read_bytes(), file
     assert not differences(load_subnet(tmp_path).weights, load_subnet(expected).weights)
+
+
+@pytest.mark.parametrize("name", ["evolution", "random"])
+def test_a_search_that_was_killed_ends_like_one_that_was_not(
+    supernet_folder: Path, tmp_path: Path, finished: Callable[[str], Path], name: str
+) -> None:
+    for number in (3, 1, 5):
+        assert wait(start(killed_search, str(supernet_folder), str(tmp_path), STRATEGIES[name], number)) == -9
+        assert not (tmp_path / "subnet.pt").exists()
+    make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    for file in FILES:
+        assert (tmp_path / file).read_bytes() == (finished(name) / file).read_bytes(), file
+
+
+def test_a_search_of_another_version_is_refused_in_one_line(supernet_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "candidates.csv").write_text("index,source,accuracy,loss,num_images,macs,params,latency_ms,arch\n")
+    with pytest.raises(ValueError, match=r"holds candidates\.csv without run\.sqlite: .*use another folder") as raised:
+        make_search(supernet_folder, tmp_path)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_finished_search_evaluates_nothing_again(
