@@ -46,13 +46,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes indented JSON in one piece, as ``write_atomically``."""
     write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left half written in ``folder`` and in those of its folders that are no runs of their own.
-    Only for whoever holds the folder's lock: a living process has such files too.
-    """
-    own = [folder, *(path for path in folder.iterdir() if path.is_dir() and not (path / ".lock").exists())]
-    for place in own:
-        for path in place.glob(".*.[0-9]*.tmp"):
-            path.unlink(missing_ok=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from oneshot.runs.files import remove_unfinished, write_json
+from oneshot.runs.files import write_json
 
+_LOCK = ".lock"
 _OWNER = ".lock.json"  # apart from the lock, which some systems forbid others to read
 
 
@@ -33,7 +34,7 @@ def writing(folder: Path) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder.resolve() / ".lock", is_singleton=True), folder.resolve() / _OWNER
+    lock, owner = FileLock(folder.resolve() / _LOCK, is_singleton=True), folder.resolve() / _OWNER
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -42,7 +43,7 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
     try:
         if lock.lock_counter == 1:
-            remove_unfinished(owner.parent)
+            _remove_unfinished(owner.parent)
             since = datetime.now().strftime("%Y-%m-%d %H:%M")
             write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
@@ -50,6 +51,13 @@ def writing(folder: Path) -> Iterator[None]:
         if lock.lock_counter == 1:
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left half written in ``folder`` and in those of its folders that are no runs of their own."""
+    for place in (folder, *(path for path in folder.iterdir() if path.is_dir() and not (path / _LOCK).exists())):
+        for path in place.glob(".*.[0-9]*.tmp"):  # as ``write_atomically`` names them
+            path.unlink(missing_ok=True)
 
 
 def _describe(owner: Path) -> str:

@@ -123,7 +123,8 @@ class Store(Generic[K, S]):
         text = json.dumps(identity)
         if found is not None:
             require_same(self.folder, held, json.loads(found[0]), json.loads(text))
-        self._pending.append(("INSERT OR REPLACE INTO identity VALUES (?, ?)", (part, text)))
+            return
+        self._pending.append(("INSERT INTO identity VALUES (?, ?)", (part, text)))
         self.commit()
 
     # Scores ----------------------------------------------------------------------------------------------------------
