@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from oneshot.config import DataSize, entry, make_space, newest_run, plain, settings
 from oneshot.costs import MeasureSettings, check_table, measure_table
-from oneshot.pipeline.folders import load_supernet, write_json
+from oneshot.pipeline.folders import load_supernet
+from oneshot.runs import write_json
 from oneshot.spaces.base import SearchSpace
 
 log = logging.getLogger("measure_latency")

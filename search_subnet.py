@@ -76,7 +76,7 @@ def main(config: DictConfig, folder: Path) -> None:
         search = PredictedSearch(scorer, predictor, strategy, costs, prediction)
         outcomes, predict = search.search(), search.predict
     if number is not None:
-        truth = retrain_truth(scorer, list(scorer.journal.scores), number, trainer, retrain, ranking.num_seeds)
+        truth = retrain_truth(scorer, list(scorer.store.scores), number, trainer, retrain, ranking.num_seeds)
     judged = None if truth is None else judge_ranking(scorer, truth, ranking, predict)
     if len(outcomes) == 1:
         write_outcome(scorer, outcomes[0], folder, judged)

@@ -5,12 +5,10 @@ which `oneshot` cannot be imported, has reloaded it and reproduced the network's
 """
 
 import copy
-import hashlib
 import importlib
 import io
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import suggest
+from oneshot.runs import fingerprint, write_atomically, write_json
 
 __all__ = ["FORMATS", "JSON", "Exported", "export_module"]
 
@@ -110,35 +109,33 @@ def export_module(
     # A batch that is not among those checked, so that a file with the example's batch baked in cannot pass.
     example_batch = next(size for size in range(2, len(images) + 3) if size not in images)
 
-    folder.mkdir(parents=True, exist_ok=True)
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as staging:
-        data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
-        staged, staged_card = Path(staging) / path.name, Path(staging) / card_path.name
+    data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
+    with tempfile.TemporaryDirectory(prefix="export-") as staging:
+        staged = Path(staging) / path.name
         staged.write_bytes(data)
         difference = _verify(staged, format, images, expected, tolerance)
-        facts: dict[str, JSON] = {
-            "format": format,
-            "file": path.name,
-            "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "torch": str(torch.__version__),
-            "conversion": conversion,
-            "inputs": [_describe_tensor(_INPUT_NAME, input_shape)],
-            "outputs": [_describe_tensor(_OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
-            "verification": {
-                "batch_sizes": list(images),
-                "max_abs_difference": difference,
-                "tolerance": tolerance,
-            },
-        }
-        staged_card.write_text(json.dumps({**card, **facts}, indent=2) + "\n", encoding="utf-8")
-        os.replace(staged, path)
-        try:
-            os.replace(staged_card, card_path)
-        except OSError:
-            path.unlink()  # a file beside another file's card would be worse than none
-            raise
+    facts: dict[str, JSON] = {
+        "format": format,
+        "file": path.name,
+        "bytes": len(data),
+        "sha256": fingerprint([data]),
+        "torch": str(torch.__version__),
+        "conversion": conversion,
+        "inputs": [_describe_tensor(_INPUT_NAME, input_shape)],
+        "outputs": [_describe_tensor(_OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
+        "verification": {
+            "batch_sizes": list(images),
+            "max_abs_difference": difference,
+            "tolerance": tolerance,
+        },
+    }
+    write_atomically(path, lambda file: file.write(data))
+    try:
+        write_json(card_path, {**card, **facts})
+    except OSError:
+        path.unlink()  # a file beside another file's card would be worse than none
+        raise
     return Exported(path, card_path, format, difference, tuple(images))
 
 

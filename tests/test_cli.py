@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "training"))
 from child_processes import ROOT, Finished, finish, run_program, start_program
 from training_runs import differences, trained_steps
 
+from oneshot.runs import writing
 from oneshot.training import list_checkpoints, load_checkpoint
 
 MY_SPACE = '''
@@ -118,13 +119,22 @@ def test_a_finished_run_is_not_repeated(workshop: Path) -> None:
     assert "continuing at step 4 of 4" in finished.stdout
 
 
+def test_a_folder_that_another_process_writes_is_left_alone(workshop: Path) -> None:
+    """And may be read."""
+    with writing(workshop / "supernet"):
+        finished = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "run=supernet"], workshop)
+        line = rf"supernet is being written by another process \(pid {os.getpid()} on host .* since .*\); wait for it, or use"
+        expect_error(finished, "train_supernet.py", line)
+        expect_success(run_program("search_subnet.py", [*SEARCH, "run=meanwhile"], workshop))
+
+
 def test_a_table_of_latencies(workshop: Path) -> None:
     arguments = ["supernet=supernet", "latency.repeats=2", "check_networks=3", "run=latency"]
     first = expect_success(run_program("measure_latency.py", arguments, workshop))
     assert "input size 8: 10 layers, 10 to measure" in first.stdout
     assert re.search(r"3 whole networks: the sum of the layers is off by [\d.]+% \(median\)", first.stdout)
     names = {path.name for path in (workshop / "latency").glob("*.*") if path.suffix != ".log"}
-    assert names == {".hydra", "8_lookup_table.yaml", "table.json", "check.json"}
+    assert names == {".hydra", ".lock", "8_lookup_table.yaml", "table.json", "check.json"}
     check = json.loads((workshop / "latency" / "check.json").read_text())
     assert len(check["predicted"]) == len(check["measured"]) == 3
     again = expect_success(run_program("measure_latency.py", [*arguments, "check_networks=0"], workshop))

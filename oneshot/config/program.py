@@ -16,6 +16,7 @@ from oneshot.config.errors import explain
 from oneshot.config.paths import CONF
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
+from oneshot.runs import writing
 from oneshot.training import Interrupted
 
 
@@ -34,7 +35,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
                 for name in sorted(OmegaConf.missing_keys(config)):
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
-                main(config, folder)
+                with writing(folder):
+                    main(config, folder)
             except (KeyboardInterrupt, Interrupted) as stopped:
                 hint = (
                     ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import yaml
 
 from oneshot.arch import Arch, suggest
 from oneshot.costs.layers import LayerWalk
+from oneshot.runs import write_json, write_text
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 
@@ -88,15 +88,14 @@ class LatencyTable:
         the space and the description.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         description = dict(self.description)
         if self.space is not None:
             description["space"] = self.space.definition
-        _write(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
+        write_json(folder / _DESCRIPTION, description)
         for size in self.times if sizes is None else sizes:
             times = self.times[size].items()
             plain = {name: {"count": time.count, "mean": time.mean, "std": time.std} for name, time in times}
-            _write(folder / f"{size}{_SUFFIX}", yaml.safe_dump(plain, sort_keys=True, width=math.inf))
+            write_text(folder / f"{size}{_SUFFIX}", yaml.safe_dump(plain, sort_keys=True, width=math.inf))
 
     def contributions(self, arch: Arch) -> dict[str, float]:
         """The milliseconds that each block of ``arch`` adds, by name of block; ``""`` for what runs outside of the blocks.
@@ -157,13 +156,3 @@ def _read_time(path: Path, name: object, entry: Any) -> LayerTime:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise ValueError(f"{path}: the {key} of layer {str(name)!r} is a number from 0, not {value!r}")
     return LayerTime(float(values["mean"]), float(values["std"]), int(values["count"]))
-
-
-def _write(path: Path, text: str) -> None:
-    """Through a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from oneshot.costs.latency import describe_device, measure_latency, num_threads,
 from oneshot.costs.layers import LayerWalk
 from oneshot.costs.lookup import LatencyTable, LayerTime
 from oneshot.costs.walking import Call
+from oneshot.runs import require_same, writing
 from oneshot.spaces.base import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -84,13 +86,15 @@ def measure_table(
     Raises:
         ValueError: a resolution that the space does not have, a device that does not exist here, or a folder with a table that
             was measured otherwise.
+        OSError: the folder cannot be written, or another process writes there.
     """
     settings = settings or MeasureSettings()
     place = timed_device(settings.device)
     sizes = list(_sizes(space) if resolutions is None else resolutions)
     spaces = {size: _at(space, size) for size in sizes}
     walk = LayerWalk(space, settings.batch)
-    with num_threads(settings.threads) as threads:
+    lock = contextlib.nullcontext() if folder is None else writing(Path(folder))
+    with lock, num_threads(settings.threads) as threads:
         table = _start(space, settings, describe_device(place), threads, folder)
         for size, restricted in spaces.items():
             steps = _distinct(restricted, walk, f"{size} px: layers")
@@ -189,11 +193,8 @@ def _start(
     if folder is None or not Path(folder).is_dir() or not any(Path(folder).glob("*_lookup_table.yaml")):
         return table
     earlier = LatencyTable.load(folder, space)
-    for name, value in table.description.items():
-        if earlier.description.get(name) != value:
-            raise ValueError(
-                f"{folder} holds a table measured otherwise: its {name} was {earlier.description.get(name)!r}, not {value!r}"
-            )
+    before = {name: earlier.description.get(name) for name in table.description}
+    require_same(Path(folder), "holds a table measured otherwise", before, table.description)
     return LatencyTable(earlier.times, space, table.description)
 
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from oneshot.arch import Arch
 from oneshot.evaluation import image_scores, lead_of_first
-from oneshot.pipeline.folders import write_json
 from oneshot.pipeline.scoring import Scorer
+from oneshot.runs import write_json
 
 _NUM_BEST = 10
 

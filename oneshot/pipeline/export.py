@@ -6,6 +6,7 @@ from pathlib import Path
 
 from oneshot.export import Exported, export_module
 from oneshot.pipeline.folders import Subnet
+from oneshot.runs import writing
 
 _CARD = (
     "macs", "params", "latency_ms", "mean", "std", "classes", "weights", "epochs", "held_out_accuracy", "test_accuracy",
@@ -19,7 +20,7 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
     Raises:
         ValueError: an unknown format, or one whose extra package is missing.
         RuntimeError: the network cannot be converted, or the file's logits differ.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or another process writes there.
     """
     stored = subnet.config.get("data", {}).get("image_size", subnet.space.input_shape(subnet.arch)[-1])
     card = {name: subnet.card[name] for name in _CARD if subnet.card.get(name) is not None}
@@ -29,10 +30,11 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
         "normalisation": "pixels divided by 255, then (value - mean) / std for each of the channels R, G, B",
         "resize": f"shorter side to {stored} pixels (bicubic), centre crop, then to the input size (bilinear, antialiased)",
     }
-    return export_module(
-        subnet.module(),
-        folder,
-        format=export_format,
-        input_shape=subnet.space.input_shape(subnet.arch),
-        card=described | card,
-    )
+    with writing(folder):
+        return export_module(
+            subnet.module(),
+            folder,
+            format=export_format,
+            input_shape=subnet.space.input_shape(subnet.arch),
+            card=described | card,
+        )

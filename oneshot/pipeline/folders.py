@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from oneshot.arch import Arch
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.published import load_published
+from oneshot.runs import fingerprint, write_json
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
@@ -54,11 +54,10 @@ class Trained:
 
     @property
     def fingerprint(self) -> str:
-        """Eight digits that differ between supernets, wherever they lie."""
-        checksum = 0
-        for name, tensor in self.supernet.state_dict().items():
-            checksum = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), zlib.crc32(name.encode(), checksum))
-        return f"{checksum:08x}"
+        """Digits that differ between supernets, wherever they lie."""
+        state = self.supernet.state_dict().items()
+        parts = ((name.encode(), tensor.cpu().contiguous().numpy().tobytes()) for name, tensor in state)
+        return fingerprint(itertools.chain.from_iterable(parts))[:16]
 
 
 @dataclass(frozen=True)
@@ -215,35 +214,6 @@ def newest(root: Path, pattern: str) -> Path | None:
         return None
     latest = max(files, key=lambda path: path.stat().st_mtime)
     return latest.parent.parent if latest.parent.name == "checkpoints" else latest.parent
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON through a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def claim(path: Path, identity: Mapping[str, Any], what: str) -> None:
-    """Writes to ``path`` what the content of its folder depends on.
-
-    Raises:
-        ValueError: it was something else, with ``what`` the folder holds in words, and what changed.
-    """
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = [
-            f"{name} was {earlier.get(name)} and is {value}"
-            for name, value in (dict.fromkeys(earlier) | dict(identity)).items()
-            if earlier.get(name) != value
-        ]
-        if changed:
-            raise ValueError(f"{path.parent} holds {what} ({'; '.join(changed)}); use another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, dict(identity))
 
 
 def read_arch(path: Path, space: SearchSpace) -> Arch:

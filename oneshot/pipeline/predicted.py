@@ -17,10 +17,10 @@ from tqdm import tqdm
 from oneshot import published, report
 from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable
-from oneshot.pipeline.folders import write_json
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
+from oneshot.runs import write_json
 from oneshot.search import CodedProblem, CodedResult, CodedStrategy
 from oneshot.search.history import History
 from oneshot.spaces import OFAMobileNetV3, OFAProxyless
@@ -93,7 +93,7 @@ class PredictedSearch:
         for problem in problems:
             problem.check()
         total = settings.num_pairs + 2 * len(self.costs) * settings.num_verified
-        with tqdm(total=total, desc="score", unit="net", disable=None) as bar:
+        with scorer.store.exported(), tqdm(total=total, desc="score", unit="net", disable=None) as bar:
             pairs = self._pairs(bar)
             checked = self._learn([arch for part in pairs for arch in part])
             outcomes = []
@@ -151,7 +151,7 @@ class PredictedSearch:
     def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
         """Fits the predictor to scored subnets."""
         scorer = self.scorer
-        pairs = {arch: scorer.key(scorer.journal.scores[arch])[0] for arch in archs}
+        pairs = {arch: scorer.key(scorer.store.scores[arch])[0] for arch in archs}
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
         features = self._lookup.coding.one_hot(self._lookup.coding.encode(known))
         scores = np.array(list(known.values()), dtype=np.float64)

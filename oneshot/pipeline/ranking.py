@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from oneshot import report
 from oneshot.arch import Arch
 from oneshot.evaluation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
-from oneshot.pipeline.folders import write_json
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
+from oneshot.runs import write_json
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
@@ -75,7 +75,7 @@ def judge_ranking(
     Raises:
         ValueError: the truth of fewer than two networks is known.
     """
-    ranked = list(scorer.journal.scores)
+    ranked = list(scorer.store.scores)
     known = [arch for arch in ranked if arch in truth.values]
     if len(known) < 2:
         raise ValueError(
@@ -125,7 +125,7 @@ def _judge(
 
 def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
     """Numbers in the order in which the search ranks ``archs``: by its metric, ties by the other one."""
-    keys = [scorer.key(scorer.journal.scores[arch]) for arch in archs]
+    keys = [scorer.key(scorer.store.scores[arch]) for arch in archs]
     order = {key: place for place, key in enumerate(sorted(set(keys)))}
     return np.array([order[key] for key in keys], dtype=np.float64)
 

@@ -14,9 +14,9 @@ from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.distinction import distinction_note
-from oneshot.pipeline.folders import write_json
 from oneshot.pipeline.ranking import JudgedRanking, ranking_notes, ranking_section
 from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
+from oneshot.runs import write_json
 from oneshot.search import pareto_front
 
 
@@ -191,7 +191,7 @@ def facts(scorer: Scorer, outcome: Outcome) -> dict[str, str]:
     known = {
         "space": f"{scorer.space.size:.3g} networks",
         "supernet": f"{trained.folder.name}, step {trained.step} of {trained.total_steps}",
-        "held-out images": str(scorer.journal.scores[outcome.best].num_images),
+        "held-out images": str(scorer.store.scores[outcome.best].num_images),
         "calibration images": str(len(scorer.evaluator.calibration.images)),
         "input": "x".join(map(str, scorer.space.input_shape(outcome.best))),
         "seed": str(scorer.seed),
@@ -223,9 +223,9 @@ def common_notes(scorer: Scorer) -> list[str]:
         "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
     ]
     if scorer.evaluation.halving_images is not None:
-        whole = sum(map(scorer.is_whole, scorer.journal.scores))
+        whole = sum(map(scorer.is_whole, scorer.store.scores))
         found.append(
-            f"Successive halving: of {len(scorer.journal.scores):,} candidates {whole:,} were scored on all held-out images, the "
+            f"Successive halving: of {len(scorer.store.scores):,} candidates {whole:,} were scored on all held-out images, the "
             f"others on {scorer.evaluation.halving_images:,} or more; these rank below, by the images they came to."
         )
     if scorer.trained.step < scorer.trained.total_steps:

@@ -17,7 +17,8 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, evaluate
-from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet, write_json
+from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet
+from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
@@ -79,6 +80,7 @@ def retrain_subnet(
 
     Raises:
         ValueError: the subnet does not fit the data.
+        FolderInUseError: another process writes to the folder.
     """
     if subnet.space.num_classes != data.num_classes:
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
@@ -112,27 +114,28 @@ def retrain_subnet(
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
     )
     meta = {"config": dict(config), "space": space.definition, "arch": subnet.arch.to_dict()}
-    best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
+    with writing(folder):
+        best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
 
-    test = Batches(data.test, data, settings.batch_size, device, layout)
-    result: dict[str, Any] = {
-        "weights": retrain.weights,
-        "epochs": settings.epochs,
-        "seed": settings.seed,
-        **subnet.card,
-        **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
-        "input_shape": list(space.input_shape(subnet.arch)),
-    }
-    final = evaluate(best, held_out.at(resolution))
-    result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
-    result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
-    result["test_images"] = len(data.test)
-    result["test_accuracy"] = evaluate(best, test.at(resolution)).accuracy
-    result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(searched_at)).accuracy
-    if trained is not None:
-        result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
-    save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result)
-    write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
+        test = Batches(data.test, data, settings.batch_size, device, layout)
+        result: dict[str, Any] = {
+            "weights": retrain.weights,
+            "epochs": settings.epochs,
+            "seed": settings.seed,
+            **subnet.card,
+            **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
+            "input_shape": list(space.input_shape(subnet.arch)),
+        }
+        final = evaluate(best, held_out.at(resolution))
+        result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
+        result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
+        result["test_images"] = len(data.test)
+        result["test_accuracy"] = evaluate(best, test.at(resolution)).accuracy
+        result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(searched_at)).accuracy
+        if trained is not None:
+            result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
+        save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result)
+        write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -15,10 +14,11 @@ from typing import Any
 from tqdm import tqdm
 
 from oneshot.arch import Arch
-from oneshot.pipeline.folders import Subnet, claim, write_json
+from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
+from oneshot.runs import fingerprint, write_json
 from oneshot.training import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def retrain_truth(
         ValueError: the folder holds networks that were retrained otherwise.
     """
     folder = scorer.folder / "retrained"
-    _claim(folder, settings, retrain)
+    _claim(scorer, settings, retrain)
     chosen = spread(scorer, archs, number)
     values: dict[Arch, float] = {}
     with tqdm(total=len(chosen) * num_seeds, desc="retrain", unit="net", disable=None) as bar:
@@ -79,19 +79,18 @@ def _retrained(
     if not finished.is_file():
         weights = scorer.evaluator.subnet(arch).state_dict()
         subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), scorer.card(arch))
-        folder.mkdir(parents=True, exist_ok=True)
         retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
         shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
     result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
     return result
 
 
-def _claim(folder: Path, settings: TrainSettings, retrain: RetrainSettings) -> None:
+def _claim(scorer: Scorer, settings: TrainSettings, retrain: RetrainSettings) -> None:
     """Networks that were trained otherwise must not be compared with these."""
     identity = {f"trainer.{name}": value for name, value in asdict(settings).items() if name not in (*_FREE, "seed")}
     identity |= {f"retrain.{name}": value for name, value in asdict(retrain).items() if name != "calibration_images"}
-    claim(folder / "settings.json", identity, "networks that were retrained otherwise")
+    scorer.store.claim("retrained", identity, "holds networks that were retrained otherwise")
 
 
 def _name(arch: Arch) -> str:
-    return hashlib.sha256(arch.to_json().encode()).hexdigest()[:12]
+    return fingerprint([arch.to_json().encode()])[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
-from oneshot.pipeline.folders import Trained, claim, save_subnet
-from oneshot.pipeline.journal import Journal, Latencies, Rungs
+from oneshot.pipeline.folders import Trained, save_subnet
+from oneshot.runs import Store, write_text
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.graph import HasCells
@@ -67,7 +68,7 @@ class Scorer:
     Args:
         trained: the supernet to rank with.
         cost: where latency comes from; its limits are not looked at.
-        folder: gets ``candidates.csv``, ``search.json`` and the latencies that were measured.
+        folder: gets ``run.sqlite``, and from it ``candidates.csv`` and ``search.json``.
         seed: of the calibration images.
         config: plain values kept with every subnet (how to load its data again).
 
@@ -102,29 +103,23 @@ class Scorer:
             seed=seed,
             memory_limit=round(evaluation.memory_limit_gb * 2**30),
         )
-        self._claim_folder()
+        decode = self.space.arch
+        self.store = Store(folder, self._identity(), lambda text: decode(json.loads(text)), Score)
         self._halving: SuccessiveHalving | None = None
         self._decided: set[Arch] = set()  # those that halving has stopped or scored on all images
         if evaluation.halving_images is not None:
-            rungs = Rungs(folder / "rungs.csv", self.space)
-            self._halving = SuccessiveHalving(self.evaluator, evaluation.halving_images, self.key, rungs)
+            self._halving = SuccessiveHalving(self.evaluator, evaluation.halving_images, self.key, self.store)
         self.costs = CostTable(self.space)
-        self.journal = Journal(folder / "candidates.csv", self.space)
-        self.latencies: Latencies | None = None
         self._looked_up: AdditiveLatency | None = None
         if cost.latency_table is not None:
             table = LatencyTable.load(cost.latency_table, self.space)
             self._looked_up = AdditiveLatency(self.space, table.contributions)
-        else:
-            conditions = (
-                f"{cost.latency_device.replace(':', '')}-batch{cost.latency_batch}-threads{cost.latency_threads}"
-            )
-            self.latencies = Latencies(folder / f"latencies-{conditions}.csv", self.space, self._measure)
+        self._timed = f"{cost.latency_device}, batch {cost.latency_batch}, threads {cost.latency_threads}"
         self.latency_conditions = "" if cost.latency_table is None else f"summed over {cost.latency_table}"
 
-    def _claim_folder(self) -> None:
+    def _identity(self) -> dict[str, Any]:
         """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
-        identity = {
+        identity: dict[str, Any] = {
             "supernet": self.trained.fingerprint,
             "data": self.data.name,
             "seed": self.seed,
@@ -133,14 +128,14 @@ class Scorer:
         }
         if self.evaluation.halving_images is not None:
             identity["halving"] = f"{self.evaluation.halving_images} images, by {self.evaluation.metric}"
-        claim(self.folder / "search.json", identity, "another search")
+        return identity
 
     # Scores and costs ------------------------------------------------------------------------------------------------
 
     def problem(
         self, source: str, cost: CostSettings, scored: Callable[[tuple[float, ...]], object] = lambda key: None
     ) -> Problem:
-        """The subnets within the limits of ``cost``; ``source`` is what the journal calls their candidates.
+        """The subnets within the limits of ``cost``; ``source`` is what the record calls their candidates.
 
         Args:
             scored: called with the key of each candidate.
@@ -159,30 +154,30 @@ class Scorer:
         with_latency: bool = False,
         scored: Callable[[tuple[float, ...]], object] = lambda key: None,
     ) -> list[tuple[float, ...]]:
-        """The keys to compare ``archs`` by, higher is better; those are evaluated that the journal does not have.
+        """The keys to compare ``archs`` by, higher is better; those are evaluated that are not on record.
 
         Args:
-            source: what the journal calls them.
+            source: what the record calls them.
             scored: called with the key of each.
         """
-        # The journal may hold some of a batch that was stopped, whom halving has to see again to decide about the others.
-        known = self.journal.scores if self._halving is None else self._decided
+        # The store may hold some of a batch that was stopped, whom halving has to see again to decide about the others.
+        known = self.store.scores if self._halving is None else self._decided
         unknown = [arch for arch in archs if arch not in known]
         for arch in archs:
             if arch in known:
-                scored(self.key(self.journal.scores[arch]))
+                scored(self.key(self.store.scores[arch]))
         for arch, found in (self._halving or self.evaluator).scores(unknown):
-            if arch not in self.journal.scores:
+            if arch not in self.store.scores:
                 self._record(source, arch, found, with_latency)
             self._decided.add(arch)
             scored(self.key(found))
-        self.journal.arrange(archs)
-        return [self.key(self.journal.scores[arch]) for arch in archs]
+        self.store.arrange(archs)
+        return [self.key(self.store.scores[arch]) for arch in archs]
 
     def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
         cost = self.costs.cost(arch)
         latency = self.latency(arch) if with_latency else None
-        self.journal.add(source, arch, score, cost.macs, cost.params, latency)
+        self.store.record(source, arch, score, cost.macs, cost.params, latency)
 
     def key(self, score: Score) -> tuple[float, ...]:
         """The measure that is ranked by, higher is better; the other one breaks ties. With successive halving, whoever was
@@ -194,11 +189,11 @@ class Scorer:
 
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
         """Scored candidates by their keys, the best first."""
-        return sorted(archs, key=lambda arch: self.key(self.journal.scores[arch]), reverse=True)
+        return sorted(archs, key=lambda arch: self.key(self.store.scores[arch]), reverse=True)
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a scored candidate was scored on all held-out images."""
-        return self.journal.scores[arch].num_images == len(self.evaluator.held_out.images)
+        return self.store.scores[arch].num_images == len(self.evaluator.held_out.images)
 
     def costs_of(self, arch: Arch) -> Mapping[str, float]:
         """MACs, parameters and latency by name; a latency is measured when it is read."""
@@ -215,8 +210,11 @@ class Scorer:
         """Milliseconds from the table, or measured once on this machine."""
         if self._looked_up is not None:
             return self._looked_up.latency(arch)
-        assert self.latencies is not None
-        return self.latencies(arch)
+        known = self.store.latency(arch, self._timed)
+        if known is None:
+            known = self._measure(arch)
+            self.store.add_latency(arch, self._timed, known)
+        return known
 
     def _measure(self, arch: Arch) -> float:
         settings = self.cost
@@ -236,7 +234,7 @@ class Scorer:
 
     def describe(self, arch: Arch) -> str:
         """One line about a scored candidate."""
-        score, cost = self.journal.scores[arch], self.costs.cost(arch)
+        score, cost = self.store.scores[arch], self.costs.cost(arch)
         return (
             f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
             f"{cost.params / 1e6:.2f}M params"
@@ -244,12 +242,9 @@ class Scorer:
 
     def candidate(self, arch: Arch) -> report.Candidate:
         """A scored candidate for the report; its latency only where that is known."""
-        score, cost = self.journal.scores[arch], self.costs.cost(arch)
-        if self._looked_up is not None:
-            latency: float | None = self._looked_up.latency(arch)
-        else:
-            assert self.latencies is not None
-            latency = self.latencies.known([arch]).get(arch)
+        score, cost = self.store.scores[arch], self.costs.cost(arch)
+        known = self.store.latency(arch, self._timed)
+        latency = known if self._looked_up is None else self._looked_up.latency(arch)
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
     def card(self, arch: Arch) -> dict[str, Any]:
@@ -261,7 +256,7 @@ class Scorer:
             "latency_ms": chosen.latency_ms,
             "held_out_accuracy": chosen.accuracy,
             "held_out_loss": chosen.loss,
-            "held_out_images": self.journal.scores[arch].num_images,
+            "held_out_images": self.store.scores[arch].num_images,
             "classes": list(self.data.classes),
             "mean": list(self.data.mean),
             "std": list(self.data.std),
@@ -275,10 +270,10 @@ class Scorer:
         """
         save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, self.card(arch))
         drawing = report.architecture_svg(blocks_of(self.costs, arch))
-        (folder / "architecture.svg").write_text(drawing, encoding="utf-8")
+        write_text(folder / "architecture.svg", drawing)
         for graph in graphs_of(self.space, arch):
-            (folder / f"cell-{graph.name}.svg").write_text(report.graph_svg(graph), encoding="utf-8")
-            (folder / f"cell-{graph.name}.dot").write_text(report.graph_dot(graph), encoding="utf-8")
+            write_text(folder / f"cell-{graph.name}.svg", report.graph_svg(graph))
+            write_text(folder / f"cell-{graph.name}.dot", report.graph_dot(graph))
 
 
 def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:

@@ -64,7 +64,7 @@ class SupernetSearch:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
-        with tqdm(desc="search", unit="net", disable=None) as bar:
+        with scorer.store.exported(), tqdm(desc="search", unit="net", disable=None) as bar:
             problem = scorer.problem("search", self.cost, lambda key: self._show(bar, key))
             problem.check()
             exhaustive = isinstance(self.strategy, Exhaustive)

@@ -17,6 +17,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.folders import load_subnet, load_weights, save_subnet
+from oneshot.runs import writing
 from oneshot.samplers import Sampler
 from oneshot.sorting import sort_channels
 from oneshot.spaces.base import SearchSpace
@@ -76,6 +77,7 @@ def train_supernet(
 
     Raises:
         ValueError: the space does not fit the data, or the folder holds another run.
+        FolderInUseError: another process writes to the folder.
     """
     if space.num_classes != data.num_classes:
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
@@ -86,34 +88,35 @@ def train_supernet(
     phases = phases or {"": PhaseSettings(epochs=settings.epochs)}
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
-    newest = load_newest(folder / "checkpoints")
-    if newest is not None:
-        check_run(newest, folder, SupernetTask.kind, config, total_steps)
-    reached = 0 if newest is None else newest["step"]
-    with seeded("weights", settings.seed):
-        supernet = Supernet(space)
-    if newest is None and init is not None:
-        load_weights(supernet, init, new_classifier)
-    if not norm_affine:
-        freeze_norms(supernet)
-    wanted = space.restrict(options or {})
-    run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
-    first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
-    first_step, trained = 0, None if init is None else space
-    for name, phase in phases.items():
-        part = phase.restrict(wanted)
-        last_step = first_step + steps_per_epoch * phase.epochs
-        if reached < last_step or last_step == total_steps:
-            if newest is not None and reached == first_step:
-                supernet.load_state_dict(newest["average"] or newest["model"])
-            if phase.distill:
-                run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
-            if reached == first_step and phase.sort_channels and trained is not None:
-                count = sort_channels(supernet, trained)
-                log.info("phase %s: channels of %d layers sorted by importance", name, count)
-            supernet = run.train(supernet, name, phase, part, first_step)
-            reached, newest = last_step, None
-        first_step, trained = last_step, part
+    with writing(folder):
+        newest = load_newest(folder / "checkpoints")
+        if newest is not None:
+            check_run(newest, folder, SupernetTask.kind, config, total_steps)
+        reached = 0 if newest is None else newest["step"]
+        with seeded("weights", settings.seed):
+            supernet = Supernet(space)
+        if newest is None and init is not None:
+            load_weights(supernet, init, new_classifier)
+        if not norm_affine:
+            freeze_norms(supernet)
+        wanted = space.restrict(options or {})
+        run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
+        first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
+        first_step, trained = 0, None if init is None else space
+        for name, phase in phases.items():
+            part = phase.restrict(wanted)
+            last_step = first_step + steps_per_epoch * phase.epochs
+            if reached < last_step or last_step == total_steps:
+                if newest is not None and reached == first_step:
+                    supernet.load_state_dict(newest["average"] or newest["model"])
+                if phase.distill:
+                    run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
+                if reached == first_step and phase.sort_channels and trained is not None:
+                    count = sort_channels(supernet, trained)
+                    log.info("phase %s: channels of %d layers sorted by importance", name, count)
+                supernet = run.train(supernet, name, phase, part, first_step)
+                reached, newest = last_step, None
+            first_step, trained = last_step, part
     return supernet
 
 

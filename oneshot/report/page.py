@@ -2,11 +2,9 @@
 
 import html
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 
 # The page may run what it carries and nothing else: a second lock beside the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -80,17 +78,6 @@ def render_facts(facts: Mapping[str, str]) -> str:
     """Facts as a two-column list, or nothing for none."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>' if rows else ""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path``, creating its folder; a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _render_scripts(names: Sequence[str], data: object) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
 from oneshot.report.model import SearchReport
-from oneshot.report.page import render_header, render_page, render_trust, write_atomically
+from oneshot.report.page import render_header, render_page, render_trust
 from oneshot.report.payload import search_payload, sorted_front
 from oneshot.report.ranking import check_accuracy, cost_of
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
+from oneshot.runs import write_text
 
 _SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "ranking.js", "tables.js", "search.js")
 _NUM_TOP = 10
@@ -38,7 +39,7 @@ def write_search_report(path: Path, report: SearchReport) -> None:
         ]
     )
     page = render_page(title=report.title, body=body, scripts=_SCRIPTS, data=search_payload(report))
-    write_atomically(path, page)
+    write_text(path, page)
 
 
 def _check(report: SearchReport) -> None:

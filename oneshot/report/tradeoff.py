@@ -6,13 +6,14 @@ from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.model import TradeoffPoint, TradeoffReport
-from oneshot.report.page import escape, render_header, render_page, render_trust, write_atomically
+from oneshot.report.page import escape, render_header, render_page, render_trust
 from oneshot.report.ranking import check_accuracy
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.tables import render_tradeoff_table
 from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
 from oneshot.report.units import format_cost, format_metric
 from oneshot.report.verdict import format_limit
+from oneshot.runs import write_text
 
 
 def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
@@ -26,7 +27,7 @@ def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
     ranking = "" if report.ranking is None else render_ranking(report.ranking, with_chart=False)
     body = "\n".join([_header(report), _chart(report), _table(report), ranking, _networks(report)])
     body += render_trust(report.notes, report.facts)
-    write_atomically(path, render_page(title=report.title, body=body))
+    write_text(path, render_page(title=report.title, body=body))
 
 
 def _check(report: TradeoffReport) -> None:

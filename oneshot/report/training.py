@@ -5,8 +5,9 @@ from pathlib import Path
 
 from oneshot.report.curves import curve_payload
 from oneshot.report.model import Curve, PolicyHistory
-from oneshot.report.page import escape, render_facts, render_page, write_atomically
+from oneshot.report.page import escape, render_facts, render_page
 from oneshot.report.policy import PolicyMap
+from oneshot.runs import write_text
 
 _SCRIPTS = ("draw.js", "card.js", "lines.js")
 
@@ -51,4 +52,4 @@ def write_training_report(
     if policy_map:
         data["policy"] = policy_map.payload()
         scripts.append("policy.js")
-    write_atomically(path, render_page(title=title, body=body, scripts=scripts, data=data))
+    write_text(path, render_page(title=title, body=body, scripts=scripts, data=data))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+
+from oneshot.runs import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -36,32 +37,19 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     write_file(path, {"format": FORMAT, "step": step, **state})
     for old in list_checkpoints(folder)[keep:]:
         old.unlink(missing_ok=True)
-    for unfinished in folder.glob(".step-*.tmp"):  # left by a process that was killed while it wrote
-        unfinished.unlink(missing_ok=True)
     return path
 
 
 def write_file(path: Path, state: Mapping[str, Any]) -> None:
-    """``torch.save`` to a temporary file beside ``path``, fsync, rename, fsync of the folder, which is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            try:
-                torch.save(dict(state), file)
-            except RuntimeError as error:  # torch reports a failed write of its zip file as a RuntimeError
-                raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":
-        descriptor = os.open(path.parent, os.O_RDONLY)
+    """Writes ``state`` to ``path`` in one piece (``write_atomically``)."""
+
+    def save(file: BinaryIO) -> None:
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # torch reports a failed write of its zip file as a RuntimeError
+            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+
+    write_atomically(path, save)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -85,7 +73,7 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
         state = _read(path, map_location)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path} holds objects other than tensors and plain values; it is not read") from None
-    except (MemoryError, PermissionError):
+    except (MemoryError, PermissionError, FileNotFoundError):
         raise
     except Exception as error:  # there is no end to the errors that a damaged zip file can cause
         reason = str(error).splitlines() or [type(error).__name__]
@@ -114,10 +102,14 @@ def _read(path: Path, map_location: str | torch.device) -> Any:
 
 
 def load_newest(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-    """The newest good checkpoint of a folder, or None where there is none; bad ones are named in a warning and passed over."""
+    """The newest good checkpoint of a folder, or None where there is none; bad ones are named in a warning and passed over. The
+    folder may be that of a run that is still writing.
+    """
     for path in list_checkpoints(folder):
         try:
             return load_checkpoint(path, map_location)
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
+        except FileNotFoundError:  # removed since, so there is a newer one
+            return load_newest(folder, map_location)
     return None

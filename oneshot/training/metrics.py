@@ -10,6 +10,7 @@ from typing import Any
 
 from oneshot.arch import Option
 from oneshot.report import Curve, PolicyHistory, write_training_report
+from oneshot.runs import write_text
 
 
 class Metrics:
@@ -22,12 +23,9 @@ class Metrics:
     def __init__(self, folder: Path, resume_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         self.records = [record for record in _read(self.path) if record["step"] <= resume_step]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
         self._file = self.path.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from oneshot.data import ImageData, augment, prepare
+from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
 from oneshot.training.checkpoint import load_newest, save_checkpoint
 from oneshot.training.metrics import Metrics
@@ -118,8 +119,12 @@ class Trainer:
         Raises:
             Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
             NonFiniteLossError: the loss is NaN or infinite.
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or another process writes there.
         """
+        with writing(self.folder):
+            return self._run()
+
+    def _run(self) -> torch.nn.Module:
         saved = load_newest(self.folder / "checkpoints")
         if saved is not None:
             check_run(saved, self.folder, self.task.kind, self.meta["config"], self.total_steps)
@@ -290,9 +295,7 @@ def check_run(state: Mapping[str, Any], folder: Path, kind: str, config: Mapping
     """Raises ValueError unless the checkpoint ``state`` in ``folder`` is one of this very run."""
     if state["kind"] != kind:
         raise ValueError(f"{folder} holds a {state['kind']} run, not one of a {kind}; use another folder")
-    changed = _differences(state["config"], config)
-    if changed:
-        raise ValueError(f"{folder} was started with other settings ({', '.join(changed)}); use another folder")
+    require_same(folder, "was started with other settings", state["config"], config, _MAY_CHANGE)
     if state["total_steps"] != total_steps:
         raise ValueError(f"{folder} was started on other data: {state['total_steps']} steps, not {total_steps}")
 
@@ -305,18 +308,6 @@ _MAY_CHANGE = {
     "trainer.threads",
     "trainer.device",
 }
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The settings that differ, as ``trainer.lr was 0.1 and is 0.2``."""
-    changed = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new, path = before.get(name), now.get(name), f"{prefix}{name}"
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed += _differences(old, new, f"{path}.")
-        elif old != new and path not in _MAY_CHANGE:
-            changed.append(f"{path} was {old} and is {new}")
-    return changed
 
 
 def _mixed_precision(device: torch.device) -> torch.dtype | None:

@@ -286,7 +286,9 @@ def test_times_are_those_of_the_layers_and_measuring_goes_on(tmp_path: Path) -> 
     more = measure_table(space, [6, 8], settings, tmp_path)
     assert more.times[6]["Sleeping-input:6x6x3-output:3-milliseconds:2"].mean == 77
     assert {size: len(layers) for size, layers in LatencyTable.load(tmp_path, space).times.items()} == {6: 2, 8: 2}
-    with pytest.raises(ValueError, match="holds a table measured otherwise: its batch was 3, not 1"):
+    with pytest.raises(
+        ValueError, match=r"holds a table measured otherwise \(batch was 3 and is 1\); use another folder"
+    ):
         measure_table(space, [8], QUICK, tmp_path)
 
 

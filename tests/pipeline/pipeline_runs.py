@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from toy_spaces import ToySpace, make_data
 
+from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData
+from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import EvaluationSettings, Scorer
 from oneshot.pipeline.search import SupernetSearch
 from oneshot.pipeline.train import train_supernet
+from oneshot.runs import store
 from oneshot.samplers import UniformSampler
 from oneshot.search import RandomSearch, Strategy
 from oneshot.supernet import Supernet
@@ -59,6 +67,22 @@ def make_search(
         {"data": {"name": "toys"}},
     )
     return SupernetSearch(scorer, RandomSearch(num_samples=8, batch_size=4) if strategy is None else strategy, costs)
+
+
+def killed_search(supernet: str, folder: str, strategy: Strategy, number: int) -> None:
+    """A search that is killed once it has scored ``number`` candidates, and kept each of them at once."""
+    torch.set_num_threads(1)
+    store._COMMIT_SECONDS = 0.0
+    original, count = Evaluator.scores, itertools.count()
+
+    def killed(evaluator: Evaluator, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+        for pair in original(evaluator, archs):
+            if next(count) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield pair
+
+    Evaluator.scores = killed  # type: ignore[method-assign, assignment]
+    make_search(Path(supernet), Path(folder), strategy).run()
 
 
 def retrain(

@@ -21,8 +21,8 @@ from oneshot.pipeline.folders import (
     newest,
     read_arch,
     save_subnet,
-    write_json,
 )
+from oneshot.runs import write_json
 from oneshot.training import CheckpointError, list_checkpoints, load_checkpoint
 from oneshot.training.checkpoint import write_file
 

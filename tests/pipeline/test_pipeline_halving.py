@@ -88,7 +88,7 @@ def test_a_single_candidate_is_scored_on_all_images(supernet_folder: Path, tmp_p
     arch = search.scorer.space.largest
     assert search.scorer.score_all([arch], "alone")[0][0] == 64
     parts = [search.scorer.evaluator.part(start, stop)(arch) for start, stop in ((0, 16), (16, 32), (32, 64))]
-    assert search.scorer.journal.scores[arch] == parts[0] + parts[1] + parts[2]
+    assert search.scorer.store.scores[arch] == parts[0] + parts[1] + parts[2]
 
 
 def test_a_loss_that_is_no_number_ranks_last(supernet_folder: Path, tmp_path: Path) -> None:
@@ -96,5 +96,5 @@ def test_a_loss_that_is_no_number_ranks_last(supernet_folder: Path, tmp_path: Pa
     scorer = make_search(supernet_folder, tmp_path, halving_images=16, metric="loss").scorer
     archs = list(scorer.space.enumerate())[:7]
     losses = [2.0, float("nan"), 1.0, 4.0, float("nan"), 0.5, 3.0]
-    scorer.journal.scores.update({arch: Score(0.5, loss, 64) for arch, loss in zip(archs, losses, strict=True)})
+    scorer.store.scores.update({arch: Score(0.5, loss, 64) for arch, loss in zip(archs, losses, strict=True)})
     assert scorer.ranked(archs) == [archs[place] for place in (5, 2, 0, 6, 3, 1, 4)]

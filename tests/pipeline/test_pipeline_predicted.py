@@ -67,7 +67,7 @@ def test_the_best_of_the_predicted_best_is_chosen_by_the_supernet(supernet_folde
         assert outcome.cost.max_macs == limit
         assert len(outcome.archs) == 3
         assert all(TABLE.cost(arch).macs <= limit for arch in (*outcome.archs, *outcome.baseline))
-        keys = [scorer.key(scorer.journal.scores[arch]) for arch in outcome.archs]
+        keys = [scorer.key(scorer.store.scores[arch]) for arch in outcome.archs]
         assert outcome.best == outcome.archs[keys.index(max(keys))]
         assert outcome.predicted.keys() == set(outcome.archs)
         assert len(outcome.baseline) <= 12 // 2 + 3
@@ -95,7 +95,7 @@ def test_the_loss_can_be_predicted(supernet_folder: Path, tmp_path: Path) -> Non
     outcomes = make_search(scorer, predictor).search()
     assert (predictor.fitted[1] < 0).all()
     assert outcomes[0].predicted == {}  # a negative loss is no accuracy to report
-    assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: scorer.journal.scores[arch].loss)
+    assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: scorer.store.scores[arch].loss)
 
 
 def test_a_search_goes_on_where_it_was_stopped(

@@ -236,7 +236,7 @@ def test_networks_spread_over_the_ranking_are_retrained_and_kept(
 ) -> None:
     scorer = again().scorer
     settings = make_settings(epochs=2)
-    truth = retrain_truth(scorer, list(scorer.journal.scores), 4, settings, SCRATCH)
+    truth = retrain_truth(scorer, list(scorer.store.scores), 4, settings, SCRATCH)
     assert truth.source == "retraining for 2 epochs"
     scores = scores_of(scorer.folder)
     ranked = sorted(scores, key=scores.__getitem__, reverse=True)
@@ -256,7 +256,7 @@ def test_networks_spread_over_the_ranking_are_retrained_and_kept(
     trained: list[Path] = []
     original = Trainer.run
     monkeypatch.setattr(Trainer, "run", lambda trainer: (trained.append(trainer.folder), original(trainer))[1])
-    twice = retrain_truth(scorer, list(scorer.journal.scores), 4, settings, SCRATCH, num_seeds=2)
+    twice = retrain_truth(scorer, list(scorer.store.scores), 4, settings, SCRATCH, num_seeds=2)
     assert [folder.name for folder in trained] == ["seed1"] * 4
     assert twice.source.endswith(", 2 times each")
     for arch, folder in zip(twice.values, trained, strict=True):
@@ -286,13 +286,13 @@ def test_retraining_that_was_stopped_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(Trainer, "run", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH)
+        retrain_truth(scorer, list(scorer.store.scores), 3, settings, SCRATCH)
     assert len(json.loads((scorer.folder / "retrained" / "truth.json").read_text())) == 2
-    truth = retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH)
+    truth = retrain_truth(scorer, list(scorer.store.scores), 3, settings, SCRATCH)
     assert len(runs) == 4
     assert runs[2] == runs[3]
     runs.clear()
-    assert retrain_truth(scorer, list(scorer.journal.scores), 3, settings, SCRATCH) == truth
+    assert retrain_truth(scorer, list(scorer.store.scores), 3, settings, SCRATCH) == truth
     assert runs == []
 
 
@@ -371,7 +371,7 @@ def test_all_networks_are_ranked_by_what_a_predictor_learned_from_some(supernet_
     best = {ARCHS[index] for index in np.argsort(-predicted, kind="stable")[:2]}
     assert set(outcome.archs) == best
     assert len(outcome.baseline) == len(set(outcome.baseline)) == 10
-    assert len(scorer.journal.scores) <= 12
+    assert len(scorer.store.scores) <= 12
 
 
 def test_a_predictor_that_was_asked_about_nothing_new(supernet_folder: Path, tmp_path: Path) -> None:

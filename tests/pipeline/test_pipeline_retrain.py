@@ -93,7 +93,7 @@ def test_the_report_against_the_networks_themselves(supernet_folder: Path, searc
 
 def test_what_it_leaves(searched: Path, tmp_path: Path) -> None:
     result = retrain(searched, tmp_path)
-    names = {"checkpoints", "metrics.jsonl", "tensorboard", "training.html"}
+    names = {".lock", "checkpoints", "metrics.jsonl", "tensorboard", "training.html"}
     assert {path.name for path in tmp_path.iterdir()} == names | {"retrained.pt", "retrained.json", "retrain.json"}
     arch = load_subnet(searched).arch
     assert json.loads((tmp_path / "retrain.json").read_text()) == {"arch": arch.to_dict(), **result}

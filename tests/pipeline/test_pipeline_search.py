@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline_runs import DATA, make_search, read_rows, train
+from child_processes import start, wait
+from pipeline_runs import DATA, killed_search, make_search, read_rows, train
 from toy_spaces import ToySpace, Unreadable, make_images
 from training_runs import copy_state, differences
 
@@ -134,6 +137,8 @@ def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
         "report.html",
         "search.json",
         "top.json",
+        "run.sqlite",
+        ".lock",
     }
     assert {path.name for path in folder.iterdir()} == names
     page = (folder / "report.html").read_text()
@@ -207,15 +212,15 @@ def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: 
         measured.append(arch)
         return costs.cost(arch).macs / 500
 
-    monkeypatch.setattr(search.scorer.latencies, "_measure", measure)
+    monkeypatch.setattr(search.scorer, "_measure", measure)
     best = search.run()
     assert len(set(measured)) == len(measured) > 0
     assert all(costs.cost(arch).macs <= 20_000 for arch in measured if arch != SPACE.smallest)
     rows = read_rows(tmp_path)
     assert all(float(row["latency_ms"]) == int(row["macs"]) / 500 <= 30 for row in rows)
     assert load_subnet(tmp_path).card["latency_ms"] == costs.cost(best).macs / 500
-    (path,) = tmp_path.glob("latencies*.csv")
-    assert len(path.read_text().splitlines()) == len(measured)
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM latencies").fetchone() == (len(measured),)
 
 
 def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
@@ -230,8 +235,8 @@ def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
 def test_latencies_measured_otherwise_are_not_mixed(supernet_folder: Path, tmp_path: Path) -> None:
     for threads, value in ((1, 1.0), (None, 2.0)):
         search = make_search(supernet_folder, tmp_path, cost={"minimize": "latency_ms", "latency_threads": threads})
-        search.scorer.latencies._measure = lambda arch, value=value: value  # type: ignore[misc]
-        assert search.scorer.latencies(SPACE.smallest) == value
+        search.scorer._measure = lambda arch, value=value: value  # type: ignore[misc]
+        assert search.scorer.latency(SPACE.smallest) == value
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
@@ -268,6 +273,25 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
     for file in FILES:
         assert (tmp_path / file).read_bytes() == (expected / file).read_bytes(), file
     assert not differences(load_subnet(tmp_path).weights, load_subnet(expected).weights)
+
+
+@pytest.mark.parametrize("name", ["evolution", "random"])
+def test_a_search_that_was_killed_ends_like_one_that_was_not(
+    supernet_folder: Path, tmp_path: Path, finished: Callable[[str], Path], name: str
+) -> None:
+    for number in (3, 1, 5):
+        assert wait(start(killed_search, str(supernet_folder), str(tmp_path), STRATEGIES[name], number)) == -9
+        assert not (tmp_path / "subnet.pt").exists()
+    make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    for file in FILES:
+        assert (tmp_path / file).read_bytes() == (finished(name) / file).read_bytes(), file
+
+
+def test_a_search_of_another_version_is_refused_in_one_line(supernet_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "candidates.csv").write_text("index,source,accuracy,loss,num_images,macs,params,latency_ms,arch\n")
+    with pytest.raises(ValueError, match=r"holds candidates\.csv without run\.sqlite: .*use another folder") as raised:
+        make_search(supernet_folder, tmp_path)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_finished_search_evaluates_nothing_again(
@@ -325,8 +349,9 @@ def test_a_supernet_trained_anew_in_the_same_folder_is_another(tmp_path: Path) -
 
 def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path: Path) -> None:
     search = make_search(supernet_folder, tmp_path)
-    search.scorer.journal.add("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
-    with pytest.raises(ValueError, match=r"candidates\.csv, row 0: 'layer1' is not a choice of this space"):
+    search.scorer.store.record("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
+    search.scorer.store.commit()
+    with pytest.raises(ValueError, match=r"run\.sqlite: 'layer1' is not a choice of this space"):
         make_search(supernet_folder, tmp_path)
 
 

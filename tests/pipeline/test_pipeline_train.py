@@ -20,6 +20,7 @@ from oneshot.samplers import UniformSampler
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     supernet = train(tmp_path, epochs=2, eval_every=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
         "checkpoints",
         "metrics.jsonl",
         "tensorboard",
@@ -68,7 +69,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path)
         train(tmp_path, optimizer="sgdd")
     with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):
         train(tmp_path, device="tpu9")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_number_of_threads(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from oneshot.runs import writing
 from oneshot.training import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from oneshot.training.checkpoint import write_file
 
@@ -122,10 +123,34 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / ".step-000000004.pt.12345.tmp").write_bytes(b"half")
-    save_checkpoint(tmp_path, 5, state_of(5))
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000005.pt"]
+def test_what_a_killed_process_left_is_removed_by_whoever_has_the_folder(tmp_path: Path) -> None:
+    """Nobody else may: the file may be that of another process which is writing it."""
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, 3, state_of(3))
+    (folder / ".step-000000004.pt.12345.tmp").write_bytes(b"half")
+    save_checkpoint(folder, 5, state_of(5))
+    assert (folder / ".step-000000004.pt.12345.tmp").is_file()
+    with writing(tmp_path):
+        assert [path.name for path in list_checkpoints(folder)] == ["step-000000005.pt", "step-000000003.pt"]
+        assert len(list(folder.iterdir())) == 2
+
+
+def test_a_reader_of_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoints that it saw are gone when it comes to read them: newer ones took their places."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state_of(step))
+    original = torch.load
+
+    def overtaken(path: Path, **arguments: Any) -> Any:
+        if path.name == "step-000000002.pt":
+            for step in (3, 4):
+                save_checkpoint(tmp_path, step, state_of(step))
+        return original(path, **arguments)
+
+    monkeypatch.setattr("torch.load", overtaken)
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest["step"] == 4
 
 
 def test_no_permission_to_write_is_reported(tmp_path: Path) -> None:
