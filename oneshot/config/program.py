@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from oneshot.config.commands import command
 from oneshot.config.errors import explain, name_folder
 from oneshot.config.paths import CONF
-from oneshot.config.quoting import override
+from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
@@ -64,6 +64,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                     raise ValueError(
                         "Hydra cannot work in a folder that has ${ in its path; rename it or choose another run=FOLDER"
                     )
+                check_paths(sys.argv[1:])
                 register_spaces(sys.argv[1:])
                 note_fixed(sys.argv[1:])
                 run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -30,3 +31,25 @@ def hydra_override(key: str, value: object) -> str:
 def escape_interpolations(text: str) -> str:
     r"""``text`` as OmegaConf keeps it: ``${`` begins an interpolation, ``\${`` stands for itself."""
     return re.sub(r"(\\*)\$\{", lambda found: rf"{found[1] * 2}\${{", text)
+
+
+_PATHS = ("run", "init", "supernet", "subnet", "arch", "truth", "references", "data.root", "predictor.path")
+
+
+def check_paths(arguments: Sequence[str]) -> None:
+    """Raises ValueError for a path that is text to the user and something else to Hydra, such as ``run=1e3``."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            parsed = parser.parse_override(argument)
+        except HydraException:  # an option, or a mistake that is reported later
+            continue
+        key, _, text = argument.partition("=")
+        if parsed.key_or_group not in _PATHS or parsed.is_sweep_override() or parsed.is_delete():
+            continue
+        value, is_run = parsed.value(), parsed.key_or_group == "run"
+        fits = isinstance(value, str) or (str(value) == text if is_run else value is None)
+        if not fits and not (isinstance(value, list) and parsed.key_or_group == "supernet"):
+            raise ValueError(
+                f"{argument}: a path is text, which this is not to Hydra; quoted it is: {override(key, text)}"
+            )

@@ -22,7 +22,7 @@ from child_processes import ROOT, Finished, run_program
 
 from oneshot.config import CONF, command
 from oneshot.config.errors import explain
-from oneshot.config.quoting import override
+from oneshot.config.quoting import check_paths, override
 
 NASTY = "Größe (neu), 50% = [a]{b} $c #d 'e' \"f\" &g; |h\\i *?~!漢"
 SPACE = """
@@ -41,6 +41,8 @@ class Tiny(SearchSpace):
         first = make("first", nn.Conv2d, 3, 4, kernel, 2, kernel // 2)
         return nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), make("last", nn.Linear, 4, self.num_classes))
 """
+DATA = ["data.image_size=8", "data.max_train_images=60", "data.held_out=40", "data.test=40", "trainer.batch_size=30"]
+TRAIN = ["+space=tiny", *DATA, "trainer.epochs=1", "trainer.threads=1", "calibration_images=32"]
 
 
 def read_back(word: str) -> object:
@@ -100,6 +102,35 @@ def test_a_setting_that_was_not_quoted(typed: str) -> None:
     assert read_back(shown[2]) == value
 
 
+@pytest.mark.parametrize(
+    "typed", ["run=1e3", "run=null", "run=[a]", "init=5", "subnet=true", "+data.root={a: b}", "supernet=3"]
+)
+def test_a_path_that_is_something_else(typed: str) -> None:
+    with pytest.raises(ValueError, match="a path is text") as raised:
+        check_paths(["+space=ofa", typed])
+    quoted = str(raised.value).rpartition("quoted it is: ")[2]
+    assert read_back(quoted) == typed.partition("=")[2]
+    check_paths(["-m", "--cfg", "run=5", "init=null", "supernet=[a,b]", "subnet=a,b", "seed=3", *shlex.split(quoted)])
+
+
+def test_a_folder_that_hydra_cannot_work_in(tmp_path: Path) -> None:
+    refused = run_program(
+        "train_supernet.py", ["+space=ofa", *shlex.split(override("run", tmp_path / "${seed}"))], tmp_path
+    )
+    assert (refused.code, len(refused.error_lines)) == (2, 1)
+    assert "cannot work in a folder that has ${ in its path" in refused.stderr
+
+
+@pytest.mark.parametrize("size", [600, 9000])
+def test_a_full_disk_is_named(tmp_path: Path, size: int) -> None:
+    """Files may not grow beyond ``size``: Hydra's own meet the limit, or the checkpoint."""
+    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    (tmp_path / "tiny.py").write_text(SPACE + limit)
+    refused = run_program("train_supernet.py", [*TRAIN, f"run={tmp_path}/runs/full"], tmp_path)
+    assert (refused.code, len(refused.error_lines)) == (2, 1), refused.stderr
+    assert re.match(rf"train_supernet.py: {tmp_path}/runs/full.*: File too large", refused.stderr)
+
+
 # Commands ------------------------------------------------------------------------------------------------------------
 
 
@@ -145,10 +176,10 @@ def test_printed_commands_can_be_pasted(tmp_path: Path) -> None:
         step = run_program(program, [*next_words(step, program), *more], folder)
     next_words(step, "export_subnet.py")
     again = f"run={next((folder / 'runs' / 'supernet').iterdir())}"
-    refused = run_program("train_supernet.py", [*train, again], folder)
+    refused = run_program("train_supernet.py", [*TRAIN, again], folder)
     assert refused.code == 2
     quoted = refused.stderr.rpartition("is quoted: ")[2]
-    continued = run_program("train_supernet.py", [*train, *shlex.split(quoted)], folder)
+    continued = run_program("train_supernet.py", [*TRAIN, *shlex.split(quoted)], folder)
     assert "continuing at step 2 of 2" in continued.stdout, continued.stderr
 
 

@@ -21,14 +21,14 @@ ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml"))
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_runs_that_start_together_have_folders_of_their_own(entry: str) -> None:
     names = []
-    for _ in range(20):
+    for _ in range(3):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(entry, return_hydra_config=True)
         assert config.run == config.hydra.run.dir == config.hydra.sweep.dir == config.run  # one name for each start
         names.append(Path(config.run).name)
         time.sleep(0.002)
-    assert len(set(names)) == 20
+    assert len(set(names)) == 3
     assert names == sorted(names)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{3}-[0-9a-f]{4}(-torchscript)?", name) for name in names)
 
