@@ -41,8 +41,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
             group = re.search(r"full_key: (\S+)", text)
             return f"{group.group(1) + ': ' if group else ''}{argument.group(1)} has no setting {argument.group(2)!r}"
         if isinstance(cause, OverrideParseException):
-            reason = text.splitlines()[0].replace("LexerNoViableAltException:", "it cannot be read from")
-            return _unreadable(cause.override, reason)
+            reason = text.splitlines()[0]
+            return _unreadable(cause.override, "Hydra cannot read it" if reason.startswith("Lexer") else reason)
         several = re.search(r"(?s)Ambiguous value for argument '(.*?)'\n1\.|Sweep parameters '(.*)' requires", text)
         if several:
             reason = "several values take -m, a run for each, or brackets, [A,B], for a list"
