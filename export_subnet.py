@@ -14,7 +14,7 @@ log = logging.getLogger("export_subnet")
 
 @entry("export_subnet")
 def main(config: DictConfig, folder: Path) -> None:
-    source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet.py")
+    source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet")
     exported = export_subnet(load_subnet(source), folder, config.format)
     log.info(
         "%s (%.2f MB): logits of batches of %s agree to %.1e in a process without oneshot",

@@ -47,7 +47,7 @@ def _space(config: DictConfig, images: DataSize) -> SearchSpace:
             config.space.resolutions = config.resolutions
         return make_space(config.space, images)
     return load_supernet(
-        newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py")
+        newest_run(config.supernet, "runs/supernet", "step-*.pt", "supernet", "train_supernet", "+space=ofa")
     ).supernet.space
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, moved_data, newest_run, plain, settings
+from oneshot.config import command, entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
 from oneshot.spaces.loading import from_definition
@@ -18,7 +18,7 @@ log = logging.getLogger("retrain_subnet")
 def main(config: DictConfig, folder: Path) -> None:
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
-    source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet.py")
+    source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     data_config = moved_data(subnet.config["data"], config.data)
     data = make_data(data_config)
@@ -33,7 +33,7 @@ def main(config: DictConfig, folder: Path) -> None:
         f"{result['largest_test_accuracy']:.4f}" if "largest_test_accuracy" in result else "unknown (no supernet)",
     )  # fmt: skip
     log.info("retrained subnet in %s", folder)
-    log.info("next: python export_subnet.py subnet=%s", folder)
+    log.info("next: %s", command("export_subnet", subnet=folder))
 
 
 if __name__ == "__main__":

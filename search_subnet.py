@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from oneshot.config import (
     DataSize,
+    command,
     cost_settings,
     entry,
     make_data,
@@ -57,7 +58,7 @@ def main(config: DictConfig, folder: Path) -> None:
         return
     given = config.supernet if isinstance(config.supernet, ListConfig) else [config.supernet]
     trained = load_supernets(
-        [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet.py +space=ofa") for one in given]
+        [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet", "+space=ofa") for one in given]
     )
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
@@ -81,11 +82,11 @@ def main(config: DictConfig, folder: Path) -> None:
     if len(outcomes) == 1:
         write_outcome(scorer, outcomes[0], folder, judged)
         log.info("best subnet in %s; look at %s", folder, folder / "report.html")
-        log.info("next: python retrain_subnet.py subnet=%s", folder)
+        log.info("next: %s", command("retrain_subnet", subnet=folder))
     else:
         best = write_outcomes(scorer, outcomes, limited, references, judged)
         log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
-        log.info("next: python retrain_subnet.py subnet=%s", best[-1])
+        log.info("next: %s", command("retrain_subnet", subnet=best[-1]))
 
 
 if __name__ == "__main__":

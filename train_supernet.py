@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, make_space, phase_settings, plain, settings
+from oneshot.config import command, entry, make_data, make_space, phase_settings, plain, settings
 from oneshot.pipeline.train import train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -48,7 +48,7 @@ def main(config: DictConfig, folder: Path) -> None:
         config.norm_affine,
     )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
-    log.info("next: python search_subnet.py supernet=%s", folder)
+    log.info("next: %s", command("search_subnet", supernet=folder))
 
 
 if __name__ == "__main__":

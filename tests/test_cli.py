@@ -60,7 +60,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(ROOT / "train_supernet.py"), *TRAIN, "trainer.epochs=2", "run=supernet"]
     trained = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150)
     assert (trained.returncode, trained.stderr) == (0, "")
-    assert "next: python search_subnet.py supernet=" in trained.stdout
+    assert f"{ROOT}/search_subnet.py supernet=" in trained.stdout
     expect_success(run_program("search_subnet.py", [*SEARCH, "run=search"], folder))
     arguments = ["subnet=search", "trainer.epochs=1", "trainer.device=cpu", "run=retrain"]
     expect_success(run_program("retrain_subnet.py", arguments, folder))
@@ -154,9 +154,24 @@ def test_several_jobs(workshop: Path) -> None:
     arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=sweep", "trainer.lr=0.1,0.2"]
     expect_success(run_program("train_supernet.py", arguments, workshop))
     folders = sorted(path for path in (workshop / "sweep").iterdir() if path.is_dir())
-    assert [path.name[:2] for path in folders] == ["0_", "1_"]
+    assert [path.name for path in folders] == ["0_trainer.lr_0.1", "1_trainer.lr_0.2"]
     rates = [load_checkpoint(list_checkpoints(path / "checkpoints")[0])["config"]["trainer"]["lr"] for path in folders]
     assert rates == [0.1, 0.2]
+
+
+def test_the_folders_of_several_jobs_can_be_typed(workshop: Path) -> None:
+    """As they are, also where the settings have brackets; the same command finds them again, whatever the machine's settings."""
+    arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=parts", "+options.width=[4],[8]"]
+    expect_success(run_program("train_supernet.py", arguments, workshop))
+    folders = sorted(path.name for path in (workshop / "parts").iterdir() if path.is_dir())
+    assert [re.sub("-[0-9a-f]{8}$", "", name) for name in folders] == ["0_options.width_4", "1_options.width_8"]
+    again = expect_success(run_program("train_supernet.py", [*arguments, "trainer.threads=1"], workshop))
+    assert again.stdout.count("continuing at step 2 of 2") == 2
+    assert sorted(path.name for path in (workshop / "parts").iterdir() if path.is_dir()) == folders
+    one = [f"supernet=parts/{folders[1]}", *SEARCH[1:], "run=part"]
+    expect_success(run_program("search_subnet.py", one, workshop))
+    both = expect_success(run_program("search_subnet.py", ["supernet=parts", *SEARCH[1:], "run=both"], workshop))
+    assert both.stdout.count("step 2 of 2") == 2
 
 
 def test_one_of_several_jobs_fails(workshop: Path) -> None:
@@ -307,9 +322,9 @@ def test_errors_of_the_later_commands(workshop: Path, script: str, arguments: li
 @pytest.mark.parametrize(
     ("script", "pattern"),
     [
-        ("search_subnet.py", r"no supernet below runs/supernet yet: run python train_supernet\.py"),
-        ("retrain_subnet.py", r"no subnet below runs/search yet: run python search_subnet\.py"),
-        ("export_subnet.py", r"no subnet below runs/retrain yet: run python retrain_subnet\.py"),
+        ("search_subnet.py", r"no supernet below runs/supernet yet: run .*/train_supernet\.py \+space=ofa first"),
+        ("retrain_subnet.py", r"no subnet below runs/search yet: run .*/search_subnet\.py first"),
+        ("export_subnet.py", r"no subnet below runs/retrain yet: run .*/retrain_subnet\.py first"),
     ],
 )
 def test_commands_out_of_order(tmp_path: Path, script: str, pattern: str) -> None:

@@ -44,6 +44,8 @@ from oneshot.training import Distillation, TrainSettings
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet", "measure_latency")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSTALLED = {name: re.split("[.:]", target)[2] for name, target in PROJECT["scripts"].items()}
 SETTINGS = {
     "trainer": TrainSettings,
     "cost": CostSettings,
@@ -126,6 +128,8 @@ def commands() -> Iterator[tuple[str, str, list[str]]]:
             words = shlex.split(line, comments=True)
             if words[:1] == ["python"] and words[1:] and Path(words[1]).stem in SCRIPTS:
                 yield page.name, Path(words[1]).stem, words[2:]
+            elif words and words[0] in INSTALLED:
+                yield page.name, INSTALLED[words[0]], words[1:]
     show = "set -- help; . ./run >/dev/null; echo $TRAIN; echo $SEARCH; echo $RETRAIN"  # echo joins the lines of each
     shown = subprocess.run(["sh", "-c", show], cwd=ROOT, capture_output=True, text=True, check=True)
     for script, line in zip(SCRIPTS, shown.stdout.splitlines(), strict=False):
@@ -276,11 +280,10 @@ def test_example_space_extracts_what_the_supernet_computes() -> None:
 
 
 def test_constraints_fit_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {name: version for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))}
-    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
-    for text in [*project["dependencies"], *extras]:
+    extras = itertools.chain.from_iterable(PROJECT["optional-dependencies"].values())
+    for text in [*PROJECT["dependencies"], *extras]:
         requirement = Requirement(text)
         assert requirement.name in pins, f"{requirement.name} has no line in constraints.txt"
         assert requirement.specifier.contains(pins[requirement.name]), text

@@ -1,5 +1,6 @@
 """What the entry points share; nothing else in the package knows Hydra."""
 
+from oneshot.config.commands import command
 from oneshot.config.making import (
     cost_settings,
     make_data,
@@ -18,6 +19,7 @@ __all__ = [
     "CONF",
     "DataKind",
     "DataSize",
+    "command",
     "cost_settings",
     "entry",
     "make_data",

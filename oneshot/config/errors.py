@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from oneshot.arch import suggest
+from oneshot.config.commands import command
 from oneshot.config.paths import CONF
+from oneshot.config.quoting import override
 from oneshot.training import NonFiniteLossError
+
+_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
     """One line for an error that the user can mend, None for one that is ours."""
-    chain = []
-    cause: BaseException | None = error
-    while cause is not None:
-        chain.append(cause)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    chain = _chain(error)
     for cause in chain:
         text = str(cause)
         missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
@@ -39,6 +40,17 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if argument:
             group = re.search(r"full_key: (\S+)", text)
             return f"{group.group(1) + ': ' if group else ''}{argument.group(1)} has no setting {argument.group(2)!r}"
+        if isinstance(cause, OverrideParseException):
+            reason = text.splitlines()[0]
+            return _unreadable(cause.override, "Hydra cannot read it" if reason.startswith("Lexer") else reason)
+        several = re.search(r"(?s)Ambiguous value for argument '(.*?)'\n1\.|Sweep parameters '(.*)' requires", text)
+        if several:
+            reason = "several values take -m, a run for each, or brackets, [A,B], for a list"
+            return _unreadable(several[1] or several[2], reason)
+        if isinstance(cause, (InterpolationResolutionError, GrammarParseError)):
+            typed = next((word for word in sys.argv[1:] if "${" in word and not word.startswith("run=")), None)
+            if typed is not None:
+                return _unreadable(typed, text.splitlines()[0])
         if isinstance(cause, OmegaConfBaseException):
             first = text.splitlines()[0]
             full = re.search(r"full_key: (\S+)", text)
@@ -48,11 +60,37 @@ def explain(error: BaseException, config_name: str) -> str | None:
             isinstance(cause, RuntimeError) and type(cause).__module__ == "builtins" and "export" in str(cause).lower()
         ):
             if isinstance(cause, OSError) and cause.strerror:
-                return f"{cause.filename or ''}: {cause.strerror}".lstrip(": ")
+                place = next((each.filename for each in chain if isinstance(each, OSError) and each.filename), "")
+                return f"{place}: {cause.strerror}".lstrip(": ")
             return " ".join(str(cause).split())
     if isinstance(error, HydraException):
         return " ".join(str(error).split())
     return None
+
+
+def name_folder(error: BaseException, folder: Path) -> None:
+    """Lets the errors of a full disk, which name no file when they come from a write, name at least the run's folder."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL and cause.filename is None:
+            cause.filename = str(folder)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and those that led to it, the first cause last."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return chain
+
+
+def _unreadable(typed: str, reason: str) -> str:
+    """``data.root=a,b`` cannot be read: how is it written where the characters are meant as they are?"""
+    key, equal, value = typed.partition("=")
+    if not equal or not value:
+        return f"{typed}: {reason}"
+    return f"{typed}: {reason}; text with such characters is quoted: {override(key, value)}"
 
 
 def _unknown_key(key: str, config_name: str) -> str:
@@ -75,7 +113,7 @@ def _unknown_key(key: str, config_name: str) -> str:
     tail = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, known, n=1) or tail[:1]
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"there is no setting {key!r}{hint} (all settings: python {Path(sys.argv[0]).name} --cfg job)"
+    return f"there is no setting {key!r}{hint} (all settings: {command(config_name, '--cfg job')})"
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:

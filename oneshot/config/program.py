@@ -12,12 +12,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from oneshot.config.errors import explain
+from oneshot.config.commands import command
+from oneshot.config.errors import explain, name_folder
 from oneshot.config.paths import CONF
+from oneshot.config.quoting import check_paths, override
+from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
 from oneshot.runs import writing
 from oneshot.training import Interrupted
+
+register_names()  # here, so that the processes of a multirun know them too
 
 
 def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
@@ -41,13 +46,14 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                 hint = (
                     ""
                     if HydraConfig.get().mode is RunMode.MULTIRUN
-                    else f"; the same command with run={folder} continues it"
+                    else f"; the same command with {override('run', folder)} continues it"
                 )
                 raise Interrupted(f"{str(stopped) or 'stopped'}{hint}") from None
             except Exception as error:
                 # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
                 if os.getpid() != process:
                     raise
+                name_folder(error, folder)
                 errors.append(error)
 
         process, errors = os.getpid(), list[Exception]()
@@ -56,11 +62,18 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
             sys.path.insert(0, os.getcwd())
             try:
+                if "${" in os.getcwd() or any(word.startswith("run=") and r"\${" in word for word in sys.argv[1:]):
+                    raise ValueError(
+                        "Hydra cannot work in a folder that has ${ in its path; rename it or choose another run=FOLDER"
+                    )
+                check_paths(sys.argv[1:])
                 register_spaces(sys.argv[1:])
+                note_fixed(sys.argv[1:])
                 run()
             except (KeyboardInterrupt, Interrupted) as stopped:
                 _fail(str(stopped) or "stopped", 130)
             except Exception as error:
+                name_folder(error, Path(next((word[4:] for word in sys.argv if word.startswith("run=")), "runs")))
                 errors.append(error)
             lines = [explain(error, config_name) for error in errors]
             if None in lines:
@@ -78,8 +91,9 @@ def _fail(line: str, code: int) -> None:
     sys.exit(code)
 
 
-def newest_run(given: str | None, root: str, pattern: str, what: str, command: str) -> Path:
-    """The path that the user gave, or the newest folder below ``root`` with a file matching ``pattern``.
+def newest_run(given: str | None, root: str, pattern: str, what: str, *first: str) -> Path:
+    """The path that the user gave, or the newest folder below ``root`` with a file matching ``pattern``; ``first`` is the program
+    that makes one, and its settings.
 
     Raises:
         FileNotFoundError: none was given and there is none yet.
@@ -89,6 +103,6 @@ def newest_run(given: str | None, root: str, pattern: str, what: str, command: s
     found = newest(Path(root), pattern)
     if found is None:
         raise FileNotFoundError(
-            f"there is no {what} below {root} yet: run python {command} first, or give {what}=FOLDER"
+            f"there is no {what} below {root} yet: run {command(*first)} first, or give {what}=FOLDER"
         )
     return found

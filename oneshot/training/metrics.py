@@ -47,8 +47,11 @@ class Metrics:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def curves(self) -> dict[str, list[Curve]]:
         """All values so far, one group of curves for each first part of the names."""

@@ -87,7 +87,7 @@ def _run_program(script: str, arguments: list[str], folder: str, log: str) -> No
         os.close(file)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - to the end of the process
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
-    sys.argv = [script, *arguments]
+    sys.argv = [str(ROOT / script), *arguments]
     try:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     finally:
