@@ -81,6 +81,11 @@ class CostTable:
         """``(num_archs, 2)``: MACs and parameters of the architectures with these codes."""
         return self._table(codes).astype(np.int64, copy=False)
 
+    @property
+    def functions(self) -> dict[str, Callable[[Codes], NDArray[np.int64]]]:
+        """MACs and parameters by name as functions of codes, ``(num_archs,)`` each: what ``Problem`` takes."""
+        return {"macs": lambda codes: self.costs_of(codes)[:, 0], "params": lambda codes: self.costs_of(codes)[:, 1]}
+
     # Walking ---------------------------------------------------------------------------------------------------------
 
     def _walk(self, arch: Arch) -> list[BlockCost]:

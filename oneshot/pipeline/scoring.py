@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from oneshot import report
 from oneshot.arch import Arch
@@ -19,6 +21,7 @@ from oneshot.pipeline.folders import Trained, claim, save_subnet
 from oneshot.pipeline.journal import Journal, Latencies, Rungs
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.coding import Codes, Coding
 from oneshot.training import resolve_device
 
 
@@ -89,6 +92,7 @@ class Scorer:
         self.trained, self.data, self.cost, self.evaluation = trained, data, cost, evaluation
         self.folder, self.seed, self.config = folder, seed, config
         self.space = trained.supernet.space
+        self.coding = Coding(self.space)
         device = resolve_device(evaluation.device)
         self.evaluator = Evaluator(
             trained.supernet.to(device).eval(),
@@ -119,6 +123,8 @@ class Scorer:
                 f"{cost.latency_device.replace(':', '')}-batch{cost.latency_batch}-threads{cost.latency_threads}"
             )
             self.latencies = Latencies(folder / f"latencies-{conditions}.csv", self.space, self._measure)
+        timed = self._timed if self._looked_up is None else self._looked_up.latencies_of
+        self._costs: dict[str, Callable[[Codes], ArrayLike]] = {**self.costs.functions, "latency_ms": timed}
         self.latency_conditions = "" if cost.latency_table is None else f"summed over {cost.latency_table}"
 
     def _claim_folder(self) -> None:
@@ -136,20 +142,14 @@ class Scorer:
 
     # Scores and costs ------------------------------------------------------------------------------------------------
 
-    def problem(
-        self, source: str, cost: CostSettings, scored: Callable[[tuple[float, ...]], object] = lambda key: None
-    ) -> Problem:
-        """The subnets within the limits of ``cost``; ``source`` is what the journal calls their candidates.
-
-        Args:
-            scored: called with the key of each candidate.
-        """
-
-        def score(archs: Sequence[Arch]) -> list[tuple[float, ...]]:
-            return self.score_all(archs, source, cost.needs_latency, scored)
-
+    def problem(self, cost: CostSettings, score: Callable[[Codes], ArrayLike]) -> Problem:
+        """The subnets within the limits of ``cost``, ranked by ``score``: ``score_all``'s, or a predictor's."""
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
-        return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
+        return Problem(self.coding, score, self._costs, cost.limits, cost.minimize, guides)
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """The randomness of one part of a search, by its seed."""
+        return np.random.default_rng(list(f"{purpose} {self.seed}".encode()))
 
     def score_all(
         self,
@@ -199,16 +199,10 @@ class Scorer:
         """Whether a scored candidate was scored on all held-out images."""
         return self.journal.scores[arch].num_images == len(self.evaluator.held_out.images)
 
-    def costs_of(self, arch: Arch) -> Mapping[str, float]:
-        """MACs, parameters and latency by name; a latency is measured when it is read."""
-        cost = self.costs.cost(arch)
-        return _OnDemand(
-            {
-                "macs": lambda: float(cost.macs),
-                "params": lambda: float(cost.params),
-                "latency_ms": lambda: self.latency(arch),
-            }
-        )
+    def costs_of(self, archs: Iterable[Arch], name: str) -> list[float]:
+        """What each of ``archs`` costs: ``"macs"``, ``"params"`` or ``"latency_ms"``."""
+        values: list[float] = np.asarray(self._costs[name](self.coding.encode(archs)), dtype=np.float64).tolist()
+        return values
 
     def latency(self, arch: Arch) -> float:
         """Milliseconds from the table, or measured once on this machine."""
@@ -216,6 +210,9 @@ class Scorer:
             return self._looked_up.latency(arch)
         assert self.latencies is not None
         return self.latencies(arch)
+
+    def _timed(self, codes: Codes) -> list[float]:
+        return [self.latency(arch) for arch in self.coding.decode(codes)]
 
     def _measure(self, arch: Arch) -> float:
         settings = self.cost
@@ -296,19 +293,3 @@ def blocks_of(costs: CostTable, arch: Arch) -> list[report.Block]:
 def graphs_of(space: SearchSpace, arch: Arch) -> list[report.Graph]:
     """The cells of ``arch`` for the report."""
     return [report.Graph(name, graph.nodes, graph.edges) for name, graph in space.graphs(arch).items()]
-
-
-class _OnDemand(Mapping[str, float]):
-    """Values computed when they are read: an architecture over its MACs limit is never timed."""
-
-    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> float:
-        return self._values[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)

@@ -49,7 +49,7 @@ def test_failures_are_never_on_the_front() -> None:
 
 
 def test_scores_and_costs_go_together() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="a cost for every score, not 1 for 2"):
         pareto_front([1.0, 2.0], [1.0])
 
 
