@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oneshot.search.pareto import pareto_front
+from oneshot.pareto import pareto_front
 from oneshot.search.problem import Problem, Values
 from oneshot.spaces.coding import Codes
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from oneshot.pareto import crowded_order
 from oneshot.search.history import Evaluated, History
-from oneshot.search.pareto import crowded_order
 from oneshot.search.problem import Problem, Values
 from oneshot.search.validation import check_count, check_probability
 from oneshot.spaces.coding import Codes

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from oneshot.pareto import crowded_order, crowding_distance, non_dominated_sort
 from oneshot.search import pareto_front
-from oneshot.search.pareto import crowded_order, crowding_distance, non_dominated_sort
 
 # Few different numbers, so that ties are common.
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30)
