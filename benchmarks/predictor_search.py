@@ -12,11 +12,11 @@ import time
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from oneshot.costs import CostTable
 from oneshot.predictors.mlp import perceptron
-from oneshot.search import NSGA2, CodedProblem, Evolution
-from oneshot.search.coded import Values
+from oneshot.search import NSGA2, Evolution, Problem
 from oneshot.spaces import OFAMobileNetV3
 from oneshot.spaces.coding import Codes, Coding
 
@@ -32,12 +32,9 @@ def main() -> None:
     coding, table = Coding(space), CostTable(space)
     network = perceptron(len(coding.columns), (400, 400, 400), torch.Generator().manual_seed(0))
 
-    def score(codes: Codes) -> Values:
+    def score(codes: Codes) -> NDArray[np.float64]:
         with torch.inference_mode():
             return network(torch.from_numpy(coding.one_hot(codes)))[:, 0].double().numpy()
-
-    def costs(codes: Codes) -> dict[str, Values]:
-        return {"macs": table.costs_of(codes)[:, 0].astype(np.float64)}
 
     space.network(space.smallest)  # imports timm
 
@@ -55,16 +52,16 @@ def main() -> None:
     for name, strategy in strategies.items():
         seconds = []
         for seed in range(options.repeats + 1):
-            problem = CodedProblem(coding, score, costs, {"macs": options.max_macs})
+            problem = Problem(coding, score, table.functions, {"macs": options.max_macs})
             started = time.perf_counter()
-            result = strategy.search_coded(problem, np.random.default_rng(seed))
+            result = strategy.search(problem, np.random.default_rng(seed))
             seconds.append(time.perf_counter() - started)
             assert (result.costs["macs"] <= options.max_macs).all()
         # The first one still enters missing costs.
         first, *rest = seconds
         low, middle, high = min(rest), statistics.median(rest), max(rest)
         print(
-            f"{name}: {len(result.codes):,} evaluations in {middle:.3f} s ({low:.3f} to {high:.3f} over {len(rest)} repeats, "
+            f"{name}: {len(result):,} evaluations in {middle:.3f} s ({low:.3f} to {high:.3f} over {len(rest)} repeats, "
             f"the first {first:.3f})"
         )
 

@@ -16,7 +16,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import hydra
@@ -110,9 +110,13 @@ def test_code_that_uses_exported_files_runs(capsys: pytest.CaptureFixture[str]) 
 def run_blocks(page: Path) -> None:
     code = blocks(page, "python")
     assert code
-    namespace: dict[str, Any] = {"__name__": f"docs.{page.stem}"}
-    for number, block in enumerate(code, start=1):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
+    module = ModuleType(f"docs.{page.stem}")
+    sys.modules[module.__name__] = module  # where dataclasses look for their types
+    try:
+        for number, block in enumerate(code, start=1):
+            exec(compile(block, f"{page.name}, block {number}", "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
 
 
 # Commands ------------------------------------------------------------------------------------------------------------

@@ -120,10 +120,8 @@ def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool 
         needs_supernet: whether there is a supernet from which it can learn.
 
     Raises:
-        ValueError: the search strategy cannot use one, or it would have to learn from what is not there.
+        ValueError: it would have to learn from what is not there.
     """
-    if "search_coded" not in dir(hydra.utils.get_class(config.search._target_)):
-        raise ValueError(f"{config.search._target_} has no search_coded(), which a search with a predictor needs")
     if not needs_supernet and config.get("predictor") is None:
         raise ValueError(
             "without a supernet (+space) a predictor that has learned already is needed: predictor=published predictor.path=FILE"

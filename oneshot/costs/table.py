@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,11 @@ class CostTable:
     def costs_of(self, codes: Codes) -> NDArray[np.int64]:
         """``(num_archs, 2)``: MACs and parameters of the architectures with these codes."""
         return self._table(codes).astype(np.int64, copy=False)
+
+    @property
+    def functions(self) -> dict[str, Callable[[Codes], NDArray[np.int64]]]:
+        """MACs and parameters by name as functions of codes, ``(num_archs,)`` each: what ``Problem`` takes."""
+        return {"macs": lambda codes: self.costs_of(codes)[:, 0], "params": lambda codes: self.costs_of(codes)[:, 1]}
 
     # Walking ---------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from oneshot.statistics import Estimate, Values, bootstrap_pairs, kendall_tau
 
 _SHARES = (0.01, 0.05, 0.1)
 _COUNTS = (1, 10, 100)
@@ -15,16 +17,6 @@ _TOP = 0.1
 _MIN_TOP = 10  # candidates without which a correlation within the top is left out
 _NORMAL = 1.96  # standard deviations on each side that hold 95 %
 Ranks = NDArray[np.int64]
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure, and the interval that holds it in 95 % of the resamples."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -81,18 +73,14 @@ def rank_correlation(
         ValueError: fewer than 2 candidates, unequal numbers of scores and true values, or true values that are not finite.
     """
     score_ranks, values = _check(scores, truth)
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples is at least 1, not {num_resamples}")
+    if num_resamples < 2:
+        raise ValueError(f"num_resamples is at least 2, not {num_resamples}")
     value_ranks = _dense_ranks(values)
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(values), size=len(values)) for _ in range(num_resamples)]
-
-    def estimate(measure: Callable[[Ranks, Ranks], float]) -> Estimate:
-        resampled = [measure(score_ranks[drawn], value_ranks[drawn]) for drawn in draws]
-        low, high = np.quantile(resampled, (0.025, 0.975))
-        return Estimate(measure(score_ranks, value_ranks), float(low), float(high))
-
-    return _judge(score_ranks, values, estimate(_tau), estimate(_spearman))
+    tau, spearman = (
+        bootstrap_pairs(measure, score_ranks, value_ranks, num_resamples, np.random.default_rng(seed))
+        for measure in (kendall_tau, _spearman)
+    )
+    return _judge(score_ranks, values, tau, spearman)
 
 
 def random_order(truth: ArrayLike) -> RankCorrelation:
@@ -132,15 +120,7 @@ def _dense_ranks(values: Values) -> Ranks:
 # Over all candidates ---------------------------------------------------------------------------------------------------
 
 
-def _tau(first: Ranks, second: Ranks) -> float:
-    from scipy.stats import kendalltau
-
-    if not np.ptp(first) or not np.ptp(second):
-        return 0.0
-    return float(kendalltau(first, second).statistic)
-
-
-def _spearman(first: Ranks, second: Ranks) -> float:
+def _spearman(first: ArrayLike, second: ArrayLike) -> float:
     from scipy.stats import spearmanr
 
     if not np.ptp(first) or not np.ptp(second):
@@ -170,7 +150,7 @@ def _top_tau(scores: Ranks, truth: Values) -> float | None:
     if number < _MIN_TOP:
         return None
     best = truth >= np.sort(truth)[-number]
-    return _tau(scores[best], _dense_ranks(truth[best]))
+    return kendall_tau(scores[best], _dense_ranks(truth[best]))
 
 
 def _chances(values: Values | Ranks, number: int) -> Values:

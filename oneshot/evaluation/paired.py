@@ -6,13 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oneshot.evaluation.correlation import Estimate
-
-Values = NDArray[np.float64]
-_AT_ONCE = 2**22  # random numbers
+from oneshot.statistics import Estimate, Values, bootstrap_means
 
 
 @torch.inference_mode()
@@ -41,14 +37,4 @@ def lead_of_first(scores: Values, *, num_resamples: int = 1000, seed: int = 0) -
     """
     if scores.ndim != 2 or not scores.size:
         raise ValueError(f"scores are of at least one candidate on at least one image, not of shape {scores.shape}")
-    leads = (scores[0] - scores).T
-    count = len(leads)
-    rng = np.random.default_rng(seed)
-    means = np.empty((num_resamples, leads.shape[1]))
-    at_once = max(1, _AT_ONCE // count)
-    for start in range(0, num_resamples, at_once):
-        drawn = rng.integers(count, size=(min(at_once, num_resamples - start), count))
-        times = np.stack([np.bincount(row, minlength=count) for row in drawn])
-        means[start : start + len(drawn)] = times @ leads / count
-    low, high = np.quantile(means, (0.025, 0.975), axis=0)
-    return [Estimate(float(mean), float(a), float(b)) for mean, a, b in zip(leads.mean(0), low, high, strict=True)]
+    return bootstrap_means(scores[0] - scores, num_resamples, np.random.default_rng(seed))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import random
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from oneshot import published, report
@@ -21,8 +21,7 @@ from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
 from oneshot.runs import write_json
-from oneshot.search import CodedProblem, CodedResult, CodedStrategy
-from oneshot.search.history import History
+from oneshot.search import History, Problem, Strategy
 from oneshot.spaces import OFAMobileNetV3, OFAProxyless
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
@@ -71,7 +70,7 @@ class PredictedSearch:
         self,
         scorer: Scorer,
         predictor: Predictor,
-        strategy: CodedStrategy,
+        strategy: Strategy,
         costs: Sequence[CostSettings],
         settings: PredictionSettings,
     ) -> None:
@@ -79,7 +78,7 @@ class PredictedSearch:
             raise ValueError("a predictor learns from scores on the same images: without evaluation.halving_images")
         self.scorer, self.predictor, self.strategy = scorer, predictor, strategy
         self.costs, self.settings = costs, settings
-        self._lookup = _Lookup(scorer.space, scorer.costs, costs[0])
+        _check_latency(costs[0])
 
     def search(self) -> list[Outcome]:
         """The outcome under each set of limits, with random search at equal budget as the baseline.
@@ -89,17 +88,17 @@ class PredictedSearch:
         """
         started = time.monotonic()
         scorer, settings = self.scorer, self.settings
-        problems = [self._lookup.problem(cost, self._predict) for cost in self.costs]
+        problems = [scorer.problem(cost, self._predict) for cost in self.costs]
         for problem in problems:
             problem.check()
         total = settings.num_pairs + 2 * len(self.costs) * settings.num_verified
         with scorer.store.exported(), tqdm(total=total, desc="score", unit="net", disable=None) as bar:
-            pairs = self._pairs(bar)
+            pairs = self._pairs(problems, bar)
             checked = self._learn([arch for part in pairs for arch in part])
             outcomes = []
             for cost, problem, part in zip(self.costs, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
-                baseline = self._baseline(cost, part, bar)
+                baseline = self._baseline(cost, problem, part, bar)
                 seconds, started = time.monotonic() - started, time.monotonic()
                 outcomes.append(
                     Outcome(
@@ -118,33 +117,32 @@ class PredictedSearch:
 
     def predict(self, archs: Sequence[Arch]) -> Values:
         """The predicted scores of ``archs``, ``(num_archs,)``, once it has learned."""
-        return self._predict(self._lookup.coding.encode(archs))
+        return self._predict(self.scorer.coding.encode(archs))
 
     def _predict(self, codes: Codes) -> Values:
-        return np.asarray(self.predictor.predict(self._lookup.coding.one_hot(codes)), dtype=np.float64)
+        return np.asarray(self.predictor.predict(self.scorer.coding.one_hot(codes)), dtype=np.float64)
 
-    def _pairs(self, bar: tqdm[object]) -> list[list[Arch]]:
-        """Random subnets to learn from, drawn within each set of limits in turn, and scored."""
-        scorer, rng = self.scorer, random.Random(f"pairs {self.scorer.seed}")
-        problems = [scorer.problem("pairs", cost) for cost in self.costs]
+    def _pairs(self, problems: Sequence[Problem], bar: tqdm[object]) -> list[list[Arch]]:
+        """Random subnets to learn from, as many of each of ``problems``, and scored."""
+        scorer, rng = self.scorer, self.scorer.generator("pairs")
         drawn: dict[Arch, int] = {}  # and the set of limits for which
-        for number in range(_TRIES * self.settings.num_pairs):
+        for number in range(_TRIES * len(problems)):
             index = number % len(problems)
-            drawn.setdefault(problems[index].sample(rng), index)
-            if len(drawn) == self.settings.num_pairs:
-                break
+            wanted = math.ceil((self.settings.num_pairs - len(drawn)) / (len(problems) - index))
+            for arch in problems[index].decode(problems[index].sample(wanted, rng)):
+                drawn.setdefault(arch, index)
         pairs = [[arch for arch, own in drawn.items() if own == index] for index in range(len(problems))]
         for cost, part in zip(self.costs, pairs, strict=True):
             scorer.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
         return pairs
 
-    def _baseline(self, cost: CostSettings, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
+    def _baseline(self, cost: CostSettings, problem: Problem, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
         """Random search at equal budget: the pairs, which are random as well, and as many more as were verified."""
         scorer, share = self.scorer, self.settings.num_pairs // len(self.costs)
-        drawn = list(pairs)
-        history = History(scorer.problem("random", cost))
-        history.fill(drawn, len(pairs) + self.settings.num_verified, random.Random(f"baseline {scorer.seed}"))
-        more = drawn[len(pairs) :]
+        history = History(problem, len(pairs) + self.settings.num_verified, scorer.generator("baseline"))
+        history.propose(scorer.coding.encode(pairs))
+        history.fill(len(pairs) + self.settings.num_verified)
+        more = problem.decode(history.waiting[len(pairs) :])
         scorer.score_all(more, "random", cost.needs_latency, lambda key: bar.update())
         return [*pairs[:share], *more]
 
@@ -153,7 +151,7 @@ class PredictedSearch:
         scorer = self.scorer
         pairs = {arch: scorer.key(scorer.store.scores[arch])[0] for arch in archs}
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
-        features = self._lookup.coding.one_hot(self._lookup.coding.encode(known))
+        features = scorer.coding.one_hot(scorer.coding.encode(known))
         scores = np.array(list(known.values()), dtype=np.float64)
         checked = fit_and_check(self.predictor, features, scores, self.settings.holdout, scorer.seed)
         write_json(scorer.folder / "predictor.json", asdict(checked))
@@ -167,17 +165,17 @@ class PredictedSearch:
         return checked
 
     def _best(
-        self, cost: CostSettings, problem: CodedProblem, bar: tqdm[object]
+        self, cost: CostSettings, problem: Problem, bar: tqdm[object]
     ) -> tuple[Arch, list[Arch], dict[Arch, float]]:
         """The best of the architectures with the highest predictions, all of them, and what was predicted."""
         scorer = self.scorer
-        result = _search(self.strategy, problem, scorer.seed)
-        first = np.argsort(-result.scores, kind="stable")[: self.settings.num_verified]
-        verified = self._lookup.coding.decode(result.codes[first])
+        found = self.strategy.search(problem, scorer.generator("search"))
+        first = found.top(self.settings.num_verified)
+        verified = problem.decode(first.codes)
         keys = scorer.score_all(verified, "verified", cost.needs_latency, lambda key: bar.update())
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
-        log.info("%s: %d predictions; best: %s", _describe(cost), len(result.codes), scorer.describe(best))
-        return best, verified, dict(zip(verified, result.scores[first].tolist(), strict=True))
+        log.info("%s: %d predictions; best: %s", _describe(cost), len(found), scorer.describe(best))
+        return best, verified, dict(zip(verified, first.scores[:, 0].tolist(), strict=True))
 
     def _note(self, checked: PredictorReport) -> str:
         trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"
@@ -196,7 +194,7 @@ class PredictedSearch:
 def search_without_supernet(
     space: SearchSpace,
     predictor: Predictor,
-    strategy: CodedStrategy,
+    strategy: Strategy,
     costs: Sequence[CostSettings],
     limited: str,
     folder: Path,
@@ -217,20 +215,25 @@ def search_without_supernet(
         ValueError: no architecture meets some of the limits.
     """
     started = time.monotonic()
-    table = CostTable(space)
-    lookup = _Lookup(space, table, costs[0])
+    _check_latency(costs[0])
+    table, coding = CostTable(space), Coding(space)
+    functions: dict[str, Callable[[Codes], ArrayLike]] = {**table.functions}
+    if costs[0].latency_table is not None:
+        layers = LatencyTable.load(costs[0].latency_table, space)
+        functions["latency_ms"] = AdditiveLatency(space, layers.contributions).latencies_of
 
-    def predict(codes: Codes) -> Values:
-        return np.asarray(predictor.predict(lookup.coding.one_hot(codes)), dtype=np.float64)
+    def predict(codes: Codes) -> ArrayLike:
+        return predictor.predict(coding.one_hot(codes))
 
-    found, points, networks = [], [], []
+    archs, points, networks = [], [], []
     for cost in costs:
-        problem = lookup.problem(cost, predict)
+        problem = Problem(coding, predict, functions, cost.limits, cost.minimize)
         problem.check()
-        result = _search(strategy, problem, seed)
-        (arch,) = lookup.coding.decode(result.codes[[result.best]])
-        predicted = float(result.scores[result.best])
-        values = {name: float(column[0]) for name, column in lookup.costs(result.codes[[result.best]]).items()}
+        found = strategy.search(problem, np.random.default_rng(seed))
+        best = found[[found.best]]
+        (arch,) = problem.decode(best.codes)
+        predicted = float(best.scores[0, 0])
+        values = {name: float(np.asarray(function(best.codes))[0]) for name, function in functions.items()}
         macs, params, latency = int(values["macs"]), int(values["params"]), values.get("latency_ms")
         log.info(
             "%s: predicted accuracy %.4f, %.1fM MACs%s; %d predictions",
@@ -238,9 +241,9 @@ def search_without_supernet(
             predicted,
             macs / 1e6,
             "" if latency is None else f", {latency:.2f} ms",
-            len(result.codes),
+            len(found),
         )
-        found.append(arch)
+        archs.append(arch)
         blocks = blocks_of(table, arch)
         own = (cost.limits[limited], arch.to_dict(), values[limited], macs, params, latency)
         points.append(report.TradeoffPoint(*own, predicted=predicted, accuracy=None, baseline=None, blocks=blocks))
@@ -273,38 +276,15 @@ def search_without_supernet(
             ],
         ),
     )
-    return found
+    return archs
 
 
-class _Lookup:
-    """Costs of whole populations, and the problems that are posed with them."""
-
-    def __init__(self, space: SearchSpace, table: CostTable, cost: CostSettings) -> None:
-        if cost.needs_latency and cost.latency_table is None:
-            raise ValueError(
-                "a predictor answers faster than a network can be timed: give cost.latency_table, a folder of layer latencies "
-                "such as measure_latency.py writes, with cost.max_latency_ms"
-            )
-        self.coding = Coding(space)
-        self._table = table
-        self._latency: AdditiveLatency | None = None
-        if cost.latency_table is not None:
-            self._latency = AdditiveLatency(space, LatencyTable.load(cost.latency_table, space).contributions)
-
-    def costs(self, codes: Codes) -> Mapping[str, Values]:
-        """MACs, parameters, and milliseconds where there is a table, ``(num_archs,)`` each."""
-        values = self._table.costs_of(codes).astype(np.float64)
-        costs = {"macs": values[:, 0], "params": values[:, 1]}
-        if self._latency is not None:
-            costs["latency_ms"] = self._latency.latencies_of(codes)
-        return costs
-
-    def problem(self, cost: CostSettings, predict: Callable[[Codes], Values]) -> CodedProblem:
-        return CodedProblem(self.coding, predict, self.costs, cost.limits, cost.minimize)
-
-
-def _search(strategy: CodedStrategy, problem: CodedProblem, seed: int) -> CodedResult:
-    return strategy.search_coded(problem, np.random.default_rng(seed))
+def _check_latency(cost: CostSettings) -> None:
+    if cost.needs_latency and cost.latency_table is None:
+        raise ValueError(
+            "a predictor answers faster than a network can be timed: give cost.latency_table, a folder of layer latencies "
+            "such as measure_latency.py writes, with cost.max_latency_ms"
+        )
 
 
 def _describe(cost: CostSettings) -> str:

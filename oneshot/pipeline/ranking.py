@@ -34,9 +34,9 @@ class RankingSettings:
     num_seeds: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_resamples", "num_seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ranking.{name} is at least 1, not {getattr(self, name)}")
+        for name, least in (("num_resamples", 2), ("num_seeds", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"ranking.{name} is at least {least}, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path, judged: Judged
     scores = [candidate.accuracy if accuracy else -candidate.loss for candidate in candidates]
     scores = [score if scorer.is_whole(arch) else math.nan for arch, score in zip(outcome.archs, scores, strict=True)]
     whole = [candidate for arch, candidate in zip(outcome.archs, candidates, strict=True) if scorer.is_whole(arch)]
-    front = pareto_front(scores, [scorer.costs_of(arch)[cost.minimize] for arch in outcome.archs])
+    front = pareto_front(scores, scorer.costs_of(outcome.archs, cost.minimize))
     write_json(
         folder / "pareto.json", [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
     )
@@ -150,7 +150,7 @@ def write_outcomes(
             report.TradeoffPoint(
                 limit=limit,
                 arch=outcome.best.to_dict(),
-                cost=scorer.costs_of(outcome.best)[limited],
+                cost=scorer.costs_of([outcome.best], limited)[0],
                 macs=best.macs,
                 params=best.params,
                 latency_ms=best.latency_ms,
@@ -171,7 +171,10 @@ def write_outcomes(
             predictor=outcomes[0].facts.get("predictor", ""),
             cost=limited,  # type: ignore[arg-type]
             points=points,
-            scored=[(scorer.costs_of(arch)[limited], scorer.candidate(arch).accuracy) for arch in seen],
+            scored=[
+                (cost, scorer.candidate(arch).accuracy)
+                for arch, cost in zip(seen, scorer.costs_of(seen, limited), strict=True)
+            ],
             references=references,
             facts=facts(scorer, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
             notes=[

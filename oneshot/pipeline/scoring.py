@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from oneshot import report
 from oneshot.arch import Arch
@@ -21,6 +23,7 @@ from oneshot.pipeline.folders import Trained, save_subnet
 from oneshot.runs import Store, write_text
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.coding import Codes, Coding
 from oneshot.spaces.graph import HasCells
 
 
@@ -91,6 +94,7 @@ class Scorer:
         self.trained, self.data, self.cost, self.evaluation = trained, data, cost, evaluation
         self.folder, self.seed, self.config = folder, seed, config
         self.space = trained.supernet.space
+        self.coding = Coding(self.space)
         device = resolve_device(evaluation.device)
         self.evaluator = Evaluator(
             trained.supernet.to(device).eval(),
@@ -114,7 +118,7 @@ class Scorer:
         if cost.latency_table is not None:
             table = LatencyTable.load(cost.latency_table, self.space)
             self._looked_up = AdditiveLatency(self.space, table.contributions)
-        self._timed = f"{cost.latency_device}, batch {cost.latency_batch}, threads {cost.latency_threads}"
+        self._conditions = f"{cost.latency_device}, batch {cost.latency_batch}, threads {cost.latency_threads}"
         self.latency_conditions = "" if cost.latency_table is None else f"summed over {cost.latency_table}"
 
     def _identity(self) -> dict[str, Any]:
@@ -132,20 +136,14 @@ class Scorer:
 
     # Scores and costs ------------------------------------------------------------------------------------------------
 
-    def problem(
-        self, source: str, cost: CostSettings, scored: Callable[[tuple[float, ...]], object] = lambda key: None
-    ) -> Problem:
-        """The subnets within the limits of ``cost``; ``source`` is what the record calls their candidates.
-
-        Args:
-            scored: called with the key of each candidate.
-        """
-
-        def score(archs: Sequence[Arch]) -> list[tuple[float, ...]]:
-            return self.score_all(archs, source, cost.needs_latency, scored)
-
+    def problem(self, cost: CostSettings, score: Callable[[Codes], ArrayLike]) -> Problem:
+        """The subnets within the limits of ``cost``, ranked by ``score``: ``score_all``'s, or a predictor's."""
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
-        return Problem(self.space, score, self.costs_of, cost.limits, cost.minimize, guides)
+        return Problem(self.coding, score, self._costs, cost.limits, cost.minimize, guides)
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """The randomness of one part of a search, by its seed."""
+        return np.random.default_rng(list(f"{purpose} {self.seed}".encode()))
 
     def score_all(
         self,
@@ -195,26 +193,29 @@ class Scorer:
         """Whether a scored candidate was scored on all held-out images."""
         return self.store.scores[arch].num_images == len(self.evaluator.held_out.images)
 
-    def costs_of(self, arch: Arch) -> Mapping[str, float]:
-        """MACs, parameters and latency by name; a latency is measured when it is read."""
-        cost = self.costs.cost(arch)
-        return _OnDemand(
-            {
-                "macs": lambda: float(cost.macs),
-                "params": lambda: float(cost.params),
-                "latency_ms": lambda: self.latency(arch),
-            }
-        )
+    @property
+    def _costs(self) -> dict[str, Callable[[Codes], ArrayLike]]:
+        """Each cost by name as a function of codes."""
+        timed = self._time if self._looked_up is None else self._looked_up.latencies_of
+        return {**self.costs.functions, "latency_ms": timed}
+
+    def costs_of(self, archs: Iterable[Arch], name: str) -> list[float]:
+        """What each of ``archs`` costs: ``"macs"``, ``"params"`` or ``"latency_ms"``."""
+        values: list[float] = np.asarray(self._costs[name](self.coding.encode(archs)), dtype=np.float64).tolist()
+        return values
 
     def latency(self, arch: Arch) -> float:
         """Milliseconds from the table, or measured once on this machine."""
         if self._looked_up is not None:
             return self._looked_up.latency(arch)
-        known = self.store.latency(arch, self._timed)
+        known = self.store.latency(arch, self._conditions)
         if known is None:
             known = self._measure(arch)
-            self.store.add_latency(arch, self._timed, known)
+            self.store.add_latency(arch, self._conditions, known)
         return known
+
+    def _time(self, codes: Codes) -> list[float]:
+        return [self.latency(arch) for arch in self.coding.decode(codes)]
 
     def _measure(self, arch: Arch) -> float:
         settings = self.cost
@@ -243,7 +244,7 @@ class Scorer:
     def candidate(self, arch: Arch) -> report.Candidate:
         """A scored candidate for the report; its latency only where that is known."""
         score, cost = self.store.scores[arch], self.costs.cost(arch)
-        known = self.store.latency(arch, self._timed)
+        known = self.store.latency(arch, self._conditions)
         latency = known if self._looked_up is None else self._looked_up.latency(arch)
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
@@ -293,19 +294,3 @@ def graphs_of(space: SearchSpace, arch: Arch) -> list[report.Graph]:
     """The cells of ``arch`` for the report; none in a space of plain chains."""
     graphs = space.graphs(arch) if isinstance(space, HasCells) else {}
     return [report.Graph(name, graph.nodes, graph.edges) for name, graph in graphs.items()]
-
-
-class _OnDemand(Mapping[str, float]):
-    """Values computed when they are read: an architecture over its MACs limit is never timed."""
-
-    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> float:
-        return self._values[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ from oneshot.costs import CostSettings
 from oneshot.pipeline.results import Outcome, write_outcome
 from oneshot.pipeline.scoring import Scorer
 from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
+from oneshot.spaces.coding import Codes
 
 log = logging.getLogger(__name__)
 _EXHAUSTIVE = (
@@ -59,50 +59,57 @@ class SupernetSearch:
             ValueError: as ``run``.
         """
         started = time.monotonic()
-        scorer, seed = self.scorer, self.scorer.seed
+        scorer, exhaustive = self.scorer, isinstance(self.strategy, Exhaustive)
         if self.cost.needs_latency and self.cost.latency_table is None:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
         with scorer.store.exported(), tqdm(desc="search", unit="net", disable=None) as bar:
-            problem = scorer.problem("search", self.cost, lambda key: self._show(bar, key))
+            problem = self._problem("search", bar)
             problem.check()
-            exhaustive = isinstance(self.strategy, Exhaustive)
-            bar.reset(self._num_planned(problem))
-            best = self.strategy.search(problem, random.Random(f"search {seed}"))
-            found = [] if exhaustive else self._baseline(bar, best, len(problem.evaluated))
+            bar.reset(0 if exhaustive else 2 * self.strategy.budget)
+            found = self.strategy.search(problem, scorer.generator("search"))
+            archs = problem.decode(found.codes)
+            best = archs[found.best]
+            baseline = [] if exhaustive else self._baseline(bar, best, len(archs))
         if exhaustive:
-            log.info("best of all %d: %s", len(problem.evaluated), scorer.describe(best))
+            log.info("best of all %d: %s", len(archs), scorer.describe(best))
         return Outcome(
             self.cost,
             best,
-            list(problem.evaluated),
-            found,
+            archs,
+            baseline,
             type(self.strategy).__name__,
             time.monotonic() - started,
             notes=[_EXHAUSTIVE] if exhaustive else [],
             exhaustive=exhaustive,
         )
 
-    def _num_planned(self, problem: Problem) -> int:
-        if isinstance(self.strategy, Exhaustive):
-            return len(self.strategy.candidates(problem))
-        return 2 * self.strategy.budget
+    def _problem(self, source: str, bar: tqdm[Any]) -> Problem:
+        """The subnets within the limits; ``source`` is what the record calls the candidates."""
+
+        def score(codes: Codes) -> list[tuple[float, ...]]:
+            bar.total = max(bar.total, bar.n + len(codes))  # of an exhaustive search known here first
+            archs = self.scorer.coding.decode(codes)
+            return self.scorer.score_all(archs, source, self.cost.needs_latency, lambda key: self._show(bar, key))
+
+        return self.scorer.problem(self.cost, score)
 
     def _baseline(self, bar: tqdm[Any], best: Arch, budget: int) -> list[Arch]:
         """The candidates of random search with ``budget`` evaluations."""
         scorer = self.scorer
-        baseline = scorer.problem("random", self.cost, lambda key: self._show(bar, key))
         log.info("best so far: %s; now random search at equal budget", scorer.describe(best))
         self._best = None
-        random_best = RandomSearch(num_samples=budget).search(baseline, random.Random(f"baseline {scorer.seed}"))
+        problem = self._problem("random", bar)
+        found = RandomSearch(num_samples=budget).search(problem, scorer.generator("baseline"))
+        archs = problem.decode(found.codes)
         log.info(
             "best: %s; random search with %d candidates: %s",
             scorer.describe(best),
             budget,
-            scorer.describe(random_best),
+            scorer.describe(archs[found.best]),
         )
-        return list(baseline.evaluated)
+        return archs
 
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)

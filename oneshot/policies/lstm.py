@@ -151,7 +151,7 @@ class LSTMPolicy(nn.Module):
 
     def archs(self, codes: Tensor) -> list[Arch]:
         """The architectures that decisions build."""
-        return self.coding.architectures(codes.numpy().astype(np.int16))
+        return self.coding.decode(self.coding.canonical(codes.numpy()))
 
     def named_probabilities(self, decisions: Decisions) -> dict[str, dict[Option, float]]:
         """``decisions.probabilities`` by choice and option."""

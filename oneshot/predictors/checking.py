@@ -6,15 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oneshot.predictors.predictor import Features, Predictor, Scores, check_pairs
+from oneshot.statistics import bootstrap_pairs, kendall_tau
 
 _MIN_PAIRS = 5
 _MIN_HELD_OUT = 20  # fewer tell nothing: the standard error of tau between 20 pairs without relation is 0.16
 _MIN_TAU = 0.3  # at the lower end of its interval
 _NUM_RESAMPLES = 1000
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -62,30 +61,13 @@ def fit_and_check(
     held_out, train = order[:num_held_out], order[num_held_out:]
     predictor.fit(features[train], scores[train])
     predicted, true = predictor.predict(features[held_out]), scores[held_out]
-    tau, low, high = kendall_interval(predicted, true, rng)
+    found = bootstrap_pairs(kendall_tau, predicted, true, _NUM_RESAMPLES, rng)
+    tau, low, high = found.value, found.low, found.high
     rmse, baseline = _rmse(predicted, true), _rmse(np.full(num_held_out, scores[train].mean()), true)
     doubt = _doubt(predicted, true, tau, low, rmse, baseline)
     reason = doubt or f"Kendall tau is {tau:.2f} ({low:.2f} to {high:.2f}) on {num_held_out} held-out pairs."
     predictor.fit(features, scores)
     return PredictorReport(len(scores), num_held_out, tau, low, high, rmse, baseline, not doubt, reason)
-
-
-def kendall_interval(predicted: Scores, true: Scores, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Kendall's tau-b and the ends of its 95% bootstrap interval, by percentiles (Efron, 1979); 0 where it is not defined."""
-    from scipy.stats import kendalltau
-
-    count = len(true)
-    signs = [np.sign(values[:, None] - values[None]) for values in (predicted, true)]
-    products = (signs[0] * signs[1], np.abs(signs[0]), np.abs(signs[1]))
-    # How often each pair is drawn; equal pairs are tied.
-    times = rng.multinomial(count, np.full(count, 1 / count), size=_NUM_RESAMPLES).astype(np.float64)
-    both, first, second = (np.einsum("ri,ri->r", times @ product, times) for product in products)
-    defined = (first > 0) & (second > 0)
-    taus: NDArray[np.float64] = np.zeros(_NUM_RESAMPLES)
-    taus[defined] = both[defined] / np.sqrt(first[defined] * second[defined])
-    low, high = np.quantile(taus, ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2))
-    tau = 0.0 if not products[1].any() or not products[2].any() else float(kendalltau(predicted, true).statistic)
-    return tau, float(low), float(high)
 
 
 def _doubt(predicted: Scores, true: Scores, tau: float, low: float, rmse: float, baseline: float) -> str:

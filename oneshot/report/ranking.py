@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from oneshot.pareto import pareto_front as non_dominated
 from oneshot.report.model import Candidate, Cost, Metric, TradeoffPoint
 
 COSTS: tuple[Cost, ...] = ("macs", "params", "latency_ms")
@@ -74,16 +75,12 @@ def pareto_front(candidates: Sequence[Candidate], cost: Cost, metric: Metric, li
     Of several equal candidates the first is kept. Where nothing is within the limits, all candidates compete.
     """
     allowed = [index for index, candidate in enumerate(candidates) if within_limits(candidate, limits)]
-    measured: list[tuple[float, float, int]] = []
-    for index in allowed or range(len(candidates)):
-        price = cost_of(candidates[index], cost)
-        score = score_of(candidates[index], metric)
-        if price is not None and math.isfinite(price) and score > -math.inf:
-            measured.append((price, -score, index))
-    front: list[int] = []
-    best_score = -math.inf
-    for _, negative_score, index in sorted(measured):
-        if -negative_score > best_score:
-            front.append(index)
-            best_score = -negative_score
-    return front
+    competing = allowed or list(range(len(candidates)))
+    scores = [score_of(candidates[index], metric) for index in competing]
+    prices = [cost_of(candidates[index], cost) for index in competing]
+    # What is not finite, or was not measured, is a NaN, which never is on a front.
+    front = non_dominated(
+        [score if math.isfinite(score) else math.nan for score in scores],
+        [math.nan if price is None or not math.isfinite(price) else price for price in prices],
+    )
+    return [competing[place] for place in front]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from oneshot.arch import Arch
 from oneshot.policies import LSTMPolicy, PolicySettings, Reinforce, ReinforceSettings
-from oneshot.search.history import History
-from oneshot.search.problem import Problem
+from oneshot.search.history import Evaluated, History
+from oneshot.search.problem import Problem, Values
 from oneshot.search.validation import check_count
+from oneshot.spaces.coding import Codes
 
 
 @dataclass(frozen=True)
@@ -47,33 +47,30 @@ class ControllerSearch:
         """``num_samples``."""
         return self.num_samples
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best architecture that the policy drew, as ``Strategy.search``."""
-        history = History(problem)
-        policy = LSTMPolicy(problem.space, self.policy, rng.getrandbits(63))
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """The architectures that the policy drew, as ``Strategy.search``."""
+        history = History(problem, self.num_samples, rng)
+        policy = LSTMPolicy(problem.coding.space, self.policy, int(rng.integers(2**63)))
         learning = Reinforce(policy, self.learning)
-        generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        while (left := self.num_samples - len(history.scores)) > 0:
-            codes = policy.draw(self.batch_size, generator).codes
-            archs = policy.archs(codes)
-            batch = [arch for arch in dict.fromkeys(archs) if arch not in history.scores and problem.feasible(arch)]
-            batch = batch[:left]
-            if not batch:
-                history.fill(batch, 1, rng)
-                if not batch:
-                    break
-            history.evaluate(batch)
-            rewards = self._rewards(archs, history)
-            learning.step(
-                codes[[arch in rewards for arch in archs]], [rewards[arch] for arch in archs if arch in rewards]
-            )
-        return history.best()
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        while history.left > 0:
+            decisions = policy.draw(self.batch_size, generator).codes
+            codes = problem.coding.canonical(decisions.numpy())
+            history.propose(codes)
+            if not len(history.evaluate(fill_to=1)):
+                break
+            rewards = self._rewards(codes, history)
+            known = ~np.isnan(rewards)
+            learning.step(decisions[torch.from_numpy(known)], rewards[known].tolist())
+        return history.evaluated
 
     @staticmethod
-    def _rewards(archs: list[Arch], history: History) -> dict[Arch, float]:
-        """Of those that were scored or lie outside the limits; the budget may have ended before the others."""
-        scored = {arch: history.scores[arch][0] for arch in archs if arch in history.scores}
-        least = min(filter(math.isfinite, scored.values()), default=0.0)
-        rewards = {arch: reward if math.isfinite(reward) else least for arch, reward in scored.items()}
-        outside = {arch: history.problem.violation(arch) for arch in archs if not history.problem.feasible(arch)}
-        return rewards | {arch: least - min(excess, 1.0) for arch, excess in outside.items()}
+    def _rewards(codes: Codes, history: History) -> Values:
+        """``(num_archs,)``, NaN for those that are feasible and not scored because the budget had ended."""
+        rows = history.find(codes)
+        rewards = np.where(rows >= 0, history.evaluated.scores[rows, 0], math.nan)
+        finite = np.isfinite(rewards)
+        least = rewards[finite].min() if finite.any() else 0.0
+        rewards[np.isinf(rewards)] = least
+        excess = history.problem.violation(codes)
+        return np.where(excess > 0, least - np.minimum(excess, 1.0), rewards)

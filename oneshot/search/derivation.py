@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from oneshot.arch import Arch
-from oneshot.search.history import MAX_REPEATS, History
+from oneshot.search.history import MAX_REPEATS, Evaluated, History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 
@@ -39,23 +40,17 @@ class Derivation:
         """``num_samples``."""
         return self.num_samples
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best of what was drawn, as ``Strategy.search``."""
-        history = History(problem)
-        first = rng.getrandbits(31)
-        batch: list[Arch] = []
-        repeats = 0
-        for step in range(first, first + 100 * (self.num_samples + MAX_REPEATS)):
-            for arch in self.draw(step):
-                is_new = arch not in batch and problem.feasible(arch)
-                repeats = 0 if is_new else repeats + 1
-                if is_new and len(batch) < self.num_samples:
-                    batch.append(arch)
-            if len(batch) == self.num_samples or repeats >= MAX_REPEATS:
-                break
-        if not batch:
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """What was drawn, as ``Strategy.search``."""
+        history = History(problem, self.num_samples, rng)
+        step, repeats = int(rng.integers(2**31)), 0
+        while history.left > 0 and repeats < MAX_REPEATS:
+            drawn = self.draw(step)
+            step += 1
+            repeats = 0 if history.propose(problem.coding.encode(drawn)) else repeats + max(1, len(drawn))
+        found = history.evaluate()
+        if not len(found):
             raise ValueError(
                 f"none of {MAX_REPEATS} architectures that the sampler drew meets the limits {problem.limits}"
             )
-        history.evaluate(batch)
-        return history.best()
+        return found

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import numpy as np
 
-from oneshot.arch import Arch
-from oneshot.search.coded import CodedProblem, CodedResult
-from oneshot.search.coded_history import Batch, CodedHistory, Evaluated
-from oneshot.search.history import History
+from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count, check_probability
 from oneshot.spaces.coding import Codes
@@ -62,57 +58,24 @@ class Evolution:
         """``population`` times ``generations``."""
         return self.population * self.generations
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best architecture of all generations, as ``Strategy.search``."""
-        history = History(problem)
-        for _ in range(self.generations):
-            batch: list[Arch] = []
-            if history.scores:
-                self._breed(history, batch, rng)
-            history.fill(batch, self.population, rng)
-            if not batch:
-                break
-            history.evaluate(batch)
-        return history.best()
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """All generations, as ``Strategy.search``."""
+        history = History(problem, self.budget, rng)
+        parents = history.evaluated
+        while len(found := history.evaluate(self.population)):
+            parents = (Evaluated.join([parents, found]) if len(parents) else found).top(self.num_parents)
+            self._breed(parents.codes, history, rng)
+        return history.evaluated
 
-    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
-        """The same search over codes, as ``CodedStrategy.search_coded``."""
-        history = CodedHistory(problem)
-        parents: Evaluated | None = None
-        for _ in range(self.generations):
-            batch = Batch()
-            if parents is not None:
-                self._breed_coded(history, parents.codes, batch, rng)
-            history.fill(batch, self.population, rng)
-            if not len(batch):
-                break
-            found = history.evaluate(batch)
-            ranked = found if parents is None else Evaluated.join([parents, found])
-            # Stable: of equal ones the first evaluated.
-            parents = ranked[np.argsort(-ranked.scores, kind="stable")[: self.num_parents]]
-        return history.result()
-
-    def _breed_coded(self, history: CodedHistory, parents: Codes, batch: Batch, rng: np.random.Generator) -> None:
-        coding = history.problem.coding
+    def _breed(self, parents: Codes, history: History, rng: np.random.Generator) -> None:
+        problem = history.problem
 
         def mutation(count: int) -> Codes:
-            return coding.mutate(parents[rng.integers(len(parents), size=count)], self.mutation_probability, rng)
+            return problem.mutate(parents[rng.integers(len(parents), size=count)], self.mutation_probability, rng)
 
         def crossover(count: int) -> Codes:
             first, second = parents[rng.integers(len(parents), size=(2, count))]
-            return coding.crossover(first, second, rng)
+            return problem.crossover(first, second, rng)
 
-        history.vary(mutation, self.num_mutations, batch)
-        history.vary(crossover, self.num_crossovers, batch)
-
-    def _breed(self, history: History, batch: list[Arch], rng: random.Random) -> None:
-        space, parents = history.problem.space, history.top(self.num_parents)
-
-        def mutation() -> Arch:
-            return space.mutate(rng.choice(parents), rng, self.mutation_probability)
-
-        def crossover() -> Arch:
-            return space.crossover(rng.choice(parents), rng.choice(parents), rng)
-
-        history.vary(mutation, self.num_mutations, batch)
-        history.vary(crossover, self.num_crossovers, batch)
+        history.vary(mutation, self.num_mutations)
+        history.vary(crossover, self.num_crossovers)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from oneshot.arch import Arch
-from oneshot.search.coded import CodedProblem, CodedResult
-from oneshot.search.coded_history import Batch, CodedHistory
-from oneshot.search.history import History
+from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 from oneshot.spaces.base import SearchSpace
@@ -34,40 +32,28 @@ class Exhaustive:
 
     @property
     def budget(self) -> int:
-        """``max_size``; ``candidates`` tells how many there are."""
+        """``max_size``."""
         return self.max_size
 
-    def candidates(self, problem: Problem) -> list[Arch]:
-        """Every feasible architecture.
-
-        Raises:
-            ValueError: the space is too large, or none meets the limits.
-        """
-        self._check_size(problem.space)
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """Every architecture within the limits, in the order of the options, as ``Strategy.search``."""
+        archs = self._listed(problem.coding.space)
         problem.check()
-        return [arch for arch in problem.space.enumerate() if problem.feasible(arch)]
+        history = History(problem, len(archs), rng)
+        history.propose(problem.coding.encode(archs))
+        return history.evaluate()
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best architecture within the limits, as ``Strategy.search``."""
-        history = History(problem)
-        history.evaluate(self.candidates(problem))
-        return history.best()
-
-    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
-        """The same search over codes, as ``CodedStrategy.search_coded``."""
-        space = problem.coding.space
-        self._check_size(space)
-        problem.check()
-        history, batch = CodedHistory(problem), Batch()
-        history.add(problem.coding.encode(space.enumerate()), batch)
-        history.evaluate(batch)
-        return history.result()
-
-    def _check_size(self, space: SearchSpace) -> None:
+    def _listed(self, space: SearchSpace) -> list[Arch]:
+        """All architectures, gone through once."""
+        kind = type(space)
+        listed_to_be_counted = kind.canonical is not SearchSpace.canonical and kind.size is SearchSpace.size
+        if listed_to_be_counted or space.size <= self.max_size:
+            archs = list(itertools.islice(space.enumerate(), self.max_size + 1))
+            if len(archs) <= self.max_size:
+                return archs
         size = space.size
-        if size > self.max_size:
-            number = f"{size:,}" if size < 10**9 else f"{size:.3g}"
-            raise ValueError(
-                f"an exhaustive search goes through all networks of the space, but these are {number}, more than max_size="
-                f"{self.max_size:,}; search with another strategy, or with a larger search.max_size"
-            )
+        number = f"{size:,}" if size < 10**9 else f"{size:.3g}"
+        raise ValueError(
+            f"an exhaustive search goes through all networks of the space, but these are {number}, more than max_size="
+            f"{self.max_size:,}; search with another strategy, or with a larger search.max_size"
+        )

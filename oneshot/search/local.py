@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
-from oneshot.arch import Arch
-from oneshot.search.history import History
+import numpy as np
+
+from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 
@@ -15,8 +15,8 @@ from oneshot.search.validation import check_count
 class LocalSearch:
     """Hill climbing over changes of a single choice. From the best of ``num_starts`` random architectures it evaluates
     neighbours, in a random order and ``batch_size`` at a time, and goes to the best of the first batch that has a better one;
-    where none is left, the climb begins again with other random architectures. With a batch as large as the neighbourhood it is
-    steepest ascent, as published.
+    where none is left, the climb begins again with other random architectures. Of equal scores the cheaper is better, so that a
+    climb crosses plateaus and never returns. With a batch as large as the neighbourhood it is steepest ascent, as published.
 
     Args:
         num_samples: architectures that are scored.
@@ -41,53 +41,29 @@ class LocalSearch:
         """``num_samples``."""
         return self.num_samples
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best architecture of all climbs, as ``Strategy.search``."""
-        history = History(problem)
-        while self._left(history) > 0:
-            batch: list[Arch] = []
-            history.fill(batch, min(self.num_starts, self._left(history)), rng)
-            if not batch:
-                break
-            history.evaluate(batch)
-            self._climb(max(batch, key=lambda arch: self._height(history, arch)), history, rng)
-        return history.best()
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """All climbs, as ``Strategy.search``."""
+        history = History(problem, self.num_samples, rng)
+        while len(start := history.evaluate(self.num_starts)):
+            here: Evaluated | None = start[[start.best]]
+            while here is not None:
+                here = self._first_better(here, history, rng)
+        return history.evaluated
 
-    def _climb(self, arch: Arch, history: History, rng: random.Random) -> None:
-        while True:
-            neighbours = [near for near in dict.fromkeys(history.problem.space.neighbours(arch)) if near != arch]
-            rng.shuffle(neighbours)
-            better = self._first_better(arch, neighbours, history)
-            if better is None:
-                return
-            arch = better
-
-    def _first_better(self, arch: Arch, neighbours: list[Arch], history: History) -> Arch | None:
-        """The best neighbour of the first batch with one better than ``arch``; None at a peak, or where the budget ends."""
-        height = self._height(history, arch)
-        feasible = (near for near in neighbours if history.problem.feasible(near))
-        batch: list[Arch] = []
-        unseen = 0
-        for near in feasible:
-            if near not in history.scores and unseen == self._left(history):
-                continue
-            batch.append(near)
-            unseen += near not in history.scores
-            if len(batch) == self.batch_size:
-                if (better := self._best(batch, height, history)) is not None:
-                    return better
-                batch, unseen = [], 0
-        return self._best(batch, height, history) if batch else None
-
-    def _best(self, batch: list[Arch], height: tuple[float, ...], history: History) -> Arch | None:
-        history.evaluate([near for near in batch if near not in history.scores])
-        best = max(batch, key=lambda arch: self._height(history, arch))
-        return best if self._height(history, best) > height else None
-
-    def _left(self, history: History) -> int:
-        return self.num_samples - len(history.scores)
-
-    @staticmethod
-    def _height(history: History, arch: Arch) -> tuple[float, ...]:
-        """The score; of equal ones the cheaper is higher, so that a climb crosses plateaus and never returns."""
-        return (*history.scores[arch], -history.problem.cost_of(arch))
+    def _first_better(self, here: Evaluated, history: History, rng: np.random.Generator) -> Evaluated | None:
+        """The best neighbour of the first batch with one better than ``here``; None at a peak, or where the budget ends."""
+        problem = history.problem
+        (arch,) = problem.decode(here.codes)
+        neighbours = [near for near in dict.fromkeys(problem.coding.space.neighbours(arch)) if near != arch]
+        codes = rng.permutation(problem.coding.encode(neighbours))
+        if not problem.is_slow:
+            codes = codes[problem.feasible(codes)]
+        for start in range(0, len(codes), self.batch_size):
+            batch = codes[start : start + self.batch_size]
+            history.propose(batch)
+            history.evaluate()
+            rows = history.find(batch)
+            near = Evaluated.join([here, history.evaluated[rows[rows >= 0]]])
+            if near.best:
+                return near[[near.best]]
+        return None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import numpy as np
 
-from oneshot.arch import Arch
-from oneshot.search.coded import CodedProblem, CodedResult
-from oneshot.search.coded_history import Batch, CodedHistory
-from oneshot.search.history import History
+from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
 from oneshot.search.validation import check_count
 
@@ -35,25 +31,9 @@ class RandomSearch:
         """``num_samples``."""
         return self.num_samples
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best of random architectures, as ``Strategy.search``."""
-        history = History(problem)
-        while (left := self.num_samples - len(history.scores)) > 0:
-            batch: list[Arch] = []
-            history.fill(batch, min(self.batch_size, left), rng)
-            if not batch:
-                break
-            history.evaluate(batch)
-        return history.best()
-
-    def search_coded(self, problem: CodedProblem, rng: np.random.Generator) -> CodedResult:
-        """The same search over codes, as ``CodedStrategy.search_coded``."""
-        history = CodedHistory(problem)
-        left = self.num_samples
-        while left > 0:
-            batch = Batch()
-            history.fill(batch, min(self.batch_size, left), rng)
-            if not len(batch):
-                break
-            left -= len(history.evaluate(batch).scores)
-        return history.result()
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """Random architectures, as ``Strategy.search``."""
+        history = History(problem, self.num_samples, rng)
+        while len(history.evaluate(self.batch_size)):
+            pass
+        return history.evaluated

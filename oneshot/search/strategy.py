@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from typing import Protocol
 
-from oneshot.arch import Arch
+import numpy as np
+
+from oneshot.search.history import Evaluated
 from oneshot.search.problem import Problem
 
 
 class Strategy(Protocol):
-    """Chooses architectures to evaluate, whole batches at a time.
+    """Chooses architectures to evaluate, whole populations at a time; ``History`` keeps the books.
 
     A search depends on nothing but the generator's seed and the scores: one that was stopped is resumed by running it
     again with the scores that are remembered.
@@ -21,8 +22,8 @@ class Strategy(Protocol):
         """The number of architectures that a search evaluates at the most; fewer where no unseen one is found."""
         ...
 
-    def search(self, problem: Problem, rng: random.Random) -> Arch:
-        """The best of the architectures that it evaluates through ``problem``: the highest score, then the lowest cost.
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        """All that it evaluated; ``best`` of these is what it found.
 
         Raises:
             ValueError: no architecture meets the limits of ``problem``.

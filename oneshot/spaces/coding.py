@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,21 +77,22 @@ class Coding:
                 one.
         """
         codes = np.asarray(codes)
-        wrong = (codes >= self.num_options) | (codes < INACTIVE)
-        if not wrong.any():
-            wrong = self._is_active(codes) != (codes >= 0)
-        if wrong.any():
-            row, choice = (int(position[0]) for position in np.nonzero(wrong))
-            raise ValueError(
-                f"row {row} is no architecture of this space: option {codes[row, choice]} of choice {self._names[choice]!r}"
-            )
+        self._refuse(codes, (codes >= self.num_options) | (codes < INACTIVE))
+        self._refuse(codes, self._is_active(codes) != (codes >= 0))
         return [Arch(self._values(row)) for row in codes.tolist()]
 
-    def architectures(self, codes: Codes) -> list[Arch]:
-        """The architectures that take these options wherever a choice is active, in canonical form; unlike ``decode``'s, the
-        ``codes`` may hold options of inactive choices and need not be canonical.
+    def canonical(self, codes: NDArray[np.integer[Any]]) -> Codes:
+        """The codes of the architectures that take these options wherever a choice is active: options of inactive choices are
+        dropped, and rows that build one network become equal.
+
+        Raises:
+            ValueError: a row holds an option that its choice does not have, or none of an active choice.
         """
-        return self.decode(self._settle(np.array(codes)))
+        self._refuse(codes, (codes >= self.num_options) | (codes < INACTIVE))
+        settled = codes.astype(np.int16)
+        self._drop_inactive(settled)
+        self._refuse(settled, (settled < 0) & self._is_active(settled))
+        return self._merge(settled)
 
     def one_hot(self, codes: Codes) -> NDArray[np.float32]:
         """``(num_archs, num_features)``: each row as ``SearchSpace.encode`` gives it, the input of a predictor."""
@@ -129,12 +131,25 @@ class Coding:
         return (drawn * self._bounds).astype(np.int16)
 
     def _settle(self, codes: Codes) -> Codes:
-        """The canonical architectures that take these options wherever a choice is active. Overwrites ``codes``."""
+        """As ``canonical`` of codes with an option for every active choice. Overwrites ``codes``."""
+        self._drop_inactive(codes)
+        return self._merge(codes)
+
+    def _drop_inactive(self, codes: Codes) -> None:
         for level in self._levels:
             codes[:, level.columns] = np.where(level.is_active(codes), codes[:, level.columns], np.int16(INACTIVE))
+
+    def _merge(self, codes: Codes) -> Codes:
         if self._has_canonical_forms:
             return self.encode([Arch(self.space.canonical(self._values(row))) for row in codes.tolist()])
         return codes
+
+    def _refuse(self, codes: NDArray[np.integer[Any]], wrong: NDArray[np.bool_]) -> None:
+        if wrong.any():
+            row, choice = (int(position[0]) for position in np.nonzero(wrong))
+            raise ValueError(
+                f"row {row} is no architecture of this space: option {codes[row, choice]} of choice {self._names[choice]!r}"
+            )
 
     def _is_active(self, codes: Codes) -> NDArray[np.bool_]:
         active = np.ones(codes.shape, dtype=np.bool_)

@@ -61,3 +61,9 @@ def test_the_seed_decides_and_parts_do_not() -> None:
 def test_nothing_to_compare_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least one candidate on at least one image"):
         lead_of_first(np.zeros(shape))
+
+
+def test_a_single_image_has_no_interval() -> None:
+    (same, lead) = lead_of_first(np.array([[1.0], [0.0]]))
+    assert (lead.value, lead.low, lead.high) == (1.0, 1.0, 1.0)
+    assert same.high == 0.0

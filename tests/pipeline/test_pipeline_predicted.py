@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,24 @@ from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, sear
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
 from oneshot.pipeline.scoring import EvaluationSettings, Scorer
 from oneshot.pipeline.search import SupernetSearch
+from oneshot.policies import PolicySettings
 from oneshot.predictors import Predictor, RidgePredictor
 from oneshot.published import from_published
 from oneshot.report import Reference
-from oneshot.search import NSGA2, Evolution, RandomSearch
+from oneshot.samplers import UniformSampler
+from oneshot.search import (
+    NSGA2,
+    ControllerSearch,
+    Derivation,
+    Evaluated,
+    Evolution,
+    Exhaustive,
+    History,
+    LocalSearch,
+    Problem,
+    RandomSearch,
+    Strategy,
+)
 from oneshot.spaces import OFAMobileNetV3
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
@@ -161,6 +176,46 @@ def test_a_single_limit(supernet_folder: Path, tmp_path: Path) -> None:
     ).search()
     write_outcome(scorer, outcome, tmp_path)
     assert load_subnet(tmp_path).arch == outcome.best
+
+
+@dataclass(frozen=True)
+class Climb:
+    """A strategy as a user writes it."""
+
+    budget: int = 10
+
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        history = History(problem, self.budget, rng)
+        while len(history.evaluate(fill_to=4)):
+            history.propose(problem.mutate(history.evaluated.top(3).codes, 0.3, rng))
+        return history.evaluated
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Climb(),
+        RandomSearch(num_samples=10),
+        LocalSearch(num_samples=10, num_starts=2, batch_size=4),
+        ControllerSearch(num_samples=10, batch_size=5, policy=PolicySettings(hidden_size=8, num_layers=1)),
+        Exhaustive(),
+        Derivation(num_samples=5, draw=UniformSampler(SPACE, seed=0).sample),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_every_strategy_works_with_a_predictor_and_without(
+    supernet_folder: Path, tmp_path: Path, strategy: Strategy
+) -> None:
+    settings = PredictionSettings(num_pairs=6, num_verified=2)
+    scorer, cost = make_scorer(supernet_folder, tmp_path), limits(LIMITS[0])[0]
+    (predicted,) = PredictedSearch(scorer, RidgePredictor(), strategy, [cost], settings).search()
+    scored = SupernetSearch(scorer, strategy, cost).search()
+    assert len(predicted.archs) == 2
+    assert 2 < len(scored.archs) <= strategy.budget
+    for outcome in (predicted, scored):
+        keys = {arch: scorer.key(scorer.store.scores[arch]) for arch in outcome.archs}
+        assert keys[outcome.best] == max(keys.values())
+        assert all(TABLE.cost(arch).macs <= LIMITS[0] for arch in outcome.archs)
 
 
 @pytest.mark.parametrize(

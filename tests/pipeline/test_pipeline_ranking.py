@@ -223,9 +223,9 @@ def test_a_predictor_is_judged_too_and_limits_share_the_ranking(supernet_folder:
 
 
 def test_settings_out_of_range() -> None:
-    for name in ("num_resamples", "num_seeds"):
-        with pytest.raises(ValueError, match=f"ranking.{name} is at least 1, not 0"):
-            RankingSettings(**{name: 0})
+    for name, least in (("num_resamples", 2), ("num_seeds", 1)):
+        with pytest.raises(ValueError, match=f"ranking.{name} is at least {least}, not {least - 1}"):
+            RankingSettings(**{name: least - 1})
 
 
 # Retraining ------------------------------------------------------------------------------------------------------------

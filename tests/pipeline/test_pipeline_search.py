@@ -23,7 +23,7 @@ from oneshot.costs import CostTable
 from oneshot.evaluation import Batches, Evaluator, Score, evaluate
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.scoring import EvaluationSettings
-from oneshot.search import NSGA2, Evolution, RandomSearch, Strategy
+from oneshot.search import NSGA2, Evolution, Exhaustive, RandomSearch, Strategy
 from oneshot.spaces import NASBenchMacro
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
@@ -148,6 +148,16 @@ def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
     assert "With 64 held-out images the best accuracy is known to about" in page
     assert "not fully trained" not in page
     assert "<svg" in (folder / "architecture.svg").read_text()
+
+
+def test_an_exhaustive_search_lists_the_space_once(
+    supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, whole = [], ToySpace.enumerate
+    monkeypatch.setattr(ToySpace, "enumerate", lambda space: (listed.append(space), whole(space))[1])
+    outcome = make_search(supernet_folder, tmp_path, Exhaustive()).search()
+    assert len(outcome.archs) == 24
+    assert len(listed) == 1
 
 
 def test_the_baseline_has_the_same_budget(finished: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:

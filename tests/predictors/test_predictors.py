@@ -11,10 +11,10 @@ import torch
 from scipy.stats import kendalltau
 
 from oneshot.predictors import GBDTPredictor, MLPPredictor, Predictor, RidgePredictor, fit_and_check
-from oneshot.predictors.checking import kendall_interval
 from oneshot.predictors.predictor import Features, Scores
 from oneshot.spaces import NASBenchMacro
 from oneshot.spaces.coding import Coding
+from oneshot.statistics import bootstrap_pairs, kendall_tau
 
 MAKERS: dict[str, Callable[[], Predictor]] = {
     "mlp": lambda: MLPPredictor(hidden=(32, 32), num_networks=2, epochs=60),
@@ -217,8 +217,8 @@ def test_the_interval_is_that_of_plain_resampling() -> None:
     rng = np.random.default_rng(0)
     true = np.round(rng.standard_normal(40), 1)  # with ties
     predicted = np.round(true + rng.standard_normal(40), 1)
-    tau, low, high = kendall_interval(predicted, true, np.random.default_rng(1))
-    assert tau == pytest.approx(kendalltau(predicted, true).statistic)
+    found = bootstrap_pairs(kendall_tau, predicted, true, 1000, np.random.default_rng(1))
+    assert found.value == pytest.approx(kendalltau(predicted, true).statistic)
     drawn = [rng.integers(40, size=40) for _ in range(1000)]
     expected = np.quantile([kendalltau(predicted[rows], true[rows]).statistic for rows in drawn], (0.025, 0.975))
-    np.testing.assert_allclose((low, high), expected, atol=0.03)
+    np.testing.assert_allclose((found.low, found.high), expected, atol=0.03)

@@ -1,13 +1,17 @@
 """Search spaces without networks, costs and scores that are sums over choices, and problems made of them."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from oneshot.arch import Arch, Choice
-from oneshot.search import Problem, Score
+from oneshot.search import Evaluated, Problem, Strategy
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.coding import Codes, Coding
 
 
 class Layers(SearchSpace):
@@ -59,6 +63,10 @@ class Sums:
     def __call__(self, arch: Arch) -> int:
         return sum(self.parts[name, option] for name, option in arch.to_dict().items())
 
+    def of_codes(self, coding: Coding) -> Callable[[Codes], NDArray[np.float64]]:
+        parts = np.array([self.parts[column] for column in coding.columns], dtype=np.float64)
+        return lambda codes: coding.one_hot(codes) @ parts
+
     def range(self, space: SearchSpace) -> tuple[int, int]:
         """The smallest and the largest sum, where all choices are independent."""
         parts = [[self.parts[choice.name, option] for option in choice.options] for choice in space.choices]
@@ -70,22 +78,68 @@ def stage_macs(arch: Arch) -> float:
     return arch.integer("resolution") ** 2 * (10 + sum(arch.integer(name) for name in arch if name.endswith("expand")))
 
 
+def posed(
+    space: SearchSpace,
+    score: Callable[[list[Arch]], ArrayLike],
+    costs: Mapping[str, Callable[[Arch], float]],
+    limits: Mapping[str, float] | None = None,
+    cost: str = "macs",
+    guides: Mapping[str, str] | None = None,
+) -> Problem:
+    """A problem whose scores and costs are functions of architectures."""
+    coding = Coding(space)
+
+    def of_codes(function: Callable[[Arch], float]) -> Callable[[Codes], list[float]]:
+        return lambda codes: [function(arch) for arch in coding.decode(codes)]
+
+    functions = {name: of_codes(function) for name, function in costs.items()}
+    return Problem(coding, lambda codes: score(coding.decode(codes)), functions, limits, cost, guides)
+
+
 class Toy(Problem):
     """A problem that keeps the batches it was asked to score."""
 
     def __init__(
         self, space: SearchSpace, seed: int = 0, limits: Mapping[str, float] | None = None, cost: str = "macs"
     ) -> None:
+        self.space = space
         self.batches: list[list[Arch]] = []
         self.accuracy, self.macs, self.params = (Sums(space, seed + offset) for offset in (1, 2, 3))
-        super().__init__(space, self.score_batch, self.costs, limits, cost)
+        coding = Coding(space)
+        costs = {"macs": self.macs.of_codes(coding), "params": self.params.of_codes(coding)}
+        super().__init__(coding, self.score_batch, costs, limits, cost)
 
-    def score_batch(self, archs: Sequence[Arch]) -> list[Score]:
-        self.batches.append(list(archs))
+    def score_batch(self, codes: Codes) -> list[tuple[float, ...]]:
+        archs = self.decode(codes)
+        self.batches.append(archs)
         return [(self.accuracy(arch) / 1e6, float(-self.accuracy(arch) % 7)) for arch in archs]
 
-    def costs(self, arch: Arch) -> dict[str, float]:
-        return {"macs": self.macs(arch), "params": self.params(arch)}
+
+@dataclass(frozen=True)
+class Run:
+    """What a search found, by architecture."""
+
+    found: Evaluated
+    evaluated: dict[Arch, tuple[float, ...]]
+    best: Arch
+
+
+def run(strategy: Strategy, problem: Problem, seed: int = 0) -> Run:
+    found = strategy.search(problem, np.random.default_rng(seed))
+    archs = problem.decode(found.codes)
+    return Run(found, dict(zip(archs, map(tuple, found.scores.tolist()), strict=True)), archs[found.best])
+
+
+def feasible(problem: Problem, arch: Arch) -> bool:
+    return bool(problem.feasible(problem.coding.encode([arch]))[0])
+
+
+def sample(problem: Problem, count: int, seed: int = 0) -> list[Arch]:
+    return problem.decode(problem.sample(count, np.random.default_rng(seed)))
+
+
+def total(arch: Arch) -> float:
+    return float(sum(arch.integer(name) for name in arch))
 
 
 def share(sums: Sums, space: SearchSpace, part: float) -> float:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
-from search_toys import Layers, Mirrored, Stages, Sums, Toy, share
+from search_toys import Layers, Mirrored, Stages, Sums, Toy, posed, run
 
 from oneshot.arch import Arch
-from oneshot.search import CodedProblem, Exhaustive, Problem, Score
+from oneshot.search import Exhaustive, Problem
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.coding import Codes, Coding
 
 SPACES = {
     "layers": Layers(4, 3),
@@ -30,53 +27,66 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 
 def test_all_architectures_are_scored_at_once(space: SearchSpace) -> None:
     problem = Toy(space)
-    best = Exhaustive().search(problem, random.Random(0))
+    done = run(Exhaustive(), problem)
     everything = list(space.enumerate())
-    assert list(problem.evaluated) == everything
-    assert list(map(list, problem.batches)) == [everything]
-    assert problem.accuracy(best) == max(map(problem.accuracy, everything))
+    assert list(done.evaluated) == everything
+    assert problem.batches == [everything]
+    assert problem.accuracy(done.best) == max(map(problem.accuracy, everything))
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_every_feasible_architecture_and_no_other_is_scored(part: float) -> None:
-    space = Layers(5, 3)
-    problem = Toy(space, limits={"macs": share(Sums(space, 2), space, part)})
-    strategy = Exhaustive()
-    strategy.search(problem, random.Random(0))
-    feasible = {arch for arch in space.enumerate() if problem.macs(arch) <= problem.limits["macs"]}
-    assert 0 < len(feasible) < space.size
-    assert set(problem.evaluated) == set(strategy.candidates(problem)) == feasible
+def test_every_feasible_architecture_and_no_other_is_scored(space: SearchSpace, part: float) -> None:
+    values = sorted(map(Toy(space).macs, space.enumerate()))
+    problem = Toy(space, limits={"macs": values[int(part * len(values))]})
+    possible = [arch for arch in space.enumerate() if problem.macs(arch) <= problem.limits["macs"]]
+    done = run(Exhaustive(), problem)
+    assert list(done.evaluated) == possible
+    assert problem.accuracy(done.best) == max(map(problem.accuracy, possible))
+    assert len(possible) < len(values) or space.size == 1
+
+
+@pytest.mark.parametrize("make", [lambda: Layers(4, 3), lambda: Mirrored(3, 4)], ids=["layers", "mirrored"])
+def test_the_space_is_listed_once(make: Callable[[], SearchSpace], monkeypatch: pytest.MonkeyPatch) -> None:
+    space, listed = make(), 0
+    whole = SearchSpace.enumerate
+
+    def counted(self: SearchSpace) -> Iterator[Arch]:
+        nonlocal listed
+        listed += 1
+        return whole(self)
+
+    monkeypatch.setattr(SearchSpace, "enumerate", counted)
+    run(Exhaustive(), Toy(space))
+    assert listed == 1
 
 
 def test_ties_are_broken_by_later_entries_and_then_by_the_cost() -> None:
     space = Layers(3, 3)
     params = Sums(space, 1)
 
-    def score(archs: Sequence[Arch]) -> list[Score]:
+    def score(archs: list[Arch]) -> list[tuple[float, float]]:
         return [(0.5, float(arch["layer0"] == 1)) for arch in archs]
 
-    problem = Problem(space, score, lambda arch: {"macs": 1.0, "params": params(arch)}, cost="params")
-    best = Exhaustive().search(problem, random.Random(0))
+    best = run(Exhaustive(), posed(space, score, {"params": params}, cost="params")).best
     assert best["layer0"] == 1
     assert params(best) == min(params(arch) for arch in space.enumerate() if arch["layer0"] == 1)
 
 
 def test_failed_scores_lose() -> None:
-    def score(archs: Sequence[Arch]) -> list[Score]:
+    def score(archs: list[Arch]) -> list[tuple[float, float]]:
         return [(float("nan") if arch["layer0"] else float(arch.integer("layer1")), 0.0) for arch in archs]
 
-    problem = Problem(Layers(2, 3), score, lambda arch: {"macs": 1.0})
-    assert Exhaustive().search(problem, random.Random(0)) == Arch({"layer0": 0, "layer1": 2})
+    problem = posed(Layers(2, 3), score, {"macs": lambda arch: 1.0})
+    assert run(Exhaustive(), problem).best == Arch({"layer0": 0, "layer1": 2})
 
 
 def test_nothing_is_random_and_a_stopped_search_goes_on_where_it_was() -> None:
     space = Layers(4, 3)
-    remembered: dict[Arch, Score] = {}
-    plain = Toy(space)
-    best = Exhaustive().search(plain, random.Random(0))
+    remembered: dict[Arch, tuple[float, ...]] = {}
+    plain = run(Exhaustive(), Toy(space))
 
     def resumable(stop: int) -> Problem:
-        def score(archs: Sequence[Arch]) -> list[Score]:
+        def score(archs: list[Arch]) -> list[tuple[float, ...]]:
             for arch in archs:
                 if arch not in remembered:
                     if len(remembered) == stop:
@@ -84,12 +94,12 @@ def test_nothing_is_random_and_a_stopped_search_goes_on_where_it_was() -> None:
                     remembered[arch] = plain.evaluated[arch]
             return [remembered[arch] for arch in archs]
 
-        return Problem(space, score, plain.costs)
+        return posed(space, score, {"macs": Toy(space).macs})
 
     with pytest.raises(KeyboardInterrupt):
-        Exhaustive().search(resumable(30), random.Random(1))
-    again = resumable(1000)
-    assert Exhaustive().search(again, random.Random(2)) == best
+        run(Exhaustive(), resumable(30), 1)
+    again = run(Exhaustive(), resumable(1000), 2)
+    assert again.best == plain.best
     assert list(again.evaluated.items()) == list(plain.evaluated.items())
 
 
@@ -101,41 +111,25 @@ def test_a_space_that_is_too_large_is_refused_at_once_with_its_size() -> None:
     with pytest.raises(
         ValueError, match=r"these are 1,048,576, more than max_size=100,000; .* larger search\.max_size$"
     ):
-        Exhaustive().search(Toy(Endless(10, 4)), random.Random(0))
+        run(Exhaustive(), Toy(Endless(10, 4)))
     with pytest.raises(ValueError, match=r"these are 1\.15e\+18, more than"):
-        Exhaustive().search(Toy(Endless(30, 4)), random.Random(0))
-    with pytest.raises(ValueError, match=r"these are 9, more than max_size=8"):
-        Exhaustive(max_size=8).search(Toy(Layers(2, 3)), random.Random(0))
-    Exhaustive(max_size=9).search(Toy(Layers(2, 3)), random.Random(0))
+        run(Exhaustive(), Toy(Endless(30, 4)))
+    with pytest.raises(
+        ValueError, match=r"goes through all networks of the space, but these are 9, more than max_size=8"
+    ):
+        run(Exhaustive(max_size=8), Toy(Layers(2, 3)))
+    with pytest.raises(ValueError, match=r"these are 6, more than max_size=5"):
+        run(Exhaustive(max_size=5), Toy(Mirrored(2, 3)))
+    for space, size in ((Layers(2, 3), 9), (Mirrored(2, 3), 6)):
+        assert len(run(Exhaustive(max_size=size), Toy(space)).evaluated) == size
 
 
 def test_limits_that_cannot_be_met_are_refused() -> None:
-    problem = Problem(
-        Layers(4, 3), lambda archs: [], lambda arch: {"macs": 10.0 + arch.integer("layer0")}, {"macs": 5.0}
-    )
+    problem = posed(Layers(4, 3), lambda archs: [], {"macs": lambda arch: 10.0 + arch.integer("layer0")}, {"macs": 5.0})
     with pytest.raises(ValueError, match=r"^max_macs=5 cannot be met: networks of this space have 10 to 12 MACs$"):
-        Exhaustive().search(problem, random.Random(0))
+        run(Exhaustive(), problem)
 
 
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^max_size must be a whole number of at least 1, got 0$"):
         Exhaustive(max_size=0)
-
-
-def test_over_codes_every_feasible_architecture_is_scored_once(space: SearchSpace) -> None:
-    coding, macs, value = Coding(space), Sums(space, 2), Sums(space, 5)
-    limit = share(macs, space, 0.5)
-
-    def of_all(function: Sums) -> Callable[[Codes], np.ndarray]:
-        return lambda codes: np.array([function(arch) for arch in coding.decode(codes)])
-
-    problem = CodedProblem(coding, of_all(value), lambda codes: {"macs": of_all(macs)(codes)}, {"macs": limit})
-    result = Exhaustive().search_coded(problem, np.random.default_rng(0))
-    found = coding.decode(result.codes)
-    feasible = [arch for arch in space.enumerate() if macs(arch) <= limit]
-    assert found == feasible
-    assert result.scores[result.best] == max(map(value, feasible))
-    with pytest.raises(ValueError, match=r"goes through all networks of the space, but these are"):
-        Exhaustive(max_size=1).search_coded(
-            CodedProblem(Coding(Layers(2, 3)), of_all(value), lambda codes: {}), np.random.default_rng(0)
-        )

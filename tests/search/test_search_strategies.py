@@ -1,15 +1,15 @@
 """What every search strategy promises, over all of them."""
 
 import os
-import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from search_toys import Layers, Mirrored, Stages, Sums, Toy, share, stage_macs
+from search_toys import Layers, Mirrored, Stages, Sums, Toy, feasible, posed, run, share, stage_macs, total
 
 from oneshot.arch import Arch
 from oneshot.policies import LSTMPolicy, PolicySettings, Reinforce, ReinforceSettings
@@ -22,10 +22,10 @@ from oneshot.search import (
     LocalSearch,
     Problem,
     RandomSearch,
-    Score,
     Strategy,
 )
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.coding import Codes
 
 STRATEGIES: list[Strategy] = [
     RandomSearch(num_samples=60, batch_size=25),
@@ -39,13 +39,23 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "half": lambda: _limited(Layers(12, 4), 0.5),
     "one in a hundred": lambda: _limited(Layers(12, 4), 0.25, 0.45),
     "tight": lambda: _limited(Layers(16, 4), 0.12, 0.35),
-    "conditional": lambda: Problem(
-        Stages(3),
-        lambda archs: [(float(len(arch)),) for arch in archs],
-        lambda arch: {"macs": stage_macs(arch)},
-        {"macs": 2e4},
+    "one in a billion": lambda: posed(Layers(20, 4), _constant, {"macs": total}, {"macs": 2.0}),
+    "conditional": lambda: posed(
+        Stages(3), lambda archs: [(float(len(arch)),) for arch in archs], {"macs": stage_macs}, {"macs": 2e4}
+    ),
+    "canonical": lambda: _limited(Mirrored(6, 3), 0.5),
+    "measured": lambda: posed(
+        Layers(12, 4),
+        lambda archs: [(total(arch) % 11,) for arch in archs],
+        {"macs": total, "latency_ms": lambda arch: total(arch) + 0.1 * arch.integer("layer0")},
+        {"macs": 18.0, "latency_ms": 15.0},
+        guides={"latency_ms": "macs"},
     ),
 }
+
+
+def _constant(archs: list[Arch]) -> list[float]:
+    return [1.0] * len(archs)
 
 
 def _limited(space: SearchSpace, macs: float, params: float | None = None) -> Toy:
@@ -64,67 +74,62 @@ def make_problem(request: pytest.FixtureRequest) -> Callable[[], Problem]:
     return PROBLEMS[request.param]
 
 
-def test_it_uses_its_whole_budget_on_feasible_architectures(
+def test_it_uses_its_whole_budget_on_different_feasible_architectures(
     strategy: Strategy, make_problem: Callable[[], Problem]
 ) -> None:
     problem = make_problem()
-    strategy.search(problem, random.Random(0))
+    done = run(strategy, problem)
     assert strategy.budget == 60
-    assert len(problem.evaluated) == strategy.budget
-    for arch in problem.evaluated:
-        problem.space.validate(arch)
-        assert all(problem._cost(arch, name) <= limit for name, limit in problem.limits.items())
+    assert len(done.evaluated) == len(done.found) == strategy.budget
+    for arch in done.evaluated:
+        problem.coding.space.validate(arch)
+    met, costs = problem.examine(done.found.codes)
+    assert met.all()
+    for name, limit in problem.limits.items():
+        assert (np.asarray(problem._costs[name](done.found.codes)) <= limit).all()
+    for name, values in costs.items():
+        np.testing.assert_array_equal(values, done.found.costs[name])
+    np.testing.assert_array_equal(problem.score(done.found.codes), done.found.scores)
 
 
 def test_it_evaluates_whole_generations_and_nothing_twice(strategy: Strategy) -> None:
     problem = Toy(Layers(12, 4))
-    strategy.search(problem, random.Random(0))
+    done = run(strategy, problem)
     if not isinstance(strategy, (ControllerSearch, LocalSearch)):
         expected = [25, 25, 10] if isinstance(strategy, RandomSearch) else [20, 20, 20]
         assert [len(batch) for batch in problem.batches] == expected
     scored = [arch for batch in problem.batches for arch in batch]
-    assert len(set(scored)) == len(scored)
+    assert scored == list(done.evaluated)
 
 
 def test_the_seed_alone_decides(strategy: Strategy, make_problem: Callable[[], Problem]) -> None:
-    runs = []
-    for seed in (3, 3, 4):
-        problem = make_problem()
-        best = strategy.search(problem, random.Random(seed))
-        runs.append((best, list(problem.evaluated)))
-    assert runs[0] == runs[1]
-    assert runs[0][1] != runs[2][1]
-
-
-def test_an_earlier_search_changes_nothing(strategy: Strategy) -> None:
-    fresh, used = PROBLEMS["one in a hundred"](), PROBLEMS["one in a hundred"]()
-    strategy.search(used, random.Random(1))
-    before = len(used.evaluated)
-    assert strategy.search(used, random.Random(2)) == strategy.search(fresh, random.Random(2))
-    assert len(used.evaluated) > before
-    assert set(fresh.evaluated) <= set(used.evaluated)
+    """And no earlier search of the same problem."""
+    used = make_problem()
+    other, first, again = run(strategy, used, 4), run(strategy, used, 3), run(strategy, make_problem(), 3)
+    assert (first.best, list(first.evaluated.items())) == (again.best, list(again.evaluated.items()))
+    assert list(first.evaluated) != list(other.evaluated)
 
 
 def test_it_returns_the_best_it_evaluated(strategy: Strategy, make_problem: Callable[[], Problem]) -> None:
     problem = make_problem()
-    best = strategy.search(problem, random.Random(0))
-    best_score = max(problem.evaluated.values())
-    assert problem.evaluated[best] == best_score
-    tied = [arch for arch, score in problem.evaluated.items() if score == best_score]
-    assert problem.cost_of(best) == min(problem.cost_of(arch) for arch in tied)
+    done = run(strategy, problem)
+    best_score = max(done.evaluated.values())
+    assert done.evaluated[done.best] == best_score
+    tied = [row for row, score in enumerate(done.evaluated.values()) if score == best_score]
+    costs = done.found.costs[problem.cost]
+    assert costs[done.found.best] == min(costs[tied])
 
 
 def test_later_entries_of_a_score_and_then_the_cost_break_ties(strategy: Strategy) -> None:
     space = Layers(6, 3)
     params = Sums(space, 1)
 
-    def score(archs: Sequence[Arch]) -> list[Score]:
+    def score(archs: list[Arch]) -> list[tuple[float, ...]]:
         return [(0.5, float(arch["layer0"] == 1), 0.0) for arch in archs]
 
-    problem = Problem(space, score, lambda arch: {"macs": 1.0, "params": params(arch)}, cost="params")
-    best = strategy.search(problem, random.Random(0))
-    assert best["layer0"] == 1
-    assert params(best) == min(params(arch) for arch in problem.evaluated if arch["layer0"] == 1)
+    done = run(strategy, posed(space, score, {"params": params}, cost="params"))
+    assert done.best["layer0"] == 1
+    assert params(done.best) == min(params(arch) for arch in done.evaluated if arch["layer0"] == 1)
 
 
 @pytest.mark.parametrize(
@@ -133,87 +138,82 @@ def test_later_entries_of_a_score_and_then_the_cost_break_ties(strategy: Strateg
 def test_a_space_smaller_than_the_budget_is_searched_to_its_end(strategy: Strategy, space: SearchSpace) -> None:
     space = space.restrict({"resolution": (16,)}) if isinstance(space, Stages) else space
     problem = Toy(space)
-    best = strategy.search(problem, random.Random(0))
-    assert set(problem.evaluated) == set(space.enumerate())
-    assert problem.accuracy(best) == max(map(problem.accuracy, space.enumerate()))
+    done = run(strategy, problem)
+    assert set(done.evaluated) == set(space.enumerate())
+    assert problem.accuracy(done.best) == max(map(problem.accuracy, space.enumerate()))
 
 
 def test_few_feasible_architectures_in_a_large_space_are_all_found(strategy: Strategy) -> None:
     space = Layers(20, 4)
-    limits = {"macs": 2.0}
-    problem = Problem(space, lambda archs: [(1.0,)] * len(archs), lambda arch: {"macs": _sum(arch)}, limits)
-    strategy.search(problem, random.Random(0))
+    done = run(strategy, posed(space, _constant, {"macs": total}, {"macs": 2.0}))
     # All layers 0 but for one that is 2, or at most two that are 1.
     feasible = 1 + 20 + 20 + 190
     assert feasible / space.size < 1e-6
-    assert len(problem.evaluated) == strategy.budget
-    assert len({_sum(arch) for arch in problem.evaluated}) > 1
+    assert len(done.evaluated) == strategy.budget
+    assert len({total(arch) for arch in done.evaluated}) > 1
 
 
 def test_impossible_limits_are_refused(strategy: Strategy) -> None:
-    problem = Problem(Layers(4, 3), lambda archs: [], lambda arch: {"macs": 10.0 + _sum(arch)}, {"macs": 5.0})
-    with pytest.raises(ValueError, match=r"^max_macs=5 cannot be met: networks of this space have 10 to 18 MACs$"):
-        strategy.search(problem, random.Random(0))
+    problem = posed(Layers(4, 3), _constant, {"macs": lambda arch: 10.0 + total(arch)}, {"macs": 5.0})
+    message = r"^max_macs=5 cannot be met: networks of this space have 10 to 18 MACs$"
+    with pytest.raises(ValueError, match=message):
+        run(strategy, problem)
+    with pytest.raises(ValueError, match=message):
+        problem.check()
 
 
-@pytest.mark.parametrize("crash_at", [7, 45])
 def test_a_search_that_crashed_is_resumed_with_the_scores_it_had(
-    strategy: Strategy, make_problem: Callable[[], Problem], crash_at: int
+    strategy: Strategy, make_problem: Callable[[], Problem]
 ) -> None:
-    whole = make_problem()
-    best = strategy.search(whole, random.Random(5))
-
-    remembered: dict[Arch, Score] = {}
+    whole = run(strategy, make_problem(), 5)
+    remembered: dict[Arch, np.ndarray] = {}
 
     def resumable(stop: int) -> Problem:
         problem = make_problem()
         inner = problem._score
 
-        def score(archs: Sequence[Arch]) -> list[Score]:
-            for arch in archs:
+        def score(codes: Codes) -> np.ndarray:
+            for row, arch in enumerate(problem.decode(codes)):
                 if arch not in remembered:
                     if len(remembered) == stop:
                         raise KeyboardInterrupt
-                    remembered[arch] = inner([arch])[0]
-            return [remembered[arch] for arch in archs]
+                    remembered[arch] = np.asarray(inner(codes[[row]]))[0]
+            return np.array([remembered[arch] for arch in problem.decode(codes)])
 
         problem._score = score
         return problem
 
-    stopped = resumable(crash_at)
-    with pytest.raises(KeyboardInterrupt):
-        strategy.search(stopped, random.Random(5))
-    assert len(remembered) == crash_at
-    resumed = resumable(1000)
-    assert strategy.search(resumed, random.Random(5)) == best
+    for crash_at in (7, 45):
+        with pytest.raises(KeyboardInterrupt):
+            run(strategy, resumable(crash_at), 5)
+        assert len(remembered) == crash_at
+    resumed = run(strategy, resumable(1000), 5)
+    assert resumed.best == whole.best
     assert list(resumed.evaluated.items()) == list(whole.evaluated.items())
     assert len(remembered) == len(whole.evaluated)
 
 
 def test_failed_scores_lose(strategy: Strategy) -> None:
-    def score(archs: Sequence[Arch]) -> list[Score]:
-        return [(float("nan"), 0.0) if arch["layer0"] else (float(_sum(arch)), 0.0) for arch in archs]
+    def score(archs: list[Arch]) -> list[tuple[float, float]]:
+        return [(float("nan"), 0.0) if arch["layer0"] else (total(arch), 0.0) for arch in archs]
 
-    problem = Problem(Layers(8, 3), score, lambda arch: {"macs": _sum(arch)})
-    assert strategy.search(problem, random.Random(0))["layer0"] == 0
-    assert all(entry == entry for score in problem.evaluated.values() for entry in score)
+    done = run(strategy, posed(Layers(8, 3), score, {"macs": total}))
+    assert done.best["layer0"] == 0
+    assert not np.isnan(done.found.scores).any()
 
 
 def test_only_failed_scores_are_no_error(strategy: Strategy) -> None:
-    problem = Problem(Layers(8, 3), lambda archs: [(float("-inf"),)] * len(archs), lambda arch: {"macs": _sum(arch)})
-    best = strategy.search(problem, random.Random(0))
-    assert _sum(best) == min(map(_sum, problem.evaluated))
+    done = run(strategy, posed(Layers(8, 3), lambda archs: [(float("-inf"),)] * len(archs), {"macs": total}))
+    assert total(done.best) == min(map(total, done.evaluated))
 
 
 def test_the_order_of_hashes_changes_nothing() -> None:
     """Hashes of strings differ from one process to the next, so a search must not depend on the order of a set."""
     program = (
-        "import random, test_search_strategies as t\n"
+        "import test_search_strategies as t\n"
         "for name in ('one in a hundred', 'conditional'):\n"
         "    for strategy in t.STRATEGIES:\n"
-        "        problem = t.PROBLEMS[name]()\n"
-        "        strategy.search(problem, random.Random(0))\n"
-        "        print([arch.to_json() for arch in problem.evaluated])\n"
+        "        print([arch.to_json() for arch in t.run(strategy, t.PROBLEMS[name]()).evaluated])\n"
     )
     outputs = [
         subprocess.run(
@@ -255,18 +255,14 @@ def test_numbers_out_of_range_are_refused(make: Callable[[], Strategy], message:
         make()
 
 
-def _sum(arch: Arch) -> float:
-    return float(sum(arch.integer(name) for name in arch))
-
-
 # Those that go from one architecture, or one policy, to the next ---------------------------------------------------
 
 
 def test_local_search_climbs_to_the_top_of_a_sum() -> None:
     """Every option of every choice counts on its own, so the only peak is the best of all 4^12 architectures."""
     problem = Toy(Layers(12, 4))
-    best = LocalSearch(num_samples=400, num_starts=5, batch_size=100).search(problem, random.Random(0))
-    assert problem.accuracy(best) == problem.accuracy.range(problem.space)[1]
+    done = run(LocalSearch(num_samples=400, num_starts=5, batch_size=100), problem)
+    assert problem.accuracy(done.best) == problem.accuracy.range(problem.space)[1]
     assert [len(batch) for batch in problem.batches][:2] == [5, 36]
 
 
@@ -281,40 +277,37 @@ def test_local_search_begins_again_at_a_peak() -> None:
                 if 0 <= place < 24:
                     yield self.arch({"layer0": place})
 
-    problem = Problem(
-        Line(1, 24), lambda archs: [(heights[arch.integer("layer0")],) for arch in archs], lambda arch: {"macs": 1.0}
+    problem = posed(
+        Line(1, 24), lambda archs: [heights[arch.integer("layer0")] for arch in archs], {"macs": lambda arch: 1.0}
     )
     assert space.size == 24
-    best = LocalSearch(num_samples=24, num_starts=1).search(problem, random.Random(1))
-    assert best["layer0"] == 23
+    assert run(LocalSearch(num_samples=24, num_starts=1), problem, 1).best["layer0"] == 23
 
 
 def test_a_controller_learns_to_draw_the_best() -> None:
     """Of 4^8 architectures it draws far better ones in the second half of its budget than at first, and beats random search."""
     problem, random_problem = Toy(Layers(8, 4)), Toy(Layers(8, 4))
     strategy = ControllerSearch(num_samples=600, batch_size=10, learning=ReinforceSettings(lr=0.02))
-    scale = problem.accuracy.range(problem.space)[1] / 1e6
-    problem._score = lambda archs: [(problem.accuracy(arch) / 1e6 / scale,) for arch in archs]
-    best = strategy.search(problem, random.Random(0))
-    scores = [score[0] for score in problem.evaluated.values()]
+    scale = problem.accuracy.range(problem.space)[1]
+    problem._score = lambda codes: [(problem.accuracy(arch) / scale,) for arch in problem.decode(codes)]
+    done = run(strategy, problem)
+    scores = [score[0] for score in done.evaluated.values()]
     assert sum(scores[300:]) / 300 > sum(scores[:100]) / 100 + 0.1
-    found = RandomSearch(num_samples=600).search(random_problem, random.Random(0))
-    assert problem.accuracy(best) > problem.accuracy(found)
+    found = run(RandomSearch(num_samples=600), random_problem).best
+    assert problem.accuracy(done.best) > problem.accuracy(found)
 
 
 def test_a_controller_learns_to_keep_limits() -> None:
     space = Layers(10, 4)
-    problem = Problem(
-        space, lambda archs: [(_sum(arch) / 30,) for arch in archs], lambda arch: {"macs": _sum(arch)}, {"macs": 12.0}
-    )
+    problem = posed(space, lambda archs: [(total(arch) / 30,) for arch in archs], {"macs": total}, {"macs": 12.0})
     policies = []
     learn = Reinforce.step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reinforce, "step", lambda self, *given: (policies.append(self.policy), learn(self, *given)))
-        ControllerSearch(num_samples=400, learning=ReinforceSettings(lr=0.02)).search(problem, random.Random(0))
+        run(ControllerSearch(num_samples=400, learning=ReinforceSettings(lr=0.02)), problem)
     fresh = LSTMPolicy(space, PolicySettings(), 0)
     drawn = [
-        sum(problem.feasible(arch) for arch in policy.archs(policy.draw(200, torch.Generator().manual_seed(1)).codes))
+        sum(feasible(problem, arch) for arch in policy.archs(policy.draw(200, torch.Generator().manual_seed(1)).codes))
         for policy in (fresh, policies[-1])
     ]
     assert drawn[1] > drawn[0] + 60
@@ -324,17 +317,16 @@ def test_derivation_takes_the_best_that_the_sampler_draws() -> None:
     space = Layers(3, 4)
     sampler = UniformSampler(space, seed=0, num_paths=2)
     problem = Toy(space, limits={"macs": share(Sums(space, 2), space, 0.6)})
-    best = Derivation(num_samples=7, draw=sampler.sample).search(problem, random.Random(0))
-    assert len(problem.evaluated) == 7
-    assert problem.accuracy(best) == max(map(problem.accuracy, problem.evaluated))
-    assert all(problem.feasible(arch) for arch in problem.evaluated)
-    none = Problem(space, lambda archs: [], lambda arch: {"macs": 10.0}, {"macs": 5.0})
+    done = run(Derivation(num_samples=7, draw=sampler.sample), problem)
+    assert len(done.evaluated) == 7
+    assert problem.accuracy(done.best) == max(map(problem.accuracy, done.evaluated))
+    assert all(feasible(problem, arch) for arch in done.evaluated)
+    none = posed(space, _constant, {"macs": lambda arch: 10.0}, {"macs": 5.0})
     with pytest.raises(ValueError, match="none of 500 architectures that the sampler drew meets the limits"):
-        Derivation(draw=sampler.sample).search(none, random.Random(0))
+        run(Derivation(draw=sampler.sample), none)
 
 
 def test_derivation_from_a_settled_policy_takes_what_there_is() -> None:
     space = Layers(3, 4)
-    problem = Toy(space)
-    assert Derivation(draw=lambda step: [space.largest]).search(problem, random.Random(0)) == space.largest
-    assert len(problem.evaluated) == 1
+    done = run(Derivation(draw=lambda step: [space.largest]), Toy(space))
+    assert list(done.evaluated) == [space.largest]

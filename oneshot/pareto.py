@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
-def pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[int]:
+def pareto_front(scores: ArrayLike, costs: ArrayLike) -> list[int]:
     """The indices that no other one dominates, by a higher score at no higher cost or a lower cost at no lower score.
 
     They are sorted by cost. Of equal ones the first is taken, and a NaN never.
     """
-    front: list[int] = []
-    best = -math.inf
-    order = [index for index, pair in enumerate(zip(scores, costs, strict=True)) if not any(map(math.isnan, pair))]
-    for index in sorted(order, key=lambda index: (costs[index], -scores[index])):
-        if not front or scores[index] > best:
-            front.append(index)
-            best = scores[index]
+    values, prices = np.asarray(scores, dtype=np.float64), np.asarray(costs, dtype=np.float64)
+    if values.shape != prices.shape:
+        raise ValueError(f"there is a cost for every score, not {prices.size} for {values.size}")
+    order = np.lexsort((-values, prices))
+    order = order[~np.isnan(values[order]) & ~np.isnan(prices[order])]
+    reached = np.maximum.accumulate(values[order])
+    better = np.ones(len(order), dtype=np.bool_)
+    better[1:] = values[order[1:]] > reached[:-1]
+    front: list[int] = order[better].tolist()
     return front
 
 
