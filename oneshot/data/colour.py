@@ -28,10 +28,12 @@ def deep_values(image: Image) -> NDArray[np.generic]:
     """
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(image)
-    if image.format == "PNG":
-        return _decode_png(_content(image))
-    # Pillow keeps the high byte of colours of 16 bits. Read in the other byte order, the high byte is the low one.
+    # Of colours of 16 bits Pillow keeps the high byte. Read in the other byte order, the high byte is the low one; grey
+    # with alpha can be read as four channels of one byte.
     raw_mode = _raw_mode(image)
+    if raw_mode == "LA;16B":
+        pairs = np.asarray(_in_raw_mode(_content(image), "RGBA")).astype(np.int32)
+        return 256 * pairs[..., 0::2] + pairs[..., 1::2]
     low_bytes = _in_raw_mode(_content(image), raw_mode[:-1] + ("L" if raw_mode.endswith("B") else "B"))
     values: NDArray[np.generic] = np.asarray(image).astype(np.int32) * 256 + np.asarray(low_bytes)
     return values
@@ -69,15 +71,6 @@ def _content(image: Image) -> bytes:
     return content
 
 
-def _decode_png(content: bytes) -> NDArray[np.generic]:
-    import torch
-    from torchvision.io import decode_png
-
-    pixels = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode="UNCHANGED")
-    values: NDArray[np.generic] = pixels.permute(1, 2, 0).numpy()
-    return values
-
-
 def to_rgb(image: Image, pixel_range: PixelRange | None) -> Image:
     """Convert an image to mode RGB, upright by its EXIF orientation and with transparent parts on white.
 
@@ -90,7 +83,6 @@ def to_rgb(image: Image, pixel_range: PixelRange | None) -> Image:
     """
     from PIL import ImageOps
 
-    orientation = _orientation(image)
     if is_deep(image):
         if pixel_range is None:
             raise ValueError(
@@ -100,6 +92,8 @@ def to_rgb(image: Image, pixel_range: PixelRange | None) -> Image:
         converted = _scaled(deep_values(image), pixel_range)
     else:
         converted = _converted(image)
+    image.load()  # which turns TIFF files upright, and finds the EXIF data that follow the pixels
+    orientation = _orientation(image)
     if orientation in range(2, 9):
         converted.getexif()[_ORIENTATION] = orientation
         converted = ImageOps.exif_transpose(converted)

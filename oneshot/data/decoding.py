@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oneshot.data.colour import to_rgb
 from oneshot.data.images import ImageSource, TensorImages
 from oneshot.data.preprocessing import Preprocessing
 
@@ -67,7 +68,7 @@ def read_image(source: ImageSource, index: int, preprocessing: Preprocessing) ->
     An image of so many pixels that Pillow takes it for an attack is one that cannot be read.
     """
     try:
-        return preprocessing.read(source.load(index))
+        return to_rgb(source.load(index), preprocessing.pixel_range)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken files

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oneshot.data.colour import PixelRange, to_rgb
+from oneshot.data.colour import PixelRange
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,20 +48,6 @@ class Preprocessing:
     def largest_stored(self) -> int:
         """Pixels of the shorter side of the largest images that are stored whole."""
         return 2 * self.image_size if self.stored_size is None else self.stored_size
-
-    def read(self, image: Image) -> Image:
-        """Return an image that has just been opened in RGB.
-
-        JPEG files many times larger than needed are decoded at a reduced scale at which the shorter side still has four
-        times `image_size` and twice `stored_size`, which changes the pixels of the result by one or two levels.
-
-        Raises:
-            ValueError: see `to_rgb`.
-        """
-        enough = max(4 * self.image_size, 2 * self.largest_stored)
-        if image.format in ("JPEG", "MPO"):
-            image.draft(None, (enough, enough))
-        return to_rgb(image, self.pixel_range)
 
     def centre(self, image: Image) -> NDArray[np.uint8]:
         """Resize the shorter side and cut out the centre, as timm's and torchvision's `Resize` and `CenterCrop` do.

@@ -88,7 +88,7 @@ def settle(source: ImageSource, indices: Tensor, survey: Survey, options: DataOp
     )
     if chosen.pixel_range is None and survey.any_deep:
         chosen = replace(chosen, pixel_range=_measure_range(source, indices, options.split_seed))
-        assert chosen.pixel_range is not None
+    if chosen.pixel_range is not None and options.pixel_range is None:
         _LOGGER.info(
             "images of %s with more than 8 bits a channel: %g becomes black and %g white, as measured on the training "
             "images (data.pixel_range)",
