@@ -186,7 +186,7 @@ class TestWebDataset:
         write_shards(tmp_path / "shards", {"train": 20, "validation": 6})
         assert len(load("wds/", tmp_path / "shards", memory_limit_gb=26 * 192 / 1e9).test) == 6
         with pytest.raises(
-            ValueError, match="wds/:validation is a stream of more images than fit into data.memory_limit_gb"
+            ValueError, match=r"wds/:validation is a stream of more images than fit into data.memory_limit_gb"
         ):
             load("wds/", tmp_path / "shards", memory_limit_gb=25 * 192 / 1e9)
 
