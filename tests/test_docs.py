@@ -20,6 +20,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -32,6 +33,9 @@ from torch import nn
 
 from oneshot.config import CONF, cost_settings, make_space, phase_settings, register_spaces, settings
 from oneshot.costs import CostSettings, MeasureSettings
+from oneshot.data import FileSource, prepare
+from oneshot.data.decoding import CorruptImages, decode_all
+from oneshot.data.preprocessing import Preprocessing
 from oneshot.export import export_module
 from oneshot.pipeline.predicted import PredictionSettings
 from oneshot.pipeline.ranking import RankingSettings
@@ -71,12 +75,22 @@ def spans(page: Path) -> list[str]:
 # Code ----------------------------------------------------------------------------------------------------------------
 
 
+READING = {"image_size": 20, "crop_pct": 0.875, "interpolation": "bicubic", "pixel_range": [0.0, 4095.0]}
+
+
+def write_photo() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a photo that was taken upright
+    Image.effect_noise((40, 30), 50).convert("RGB").save("photo.jpg", exif=exif)
+
+
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder like the one that docs/exporting.md reads: a tiny network in every format, and a photo."""
     monkeypatch.chdir(tmp_path)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     card = {"classes": ["cat", "dog"], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    card |= READING
     # One checked export, for its card; the others are not checked again here.
     export_module(network, Path("exported"), format="torchscript", input_shape=(3, 16, 16), card=card)
     image, batch = torch.zeros(2, 3, 16, 16), torch.export.Dim("batch", min=1)
@@ -88,7 +102,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             network, (image,), "exported/model.onnx", dynamo=True, dynamic_shapes=({0: "batch"},), external_data=False,
             input_names=["image"], output_names=["logits"], verbose=False,
         )  # fmt: skip
-    Image.effect_noise((40, 30), 50).convert("RGB").save("photo.jpg")
+    write_photo()
 
 
 @pytest.mark.parametrize("name", ["latency", "library", "spaces"])
@@ -105,6 +119,36 @@ def test_code_that_uses_exported_files_runs(capsys: pytest.CaptureFixture[str]) 
     answers = capsys.readouterr().out.split()
     assert len(answers) == 3
     assert len(set(answers)) == 1, "the formats disagree"
+
+
+@pytest.mark.parametrize("kind", ["upright", "transparent", "palette", "deep", "grey", "square"])
+def test_code_that_reads_an_image_gives_what_networks_were_evaluated_on(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("exported").mkdir()
+    card = {"inputs": [{"shape": ["batch", 3, 16, 16]}], "mean": [0.5] * 3, "std": [0.2] * 3, **READING}
+    Path("exported/model.json").write_text(json.dumps(card))
+    if kind == "upright":
+        write_photo()
+    noise = np.random.default_rng(0).integers(0, 256, (30, 41, 4), dtype=np.uint8)
+    if kind == "deep":
+        Image.fromarray(noise[..., 0].astype(np.uint16) * 16).save("photo.png")
+    elif kind != "upright":
+        image = Image.fromarray(noise if kind == "transparent" else noise[..., :3])
+        image = image.convert({"palette": "P", "grey": "L"}.get(kind, image.mode))
+        image = image.resize((20, 20)) if kind == "square" else image
+        image.save("photo.png", **({"transparency": 3} if kind == "palette" else {}))
+    path = "photo.jpg" if kind == "upright" else "photo.png"
+    source, preprocessing = FileSource([(path, 0)]), Preprocessing(20, 0.875, pixel_range=(0.0, 4095.0))
+    centre = decode_all(source, torch.tensor([0]), preprocessing, CorruptImages(0)).images
+    expected = prepare(centre, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    read = blocks(ROOT / "docs" / "exporting.md", "python")[0].replace("photo.jpg", path)
+    namespace: dict[str, Any] = {"__name__": "docs.exporting"}
+    exec(compile(read, "exporting.md, block 1", "exec"), namespace)
+    assert (
+        np.abs(namespace["batch"] - expected.numpy()).max() <= 2.1 / 255 / 0.2
+    )  # two levels: Pillow's bilinear and torch's
 
 
 def run_blocks(page: Path) -> None:

@@ -1,7 +1,8 @@
-"""Images that a library hands over as one array of pixels."""
+"""Images that a library hands over as arrays of pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
 
 
 class ArraySource(ImageSource):
-    """Images of one size in memory, each known by the name of the array and its index."""
+    """Images in memory, each known by the name of the array and its index."""
 
-    def __init__(self, pixels: NDArray[np.uint8], labels: Tensor, name: str, enlarge_to: int | None = None) -> None:
-        """Hold an array.
+    def __init__(
+        self,
+        pixels: Sequence[NDArray[np.generic]] | NDArray[np.uint8],
+        labels: Tensor,
+        name: str,
+        enlarge_to: int | None = None,
+    ) -> None:
+        """Hold an array, or a list of arrays.
 
         Args:
-            pixels: grey `(num_images, height, width)` or RGB `(num_images, height, width, 3)`.
+            pixels: of each image, grey `(height, width)` of any depth, or RGB `(height, width, 3)` of uint8.
             labels: class indices, shape `(num_images,)`.
             name: of the array, different for each array of a data set.
             enlarge_to: height and width in pixels to which images are resized by bilinear interpolation, which,

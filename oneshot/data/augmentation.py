@@ -1,4 +1,4 @@
-"""Random augmentation of whole uint8 batches, each image drawn for itself."""
+"""Random augmentation: what is done to training images, and the part of it that works on whole uint8 batches."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-_ATTEMPTS = 10  # as torchvision's RandomResizedCrop and timm's RandomErasing
+from oneshot.data.cropping import boxes_of, draw_boxes
+
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment` does to each image; the default does nothing.
+    """What training does to each image; the default does nothing.
 
     Attributes:
         crop_padding: zero pixels added on every side before a crop of the original size is taken at random.
-        crop_scale: least and greatest area of a random crop that is resized to the full image, as a part of the
-            area of the image with its padding (Szegedy et al., 2015, section 6).
+        crop_scale: least and greatest area of a random crop that is resized to the size of the images, as a part of
+            the area of the whole image (Szegedy et al., 2015, section 6). [1, 1] with a ratio of [1, 1] is off: then the
+            images' centres are what is augmented.
         crop_ratio: least and greatest width / height of that crop.
         horizontal_flip: mirror every second image, at random.
         erase_probability: part of the images in which one rectangle, 2 % to 33 % of the area, is replaced by noise
@@ -52,6 +54,11 @@ class Augmentation:
         if isinstance(probability, bool) or not isinstance(probability, Real) or not 0 <= float(probability) <= 1:
             raise ValueError(f"erase_probability must be between 0 and 1, got {probability!r}")
 
+    @property
+    def cuts_from_whole(self) -> bool:
+        """Whether crops of any size are cut out of whole images, which `Images.training_batches` does."""
+        return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
+
 
 def _interval(name: str, value: Sequence[float], *, greatest: float) -> tuple[float, float]:
     allowed = f"two numbers [least, greatest] above 0{'' if math.isinf(greatest) else f' and up to {greatest:g}'}"
@@ -64,12 +71,11 @@ def _interval(name: str, value: Sequence[float], *, greatest: float) -> tuple[fl
 
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and erase each image at random.
-
-    Padded crops and mirroring copy pixels exactly; only crops that are resized interpolate (bilinear).
+    """Shift, mirror and erase each image of a batch at random; crops that are resized have been cut before.
 
     Args:
-        images: uint8 `(batch, 3, height, width)`, height equal to width, on any device.
+        images: uint8 `(batch, 3, height, width)`, height equal to width, on any device, as `Images.training_batches`
+            gives them.
         settings: what to do.
         generator: the only source of randomness; draws are made on its device and moved to the images'.
 
@@ -89,15 +95,10 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
         mirrored = _uniform((batch,), generator) < 0.5
     if settings.crop_padding:
         images = functional.pad(images, [settings.crop_padding] * 4)
-    if settings.crop_scale != (1.0, 1.0) or settings.crop_ratio != (1.0, 1.0):
-        boxes = _draw_boxes(batch, images.shape[2], settings.crop_scale, settings.crop_ratio, generator)
-        images = _resized_crops(images, boxes.to(images.device), mirrored.to(images.device), size)
-    else:
-        if settings.crop_padding:
-            offsets = _integers((2, batch), 2 * settings.crop_padding + 1, generator)
-            images = _crops(images, offsets.to(images.device), size)
-        if settings.horizontal_flip:
-            images = _mirror(images, mirrored.nonzero().flatten().to(images.device))
+        offsets = _integers((2, batch), 2 * settings.crop_padding + 1, generator)
+        images = _crops(images, offsets.to(images.device), size)
+    if settings.horizontal_flip:
+        images = _mirror(images, mirrored.nonzero().flatten().to(images.device))
     if settings.erase_probability:
         images = _erase(images, settings.erase_probability, generator)
     return images
@@ -123,51 +124,13 @@ def _mirror(images: Tensor, indices: Tensor) -> Tensor:
     return mirrored
 
 
-def _draw_boxes(
-    batch: int, size: int, area: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """Draw boxes inside a square image of `size` pixels.
-
-    Area is uniform, the ratio of width to height log-uniform; of ten draws the first that fits is taken, and the
-    largest central box within the ratios if none fits, as in torchvision's `RandomResizedCrop`.
-
-    Returns:
-        int64 top, left, height, width in pixels, shape `(4, batch)`.
-    """
-    least, greatest = math.log(ratio[0]), math.log(ratio[1])
-    areas = (area[0] + (area[1] - area[0]) * _uniform((batch, _ATTEMPTS), generator)) * size * size
-    ratios = torch.exp(least + (greatest - least) * _uniform((batch, _ATTEMPTS), generator))
-    heights, widths = (areas / ratios).sqrt().round().long(), (areas * ratios).sqrt().round().long()
-    fits = (heights >= 1) & (heights <= size) & (widths >= 1) & (widths <= size)
-    first = fits.int().argmax(1, keepdim=True)  # 0 if none fits
-    fits_any = fits.any(1)
-    height = torch.where(fits_any, heights.gather(1, first).squeeze(1), round(size / max(1.0, ratio[0])))
-    width = torch.where(fits_any, widths.gather(1, first).squeeze(1), round(size * min(1.0, ratio[1])))
-    position = _uniform((2, batch), generator)
-    free = torch.stack((size - height, size - width))
-    offset = torch.where(fits_any, (position * (free + 1)).long().minimum(free), free // 2)
-    return torch.stack((offset[0], offset[1], height, width))
-
-
-def _resized_crops(images: Tensor, boxes: Tensor, mirrored: Tensor, size: int) -> Tensor:
-    """Cut out the boxes, resize them to `size` pixels square by bilinear interpolation, and mirror some."""
-    full = images.shape[2]
-    top, left, height, width = boxes.float() / full  # in parts of the image
-    theta = torch.zeros(len(images), 2, 3, device=images.device)  # grid_sample counts from -1 to 1
-    theta[:, 0, 0] = torch.where(mirrored, -width, width)
-    theta[:, 0, 2] = 2 * left + width - 1
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = 2 * top + height - 1
-    grid = functional.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
-    crops = functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return crops.round_().to(torch.uint8)
-
-
 def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Fill one random rectangle with uniform noise in a part of the images."""
     batch, size = images.shape[0], images.shape[2]
     chosen = _uniform((batch, 1, 1), generator) < probability
-    top, left, height, width = _draw_boxes(batch, size, _ERASED_AREA, _ERASED_RATIO, generator).unsqueeze(2)
+    sides = torch.full((batch,), size, device=generator.device)
+    boxes = boxes_of(draw_boxes(batch, generator), sides, sides, _ERASED_AREA, _ERASED_RATIO)
+    top, left, height, width = boxes.unsqueeze(2)
     line = torch.arange(size, device=generator.device)
     rows, columns = (line >= top) & (line < top + height), (line >= left) & (line < left + width)
     inside = chosen & rows.unsqueeze(2) & columns.unsqueeze(1)

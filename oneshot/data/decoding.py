@@ -1,18 +1,22 @@
-"""Decoding: any image to a square of uint8 pixels, many at once, corrupt ones counted and left out."""
+"""Decoding: the images of a source to uint8 pixels, many at once, corrupt ones counted and left out."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from oneshot.data.colour import to_rgb
 from oneshot.data.images import ImageSource, TensorImages
+from oneshot.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,96 +62,117 @@ def num_available_cores() -> int:
     return min(cores, 8)
 
 
-def to_square(image: Image, size: int) -> NDArray[np.uint8]:
-    """Resize the shorter side to `size` pixels (bicubic, antialiased) and cut out the centre square.
+def read_image(source: ImageSource, index: int, preprocessing: Preprocessing) -> Image | str:
+    """Return one image of a source in RGB, or why that is impossible.
 
-    JPEG files many times larger than `size` are decoded at a reduced scale, at least twice `size`, which is several
-    times faster; all else is what torchvision's `Resize` and `CenterCrop` do.
-
-    Returns:
-        RGB pixels, shape `(3, size, size)`.
+    An image of so many pixels that Pillow takes it for an attack is one that cannot be read.
     """
-    from PIL import Image as pil
-
-    image.draft("RGB", (2 * size, 2 * size))
-    image = _to_rgb(image)
-    width, height = image.size
-    if min(width, height) != size:
-        resized = (size, int(size * height / width)) if width < height else (int(size * width / height), size)
-        image = image.resize(resized, pil.Resampling.BICUBIC)
-        width, height = image.size
-    if (width, height) != (size, size):
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _to_rgb(image: Image) -> Image:
-    from PIL import Image as pil
-
-    if image.mode.startswith("I"):  # 16 bits of grey, which a plain conversion would clip to white
-        image = pil.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:  # pillow warns of a direct conversion
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def try_decode(source: ImageSource, index: int, size: int) -> NDArray[np.uint8] | str:
-    """Decode one image of a source to `(3, size, size)`, or return why that is impossible."""
     try:
-        return to_square(source.load(index), size)
+        return to_rgb(source.load(index), preprocessing.pixel_range)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken files
         return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+@contextlib.contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Make Pillow raise, rather than warn, for images of more pixels than it takes for harmless.
+
+    Not for several threads of a process at once; threads started within are covered.
+    """
+    from PIL.Image import DecompressionBombWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DecompressionBombWarning)
+        yield
+
+
+class TooLargeError(Exception):
+    """The decoded images take more memory than they may."""
+
+
 def decode_all(
-    source: ImageSource, indices: Tensor, image_size: int, corrupt: CorruptImages, description: str = "images"
+    source: ImageSource,
+    indices: Tensor,
+    preprocessing: Preprocessing,
+    corrupt: CorruptImages,
+    description: str = "images",
+    *,
+    keep_whole: bool = False,
+    max_bytes: float = math.inf,
 ) -> TensorImages:
     """Decode the images of a source at `indices`, int64 of shape `(num_images,)`, without those that are corrupt.
 
     A progress bar naming the `description` is shown on a terminal if there are more than 2,000.
 
+    Args:
+        source: where the images come from.
+        indices: which.
+        preprocessing: how they are decoded.
+        corrupt: counts those that cannot be.
+        description: of the images.
+        keep_whole: keep the whole images beside their centres, for random crops.
+        max_bytes: what the decoded images may take.
+
     Raises:
         ValueError: more images are corrupt than `corrupt` tolerates.
+        TooLargeError: they take more than `max_bytes`.
     """
     from tqdm import tqdm
 
-    positions = indices.tolist()
-    pixels = torch.empty((len(positions), 3, image_size, image_size), dtype=torch.uint8)
+    positions, size = indices.tolist(), preprocessing.image_size
+    num_bytes = len(positions) * 3 * size**2
+    if num_bytes > max_bytes:
+        raise TooLargeError
+    pixels = torch.empty((len(positions), 3, size, size), dtype=torch.uint8)
     array = pixels.numpy()
+    whole: list[Tensor] = list(pixels)  # views, until an image turns out to be more than its centre
     failed: list[int] = []
 
-    def decode_chunk(start: int) -> list[tuple[int, str]]:
-        failures = []
+    def decode_chunk(start: int) -> tuple[list[tuple[int, str]], int]:
+        failures, num_whole_bytes = [], 0
         for slot in range(start, min(start + _CHUNK, len(positions))):
-            decoded = try_decode(source, positions[slot], image_size)
-            if isinstance(decoded, str):
-                failures.append((slot, decoded))
-            else:
-                array[slot] = decoded
-        return failures
+            image = read_image(source, positions[slot], preprocessing)
+            if isinstance(image, str):
+                failures.append((slot, image))
+                continue
+            array[slot] = preprocessing.centre(image)
+            if keep_whole and not preprocessing.is_all_centre(image):
+                whole[slot] = preprocessing.whole(image)
+                num_whole_bytes += whole[slot].numel()
+        return failures, num_whole_bytes
 
     starts = range(0, len(positions), _CHUNK)
     hidden = True if len(positions) <= _PROGRESS_FROM else None  # None: shown on a terminal only
     pool = ThreadPoolExecutor(num_available_cores() if source.concurrent else 1)
     try:
-        with tqdm(
-            total=len(positions), desc=f"decoding {description}", unit="image", disable=hidden, leave=False
-        ) as progress:
-            for start, failures in zip(starts, pool.map(decode_chunk, starts), strict=True):
+        with (
+            bombs_refused(),
+            tqdm(
+                total=len(positions), desc=f"decoding {description}", unit="image", disable=hidden, leave=False
+            ) as progress,
+        ):
+            for start, (failures, num_whole_bytes) in zip(starts, pool.map(decode_chunk, starts), strict=True):
                 for slot, reason in failures:
                     corrupt.add(source.keys[positions[slot]], reason)
                     failed.append(slot)
+                num_bytes += num_whole_bytes
+                if num_bytes > max_bytes:
+                    raise TooLargeError
                 progress.update(min(_CHUNK, len(positions) - start))
     finally:
         pool.shutdown(cancel_futures=True)  # do not decode the rest after an error
 
-    labels, keys = source.labels[indices], [source.keys[i] for i in positions]
-    decoded_images = TensorImages(pixels, labels, keys)
+    decoded = TensorImages(
+        pixels,
+        source.labels[indices],
+        [source.keys[i] for i in positions],
+        whole=None if num_bytes == pixels.numel() else whole,
+        interpolation=preprocessing.interpolation,
+    )
     if not failed:
-        return decoded_images
+        return decoded
     kept = torch.ones(len(positions), dtype=torch.bool)
     kept[failed] = False
-    return decoded_images.subset(kept.nonzero().flatten())
+    return decoded.subset(kept.nonzero().flatten())

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from oneshot.data.decoding import CorruptImages, num_available_cores, try_decode
+from oneshot.data.augmentation import Augmentation
+from oneshot.data.cropping import BoxDraws, draw_boxes, random_crops
+from oneshot.data.decoding import CorruptImages, bombs_refused, num_available_cores, read_image
 from oneshot.data.images import Images, ImageSource
+from oneshot.data.preprocessing import Preprocessing
 
 
 class FileImages(Images):
     """Images of a source, decoded by worker processes.
-
-    A corrupt image is dropped from its batch, which is then smaller; a batch left without any image is not yielded.
 
     Attributes:
         corrupt: the corrupt images found so far, shared by all subsets.
@@ -25,7 +26,7 @@ class FileImages(Images):
     def __init__(
         self,
         source: ImageSource,
-        image_size: int,
+        preprocessing: Preprocessing,
         *,
         indices: Tensor | None = None,
         num_workers: int | None = None,
@@ -35,14 +36,15 @@ class FileImages(Images):
 
         Args:
             source: where the images come from.
-            image_size: height and width in pixels.
+            preprocessing: how they are decoded.
             indices: which images of the source, int64 of shape `(num_images,)`; all of them by default.
             num_workers: processes that decode; 0 decodes in this one, None starts one per available core, at most 8.
                 A source that is not `concurrent` is always decoded in this one.
             corrupt: counts the corrupt images and sets their limit, 10 by default.
         """
         self.source = source
-        self.image_size = image_size
+        self.preprocessing = preprocessing
+        self.image_size = preprocessing.image_size
         self.indices = torch.arange(len(source)) if indices is None else indices
         self.num_workers = num_available_cores() if num_workers is None else num_workers
         self.corrupt = CorruptImages(10) if corrupt is None else corrupt
@@ -50,59 +52,148 @@ class FileImages(Images):
         self.keys = tuple(source.keys[i] for i in self.indices.tolist())
 
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images and labels at each tensor of indices, see `Images.batches`.
+        """Yield centres and labels, see `Images.batches`.
 
         Raises:
-            ValueError: more images are corrupt than `corrupt` tolerates.
+            ValueError: more images are corrupt than `corrupt` tolerates, or all are.
         """
+        requests = (_Request(positions, min(2, len(positions)), None) for positions in index_batches)
+        return self._answers(requests, len(index_batches), Augmentation())
+
+    def training_batches(
+        self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield crops or centres, see `Images.training_batches`.
+
+        Raises:
+            ValueError: more images are corrupt than `corrupt` tolerates, or all are.
+        """
+        if augmentation.cuts_from_whole:
+            requests = (
+                _Request(positions, len(positions), draw_boxes(len(positions), generator))
+                for positions, generator in zip(index_batches, generators, strict=False)
+            )
+        else:
+            requests = (_Request(positions, len(positions), None) for positions in index_batches)
+        return self._answers(requests, len(index_batches), augmentation)
+
+    def _answers(
+        self, requests: Iterator[_Request], number: int, augmentation: Augmentation
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
-            _Decoder(self.source, self.image_size),
-            sampler=[self.indices[batch] for batch in index_batches],
+            _Decoder(self.source, self.indices, self.preprocessing, augmentation, self.corrupt.limit),
+            sampler=requests,  # requests rather than indices
             batch_size=None,
-            num_workers=min(self.num_workers, len(index_batches)) if self.source.concurrent else 0,
+            num_workers=min(self.num_workers, number) if self.source.concurrent else 0,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # the loader would otherwise draw from the global one
         )
-        for images, indices, failures in loader:
-            for index, reason in failures:
-                self.corrupt.add(self.source.keys[index], reason)
-            if len(indices):
-                yield images, self.source.labels[indices].to(torch.int64)
+        for answer in loader:
+            for position, reason in answer.failures:
+                self.corrupt.add(self.keys[position], reason)
+            if len(answer.images) < answer.least:
+                raise ValueError(
+                    f"none of the {len(self)} images of a set can be decoded, the first is {self.keys[0]} "
+                    f"({answer.failures[0][1]})"
+                )
+            yield answer.images, self.labels[answer.positions]
 
     def subset(self, indices: Tensor) -> FileImages:
         """Return the set of the images at `indices`, see `Images.subset`."""
         return FileImages(
             self.source,
-            self.image_size,
+            self.preprocessing,
             indices=self.indices[indices],
             num_workers=self.num_workers,
             corrupt=self.corrupt,
         )
 
 
-_DecodedBatch = tuple[Tensor, Tensor, list[tuple[int, str]]]
+class _Request(NamedTuple):
+    """A batch: positions in the set, the least number of images, and what its crops are drawn from if it has such."""
+
+    positions: Tensor
+    least: int
+    draws: BoxDraws | None
 
 
-class _Decoder(Dataset[_DecodedBatch]):
-    """Maps a tensor of indices to the images that could be decoded, their indices, and the failures."""
+class _Answer(NamedTuple):
+    """Images with their positions in the set, the least number that was asked for, and what could not be decoded."""
 
-    def __init__(self, source: ImageSource, image_size: int) -> None:
+    images: Tensor
+    positions: Tensor
+    least: int
+    failures: list[tuple[int, str]]
+
+
+class _Decoder(Dataset[_Answer]):
+    """Answers requests for batches; gives up where more images are corrupt than is tolerated."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        indices: Tensor,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        max_corrupt: int,
+    ) -> None:
         self.source = source
-        self.image_size = image_size
+        self.indices = indices
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.max_corrupt = max_corrupt
 
-    def __getitem__(self, indices: Tensor) -> _DecodedBatch:
-        images = torch.empty((len(indices), 3, self.image_size, self.image_size), dtype=torch.uint8)
-        array = images.numpy()
-        kept: list[int] = []
-        failures: list[tuple[int, str]] = []
-        for index in indices.tolist():
-            decoded = try_decode(self.source, index, self.image_size)
-            if isinstance(decoded, str):
-                failures.append((index, decoded))
+    def __getitem__(self, request: _Request) -> _Answer:
+        wanted = request.positions.tolist()
+        decoded: dict[int, Tensor] = {}  # by place in the batch
+        positions = list(wanted)
+        failures: dict[int, str] = {}
+
+        def decode(place: int, position: int) -> bool:
+            if position in failures:
+                return False
+            image = read_image(self.source, int(self.indices[position]), self.preprocessing)
+            if isinstance(image, str):
+                failures[position] = image
+                return False
+            if request.draws is None:
+                decoded[place] = torch.from_numpy(self.preprocessing.centre(image).copy())
             else:
-                array[len(kept)] = decoded
-                kept.append(index)
-        return images[: len(kept)], torch.tensor(kept, dtype=torch.int64), failures
+                decoded[place] = self.preprocessing.whole(image)
+            positions[place] = position
+            return True
+
+        with bombs_refused():
+            for place, position in enumerate(wanted):
+                decode(place, position)
+            for place in [place for place in range(len(wanted)) if place not in decoded]:
+                if len(decoded) >= request.least:
+                    break
+                for position in self._others(wanted[place], positions):
+                    if decode(place, position) or len(failures) > self.max_corrupt:
+                        break
+        places = sorted(decoded)
+        images = [decoded[place] for place in places]
+        kept = torch.tensor([positions[place] for place in places], dtype=torch.int64)
+        return _Answer(self._batch(images, request, places), kept, request.least, list(failures.items()))
+
+    def _others(self, position: int, batch: Sequence[int]) -> Iterator[int]:
+        """All positions of the set from the next one on, those of the batch last."""
+        in_batch, number = set(batch), len(self.indices)
+        following = [(position + step) % number for step in range(1, number)]
+        yield from (other for other in following if other not in in_batch)
+        yield from (other for other in following if other in in_batch)
+
+    def _batch(self, images: Sequence[Tensor], request: _Request, places: Sequence[int]) -> Tensor:
+        size = self.preprocessing.image_size
+        if not images:
+            return torch.empty((0, 3, size, size), dtype=torch.uint8)
+        if request.draws is None:
+            return torch.stack(list(images))
+        chosen = torch.tensor(places)
+        draws = BoxDraws(request.draws.areas[chosen], request.draws.ratios[chosen], request.draws.positions[:, chosen])
+        area, ratio = self.augmentation.crop_scale, self.augmentation.crop_ratio
+        return random_crops(images, draws, area, ratio, size, self.preprocessing.interpolation)
 
 
 def _unchanged(batch: Any) -> Any:

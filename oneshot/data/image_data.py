@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from oneshot.data.augmentation import Augmentation
-from oneshot.data.decoding import CorruptImages, decode_all
+from oneshot.data.colour import PixelRange
+from oneshot.data.decoding import CorruptImages, TooLargeError, decode_all
 from oneshot.data.file_images import FileImages
 from oneshot.data.images import Images, ImageSource
 from oneshot.data.options import DataOptions, Statistics
+from oneshot.data.preprocessing import Preprocessing
 from oneshot.data.splitting import stratified_split, stratified_subset
-from oneshot.data.statistics import channel_statistics
+from oneshot.data.statistics import SMALLEST_STD, channel_statistics
+from oneshot.data.surveying import look_at, settle
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,15 @@ class ImageData:
         held_out: never trained on, to rank architectures on.
         test: to report accuracies on, once.
         classes: their names, in the order of the labels.
-        image_size: height and width of the stored images in pixels.
+        image_size: height and width in pixels of what a network sees.
         mean: of each channel of the training images, of pixel values in [0, 1].
         std: likewise.
         augmentation: what training does to each image.
         num_skipped: corrupt images left out so far; sets decoded batch by batch may meet more later.
+        crop_pct: part of the shorter side that the centre crop covers.
+        interpolation: of all resizing.
+        pixel_range: values that become black and white in images of more than eight bits a channel; None if the training
+            images have none.
     """
 
     name: str
@@ -44,11 +55,26 @@ class ImageData:
     std: Statistics
     augmentation: Augmentation
     num_skipped: int = 0
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+    pixel_range: PixelRange | None = None
 
     @property
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.classes)
+
+    def card(self) -> dict[str, Any]:
+        """What the file of a network trained on these data says of its classes and of how an image becomes its input."""
+        return {
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "image_size": self.image_size,
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation,
+            "pixel_range": None if self.pixel_range is None else list(self.pixel_range),
+        }
 
 
 def to_image_data(
@@ -93,12 +119,21 @@ def to_image_data(
     for split, source in sources.items():
         if split != "train":
             indices[split] = torch.arange(len(source))
+    survey = look_at(train, indices["train"], options.split_seed)
+    preprocessing = settle(train, indices["train"], survey, options, name)
     corrupt = CorruptImages(options.max_corrupt)
-    images = _store({split: (sources.get(split, train), indices[split]) for split in given}, options, corrupt)
+    parts = {split: (sources.get(split, train), indices[split]) for split in given}
+    images = _store(parts, options, preprocessing, survey.mean_bytes(preprocessing), corrupt)
     _check_classes_trained(images["train"], classes)
     mean, std = options.mean, options.std
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(images["train"], options.split_seed)
+        if max(measured_std) <= SMALLEST_STD:
+            _LOGGER.warning(
+                "the training images of %s are all alike: every pixel has the colour %s (of 255)",
+                name,
+                ", ".join(f"{255 * value:.0f}" for value in measured_mean),
+            )
         mean, std = mean or measured_mean, std or measured_std
     return ImageData(
         name=name,
@@ -111,6 +146,9 @@ def to_image_data(
         std=std,
         augmentation=options.augmentation,
         num_skipped=len(corrupt.keys),
+        crop_pct=preprocessing.crop_pct,
+        interpolation=preprocessing.interpolation,
+        pixel_range=preprocessing.pixel_range,
     )
 
 
@@ -141,16 +179,39 @@ def _check_classes_trained(train: Images, classes: Sequence[str]) -> None:
 
 
 def _store(
-    splits: Mapping[str, tuple[ImageSource, Tensor]], options: DataOptions, corrupt: CorruptImages
+    splits: Mapping[str, tuple[ImageSource, Tensor]],
+    options: DataOptions,
+    preprocessing: Preprocessing,
+    whole_bytes: float,
+    corrupt: CorruptImages,
 ) -> dict[str, Images]:
-    """Decode everything if it fits into memory, else leave it to the batches."""
+    """Decode everything if it fits into memory, else leave it to the batches.
+
+    Args:
+        splits: the source of each and the indices of its images there.
+        options: see `DataOptions`.
+        preprocessing: how images are decoded.
+        whole_bytes: what a training image kept whole takes beside its centre, on average.
+        corrupt: counts the corrupt ones.
+    """
+    keep_whole = options.augmentation.cuts_from_whole
     num_images = sum(len(indices) for _, indices in splits.values())
-    if num_images <= options.max_in_memory:
+    expected = num_images * 3 * options.image_size**2 + keep_whole * whole_bytes * len(splits["train"][1])
+    stored: dict[str, Images] = {}
+    if expected <= options.max_bytes:
+        left = options.max_bytes
+        try:
+            for split, (source, indices) in splits.items():
+                whole = keep_whole and split == "train"
+                stored[split] = decoded = decode_all(
+                    source, indices, preprocessing, corrupt, f"{split} images", keep_whole=whole, max_bytes=left
+                )
+                left -= decoded.num_bytes
+        except TooLargeError:
+            stored.clear()
+    if not stored:
         return {
-            split: decode_all(source, indices, options.image_size, corrupt, f"{split} images")
+            split: FileImages(source, preprocessing, indices=indices, num_workers=options.num_workers, corrupt=corrupt)
             for split, (source, indices) in splits.items()
         }
-    return {
-        split: FileImages(source, options.image_size, indices=indices, num_workers=options.num_workers, corrupt=corrupt)
-        for split, (source, indices) in splits.items()
-    }
+    return stored

@@ -10,6 +10,8 @@ from numbers import Real
 from typing import TypedDict
 
 from oneshot.data.augmentation import Augmentation
+from oneshot.data.colour import PixelRange
+from oneshot.data.preprocessing import INTERPOLATIONS
 
 Statistics = tuple[float, float, float]
 
@@ -22,6 +24,10 @@ class CommonOptions(TypedDict, total=False):
     max_train_images: int | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    crop_pct: float | None
+    interpolation: str
+    stored_size: int | None
+    pixel_range: Sequence[float] | None
     memory_limit_gb: float
     max_corrupt: int
     num_workers: int | None
@@ -32,7 +38,7 @@ class DataOptions:
     """How a data set is split, stored and normalised, whatever its source.
 
     Attributes:
-        image_size: height and width in pixels at which the images are stored.
+        image_size: height and width in pixels of what a network sees.
         augmentation: what training does to each image.
         held_out: part (above 0, below 1) or number (at least one for each class) of the training images that is held
             out from training, to rank architectures on.
@@ -40,6 +46,13 @@ class DataOptions:
         max_train_images: use at most so many training images, drawn from all classes alike; None uses all.
         mean: of each channel, of pixel values in [0, 1]; None measures it on the training images.
         std: likewise.
+        crop_pct: part of the shorter side that the centre crop covers, timm's setting of this name; None is 0.875, or 1
+            where at least half of the training images are no larger than `image_size`.
+        interpolation: of all resizing, bicubic or bilinear.
+        stored_size: shorter side in pixels to which larger images are reduced before random crops are cut from them;
+            None is twice `image_size`.
+        pixel_range: values that become black and white in images of more than eight bits a channel; None measures them on
+            the training images.
         memory_limit_gb: sets above this many gigabytes (10^9 bytes, decoded) are decoded batch by batch.
         max_corrupt: so many images that cannot be decoded are skipped with a warning; one more is an error.
         num_workers: processes that decode batch by batch; None starts one per available core, at most 8.
@@ -52,6 +65,10 @@ class DataOptions:
     max_train_images: int | None = None
     mean: Statistics | None = None
     std: Statistics | None = None
+    crop_pct: float | None = None
+    interpolation: str = "bicubic"
+    stored_size: int | None = None
+    pixel_range: PixelRange | None = None
     memory_limit_gb: float = 4
     max_corrupt: int = 10
     num_workers: int | None = None
@@ -71,6 +88,19 @@ class DataOptions:
             check_count("max_train_images", self.max_train_images, least=1)
         object.__setattr__(self, "mean", _statistics("mean", self.mean, zero=True))
         object.__setattr__(self, "std", _statistics("std", self.std, zero=False))
+        if self.crop_pct is not None:
+            crop = self.crop_pct
+            if isinstance(crop, bool) or not isinstance(crop, Real) or not 0 < float(crop) <= 1:
+                raise ValueError(f"crop_pct must be a part above 0 and up to 1, or null, got {crop!r}")
+            object.__setattr__(self, "crop_pct", float(crop))
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
+                f"{nearest(self.interpolation, INTERPOLATIONS)}"
+            )
+        if self.stored_size is not None:
+            check_count("stored_size", self.stored_size, least=self.image_size)
+        object.__setattr__(self, "pixel_range", _pixel_range(self.pixel_range))
         limit = self.memory_limit_gb
         if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) >= 0:
             raise ValueError(f"memory_limit_gb must be a number of gigabytes, 0 or more, got {limit!r}")
@@ -79,10 +109,9 @@ class DataOptions:
             check_count("num_workers", self.num_workers)
 
     @property
-    def max_in_memory(self) -> int:
-        """The number of decoded images that fit into `memory_limit_gb`."""
-        images = self.memory_limit_gb * 1e9 / (3 * self.image_size**2)
-        return int(min(images, 2**62))
+    def max_bytes(self) -> float:
+        """The bytes of decoded images that are kept in memory."""
+        return round(self.memory_limit_gb * 1e9, 3)
 
 
 def make_options(
@@ -127,6 +156,20 @@ def nearest(name: object, known: Iterable[str]) -> str:
     """Return advice on a mistyped name, such as ` (did you mean 'x'?)`, empty if no known name is near."""
     matches = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def _pixel_range(value: Sequence[float] | None) -> PixelRange | None:
+    if value is None:
+        return None
+    allowed = "two numbers [black, white], the first below the second"
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise ValueError(f"pixel_range must be {allowed}, got {value!r}")
+    if any(isinstance(x, bool) or not isinstance(x, Real) or not math.isfinite(float(x)) for x in value):
+        raise ValueError(f"pixel_range must be {allowed}, got {list(value)}")
+    low, high = (float(number) for number in value)
+    if low >= high:
+        raise ValueError(f"pixel_range must be {allowed}, got {list(value)}")
+    return low, high
 
 
 def _statistics(name: str, value: Sequence[float] | None, *, zero: bool) -> Statistics | None:

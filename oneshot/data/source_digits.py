@@ -34,7 +34,10 @@ def digits(
     from sklearn.datasets import load_digits
 
     options = make_options(
-        common, image_size=image_size, augmentation=augmentation, default=Augmentation(crop_padding=2)
+        {"crop_pct": 1.0, **common},
+        image_size=image_size,
+        augmentation=augmentation,
+        default=Augmentation(crop_padding=2),
     )
     check_share("test", test)
     pixels, labels = load_digits(return_X_y=True)

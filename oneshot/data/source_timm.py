@@ -101,8 +101,8 @@ def _open_splits(
     for split, split_name in names.items():
         if split_name is None:
             continue
-        num_streamed = sum(len(opened.source) for opened in splits.values())
-        opened = open_split(name, split_name, arguments, options, num_streamed)
+        num_bytes = sum(opened.num_bytes for opened in splits.values())
+        opened = open_split(name, split_name, arguments, options, num_bytes)
         for other, known in splits.items():
             if split_name == names[other] or opened.source.keys[:1] == known.source.keys[:1]:
                 raise ValueError(

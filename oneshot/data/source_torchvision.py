@@ -50,7 +50,9 @@ def torchvision_dataset(
             f"name must be one of {', '.join(_AUGMENTATIONS)}, got {name!r}{nearest(name, _AUGMENTATIONS)}"
         )
     check_path("root", root)
-    options = make_options(common, image_size=image_size, augmentation=augmentation, default=_AUGMENTATIONS[name])
+    options = make_options(
+        {"crop_pct": 1.0, **common}, image_size=image_size, augmentation=augmentation, default=_AUGMENTATIONS[name]
+    )
     folder = Path(root).expanduser()
     sources = {}
     for split in ("train", "test"):

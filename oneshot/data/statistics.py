@@ -7,6 +7,7 @@ import torch
 from oneshot.data.images import Images
 from oneshot.data.options import Statistics
 
+SMALLEST_STD = 1 / 255  # one grey level, given for constant channels
 _MAX_VALUES = 500_000_000  # 160,000 images of 32 pixels, 3,300 of 224: a second or two of counting
 _BATCH_VALUES = 20_000_000
 
@@ -31,7 +32,7 @@ def channel_statistics(images: Images, seed: int) -> tuple[Statistics, Statistic
     share = histogram / histogram.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (share * levels).sum(1)
-    std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt().clamp(min=1 / 255)
+    std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt().clamp(min=SMALLEST_STD)
     return _triple(mean), _triple(std)
 
 

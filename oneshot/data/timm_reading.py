@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from oneshot.data.arrays import ArraySource
-from oneshot.data.decoding import to_square
+from oneshot.data.colour import deep_values, is_deep, to_rgb
+from oneshot.data.folder_files import PassedOver, is_hidden
 from oneshot.data.images import ImageSource
 from oneshot.data.options import DataOptions
+from oneshot.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,11 +32,13 @@ class Split:
         source: its images.
         class_to_index: the names of the classes and their labels; empty if unknown.
         num_skipped: corrupt images that were left out while reading it.
+        num_bytes: what its images take in memory already, as those of streams do.
     """
 
     source: ImageSource
     class_to_index: Mapping[str, int]
     num_skipped: int = 0
+    num_bytes: int = 0
 
 
 class ReaderSource(ImageSource):
@@ -81,7 +87,7 @@ class ReaderSource(ImageSource):
             return pil.open(BytesIO(file.read()))
 
 
-def open_split(name: str, split: str, arguments: Mapping[str, Any], options: DataOptions, num_in_memory: int) -> Split:
+def open_split(name: str, split: str, arguments: Mapping[str, Any], options: DataOptions, num_bytes: int) -> Split:
     """Open a split with `timm.data.create_dataset`; a stream is decoded into memory here and now.
 
     Args:
@@ -89,15 +95,18 @@ def open_split(name: str, split: str, arguments: Mapping[str, Any], options: Dat
         split: its name.
         arguments: further arguments of `timm.data.create_dataset`.
         options: see `DataOptions`.
-        num_in_memory: how many images other streams have put into memory already.
+        num_bytes: what other streams have put into memory already.
 
     Raises:
         ValueError: timm cannot open it (its reason is quoted), labels are not class numbers, a stream does not fit into
             memory, or too many of its images are corrupt.
     """
-    from timm.data.dataset import IterableImageDataset
+    from timm.data.dataset import ImageDataset, IterableImageDataset
     from timm.data.dataset_factory import create_dataset
+    from timm.data.readers.reader_image_folder import ReaderImageFolder
 
+    if name.lower().startswith(("wds/", "hfids/")):
+        arguments = {"input_img_mode": "", **arguments}  # as they are: transparency and depth would be lost otherwise
     try:
         dataset = create_dataset(name, split=split, is_training=False, **arguments)
     except ImportError as error:
@@ -106,8 +115,46 @@ def open_split(name: str, split: str, arguments: Mapping[str, Any], options: Dat
         raise ValueError(f"timm cannot open split {split!r} of {name!r}: {one_line(error)}") from None
     prefix = f"{name}:{split}"
     if isinstance(dataset, IterableImageDataset):
-        return _read_stream(dataset, prefix, options, num_in_memory)
+        return _read_stream(dataset, prefix, options, num_bytes)
+    if isinstance(dataset, ImageDataset) and isinstance(dataset.reader, ReaderImageFolder):
+        _leave_out_hidden(dataset.reader, keep_classes=bool(arguments.get("class_map")))
     return Split(ReaderSource(dataset, prefix), _class_to_index(dataset))
+
+
+def _leave_out_hidden(reader: Any, *, keep_classes: bool) -> None:
+    """Take out of timm's reader of folders what lies in hidden folders, and what is there once more by a link.
+
+    Args:
+        reader: a `ReaderImageFolder`.
+        keep_classes: whether classes that are left without images keep their numbers.
+    """
+    passed_over = PassedOver()
+    first_path: dict[str, str] = {}  # by real folder, the one with the fewest parts
+    by_depth = sorted(
+        {os.path.dirname(path) for path, _ in reader.samples}, key=lambda path: (path.count(os.sep), path)
+    )
+    for folder in by_depth:
+        first_path.setdefault(os.path.realpath(folder), folder)
+    samples = []
+    for path, label in reader.samples:
+        parts = Path(os.path.relpath(path, reader.root)).parts
+        folder = os.path.dirname(path)
+        if any(is_hidden(part) for part in parts[:-1]):
+            passed_over.add("images in hidden or system folders", path)
+        elif parts[-1].startswith("."):
+            passed_over.add("hidden files", path)
+        elif first_path[os.path.realpath(folder)] != folder:
+            passed_over.add("images that are there once more by a link", path)
+        else:
+            samples.append((path, label))
+    passed_over.report(reader.root)
+    if not keep_classes:
+        left = {label for _, label in samples}
+        names = [name for name, label in sorted(reader.class_to_idx.items(), key=lambda item: item[1]) if label in left]
+        numbers = {reader.class_to_idx[name]: number for number, name in enumerate(names)}
+        samples = [(path, numbers[label]) for path, label in samples]
+        reader.class_to_idx = {name: number for number, name in enumerate(names)}
+    reader.samples = samples
 
 
 def one_line(error: Exception) -> str:
@@ -116,26 +163,27 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory: int) -> Split:
+def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_bytes: int) -> Split:
     from tqdm import tqdm
 
     # Under distributed training the reader would give each process its part only; every process wants all.
     dataset.reader.dist_rank, dataset.reader.dist_num_replicas = 0, 1
     dataset.set_loader_cfg(num_workers=1)
     expected = len(dataset)  # 0 if unknown
-    images: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.generic]] = []
     targets: list[object] = []
     try:
         for image, target in tqdm(dataset, desc=f"decoding {prefix}", unit="image", disable=None, leave=False):
-            if num_in_memory + len(images) >= options.max_in_memory:
-                raise MemoryError
-            images.append(np.ascontiguousarray(to_square(image, options.image_size).transpose(1, 2, 0)))
+            images.append(_kept(image, options))
             targets.append(target)
+            num_bytes += images[-1].nbytes
+            if num_bytes > options.max_bytes:
+                raise MemoryError
     except MemoryError:
         raise ValueError(
-            f"{prefix} is a stream of more images of {options.image_size} pixels than fit into "
-            f"data.memory_limit_gb={options.memory_limit_gb}; raise the limit, lower data.image_size, or unpack it "
-            f"into an image folder"
+            f"{prefix} is a stream of more images than fit into data.memory_limit_gb={options.memory_limit_gb}, shorter "
+            f"sides of up to {_stored(options).largest_stored} pixels; raise the limit, lower data.image_size or "
+            f"data.stored_size, or unpack it into an image folder"
         ) from None
     except Exception as error:  # every reader has its own
         raise ValueError(f"{prefix} cannot be read after {len(images)} images: {one_line(error)}") from None
@@ -145,8 +193,20 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory:
             f"only {len(images)} images of {prefix} could be read, {expected} were expected (see the warnings above); "
             f"at most {options.max_corrupt} are skipped (data.max_corrupt={options.max_corrupt})"
         )
-    source = ArraySource(np.stack(images), _to_labels(targets, prefix), prefix)
-    return Split(source, _class_to_index(dataset), num_skipped)
+    source = ArraySource(images, _to_labels(targets, prefix), prefix)
+    return Split(source, _class_to_index(dataset), num_skipped, sum(image.nbytes for image in images))
+
+
+def _stored(options: DataOptions) -> Preprocessing:
+    return Preprocessing(options.image_size, interpolation=options.interpolation, stored_size=options.stored_size)
+
+
+def _kept(image: Image, options: DataOptions) -> NDArray[np.generic]:
+    """What stays of an image of a stream until the range of its set is known: deep values, or reduced RGB."""
+    if is_deep(image):
+        return deep_values(image)
+    stored = _stored(options)
+    return np.ascontiguousarray(stored.whole(to_rgb(image, None)).permute(1, 2, 0).numpy())
 
 
 def _to_labels(targets: Iterable[object], prefix: str) -> torch.Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from oneshot.data.preprocessing import Preprocessing
 from oneshot.export import Exported, export_module
 from oneshot.pipeline.folders import Subnet
 from oneshot.runs import writing
 
 _CARD = (
-    "macs", "params", "latency_ms", "mean", "std", "classes", "weights", "epochs", "held_out_accuracy", "test_accuracy",
-    "test_images", "inherited_held_out_accuracy", "inherited_test_accuracy", "largest_test_accuracy",
+    "macs", "params", "latency_ms", "mean", "std", "image_size", "crop_pct", "interpolation", "pixel_range", "classes", "weights",
+    "epochs", "held_out_accuracy", "test_accuracy", "test_images", "inherited_held_out_accuracy", "inherited_test_accuracy",
+    "largest_test_accuracy",
 )  # fmt: skip
 
 
@@ -22,13 +24,21 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written, or another process writes there.
     """
-    stored = subnet.config.get("data", {}).get("image_size", subnet.space.input_shape(subnet.arch)[-1])
+    size = subnet.space.input_shape(subnet.arch)[-1]
     card = {name: subnet.card[name] for name in _CARD if subnet.card.get(name) is not None}
+    # Subnets from before these were settings have none of them in their cards.
+    stored = subnet.card.get("image_size", subnet.config.get("data", {}).get("image_size", size))
+    crop_pct, interpolation = subnet.card.get("crop_pct", 1.0), subnet.card.get("interpolation", "bicubic")
+    shorter_side = Preprocessing(stored, crop_pct).shorter_side
+    resize = f"shorter side to {shorter_side} pixels ({interpolation}, antialiased), centre crop of {stored} pixels"
     described = {
         "space": subnet.space.definition,
         "architecture": subnet.arch.to_dict(),
         "normalisation": "pixels divided by 255, then (value - mean) / std for each of the channels R, G, B",
-        "resize": f"shorter side to {stored} pixels (bicubic), centre crop, then to the input size (bilinear, antialiased)",
+        "resize": resize + ("" if stored == size else f", then to {size} pixels (bilinear, antialiased)"),
+        "image_size": stored,
+        "crop_pct": crop_pct,
+        "interpolation": interpolation,
     }
     with writing(folder):
         return export_module(

@@ -168,9 +168,9 @@ def choose(
         seed=settings.seed,
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
-    known = {name: subnet.card[name] for name in ("classes", "mean", "std", "supernet")}
     card = {
-        **known,
+        **data.card(),
+        "supernet": subnet.card["supernet"],
         "macs": cost.macs,
         "params": cost.params,
         "input_shape": list(subnet.space.input_shape(arch)),

@@ -258,9 +258,7 @@ class Scorer:
             "held_out_accuracy": chosen.accuracy,
             "held_out_loss": chosen.loss,
             "held_out_images": self.store.scores[arch].num_images,
-            "classes": list(self.data.classes),
-            "mean": list(self.data.mean),
-            "std": list(self.data.std),
+            **self.data.card(),
             "input_shape": list(self.space.input_shape(arch)),
             "supernet": str(self.trained.folder_of(arch)),
         }

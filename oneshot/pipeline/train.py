@@ -212,9 +212,7 @@ class _Run:
             card = {
                 "macs": cost.macs,
                 "params": cost.params,
-                "classes": list(self.data.classes),
-                "mean": list(self.data.mean),
-                "std": list(self.data.std),
+                **self.data.card(),
                 "input_shape": list(self.space.input_shape(arch)),
             }
             save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import signal
 import threading
@@ -230,7 +231,8 @@ class Trainer:
             epoch, position = divmod(self.step, self.steps_per_epoch)
             order = torch.randperm(len(self.data.train), generator=make_generator("order", self.settings.seed, epoch))
             whole = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
-            yield from self.data.train.batches(whole[position:])
+            crops = (make_generator("crops", self.settings.seed, step) for step in itertools.count(self.step))
+            yield from self.data.train.training_batches(whole[position:], self.data.augmentation, crops)
 
     # What a task borrows ---------------------------------------------------------------------------------------------
 

@@ -1,22 +1,16 @@
-"""Augmentation against loops over images, and against torchvision."""
+"""The augmentation of whole batches, against loops over images."""
 
 import random
 
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import InterpolationMode, resized_crop
 
 from oneshot.data import Augmentation, augment
-from oneshot.data.augmentation import _draw_boxes
 
-CROPS = Augmentation(crop_scale=(0.35, 1.0), crop_ratio=(3 / 4, 4 / 3))
 EVERYTHING = [
     Augmentation(crop_padding=2, horizontal_flip=True),
     Augmentation(horizontal_flip=True),
-    CROPS,
-    Augmentation(crop_padding=1, crop_scale=(0.2, 0.9), horizontal_flip=True),
     Augmentation(erase_probability=0.7),
 ]
 
@@ -65,54 +59,6 @@ def test_each_image_is_drawn_for_itself_from_the_generator_alone(settings: Augme
 def test_nothing_to_do_returns_the_images() -> None:
     images = noise(4)
     assert torch.equal(augment(images, Augmentation(), generator()), images)
-
-
-def test_a_crop_of_everything_is_the_image() -> None:
-    images = noise(16, 9)
-    squeezed = augment(images, Augmentation(crop_scale=(0.9999, 1.0)), generator())
-    assert torch.equal(squeezed, images)
-
-
-def test_resized_crops_are_torchvisions() -> None:
-    size, batch = 24, 64
-    smooth = torch.linspace(0, 255, size).round()
-    columns, rows = smooth.expand(size, size), smooth.unsqueeze(1).expand(size, size)
-    image = torch.stack((columns, rows, (columns + rows) / 2)).to(torch.uint8)
-    got = augment(image.expand(batch, -1, -1, -1), CROPS, generator(3))
-    boxes = _draw_boxes(batch, size, CROPS.crop_scale, CROPS.crop_ratio, generator(3))
-    for output, box in zip(got, boxes.T.tolist(), strict=True):
-        top, left, height, width = box
-        assert 0 <= top <= top + height <= size
-        assert 0 <= left <= left + width <= size
-        expected = resized_crop(
-            image, top, left, height, width, [size, size], InterpolationMode.BILINEAR, antialias=False
-        )
-        inside = (slice(None), slice(2, -2), slice(2, -2))  # at the edge of a crop torchvision does not look beyond it
-        assert (output[inside].int() - expected[inside].int()).abs().max() <= 1
-
-
-def test_mirrored_crops_are_mirror_images() -> None:
-    ramp = torch.linspace(0, 255, 16).round().to(torch.uint8).expand(200, 3, 16, 16)
-    crops = augment(ramp, Augmentation(crop_scale=(0.5, 0.9), horizontal_flip=True), generator())
-    rising = crops[:, 0, 8, -1] > crops[:, 0, 8, 0]
-    assert 60 < rising.sum() < 140
-    assert (crops.int().diff(dim=3).sign() * torch.where(rising, 1, -1).view(-1, 1, 1, 1) >= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("scale", "ratio"), [((0.35, 1.0), (3 / 4, 4 / 3)), ((0.08, 1.0), (3 / 4, 4 / 3)), ((0.9, 1.0), (0.3, 0.5))]
-)
-def test_boxes_are_distributed_as_torchvisions(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    boxes = _draw_boxes(3000, 64, scale, ratio, generator()).double()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        image = torch.empty(3, 64, 64)
-        theirs = torch.tensor(
-            [RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(3000)]
-        ).T.double()
-    for ours, their in zip(boxes, theirs, strict=True):
-        assert ours.mean().item() == pytest.approx(their.mean().item(), abs=0.7)
-        assert ours.std().item() == pytest.approx(their.std().item(), abs=0.7)
 
 
 def test_erasing_fills_one_rectangle_with_noise_in_the_given_part() -> None:

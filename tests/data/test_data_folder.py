@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from oneshot.data import ImageData, image_folder
 
@@ -108,13 +109,157 @@ def test_images_in_subfolders_of_a_class_are_found(make_folder: Maker) -> None:
     assert_disjoint(load(make_folder({"cat/indoors": 3, "cat/outdoors": 3, "dog": 6})), 12)
 
 
+TOLD = "data.train_folder=.* and data.test_folder=.* \\(or held_out_folder\\)"
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("TRAIN", "TEST"),
+        ("training_set", "test_set"),
+        ("imgs_train", "imgs_test"),
+        ("train2017", "val2017"),
+        ("Train", "Valid"),
+        ("TRAIN", "EVAL"),
+        ("train", "dev"),
+        ("trainImages", "testImages"),
+    ],
+)
+def test_usual_names_of_splits(make_folder: Maker, train: str, test: str) -> None:
+    root = make_folder(layout(**{train: 5, test: 2}))
+    data = load(root)
+    assert data.classes == ("cat", "dog")
+    assert folders_of(data, root) == {"train": {train}, "held_out": {train}, "test": {test}}
+
+
+@pytest.mark.parametrize("counts", [layout(first=5, second=2), layout(foto=3, bild=3, pic=3), layout(train=5, new=2)])
+def test_sets_of_unknown_names_are_never_classes(make_folder: Maker, counts: dict[str, int]) -> None:
+    root = make_folder(counts)
+    with pytest.raises(ValueError, match=TOLD) as caught:
+        load(root)
+    assert "\n" not in str(caught.value)
+    train, test = sorted({name.split("/")[0] for name in counts})[-2:]
+    data = load(root, train_folder=train, test_folder=test)
+    assert data.classes == ("cat", "dog")
+    assert folders_of(data, root) == {"train": {train}, "held_out": {train}, "test": {test}}
+
+
+def test_sets_one_level_deeper(make_folder: Maker) -> None:
+    root = make_folder(
+        {f"seg_{split}/seg_{split}/{name}": 4 for split in ("train", "test") for name in ("sea", "wood")}
+    )
+    with pytest.raises(ValueError, match=TOLD):
+        load(root)
+    folders = {f"{split}_folder": f"seg_{split}/seg_{split}" for split in ("train", "test")}
+    assert load(root, **folders).classes == ("sea", "wood")
+
+
+def test_all_three_folders_can_be_told(make_folder: Maker) -> None:
+    root = make_folder({**layout(root=6), **layout(b=2, c=3)})
+    data = load(root, train_folder=".", held_out_folder="b", test_folder="c")
+    assert data.classes == ("cat", "dog")
+    assert [len(getattr(data, split)) for split in SPLITS] == [12, 4, 6]
+
+
+def test_classes_with_the_same_folders_inside_can_be_told(make_folder: Maker) -> None:
+    root = make_folder({f"{name}/{place}": 3 for name in ("cat", "dog") for place in ("in", "out")})
+    with pytest.raises(ValueError, match=r"if they are classes, set data.train_folder=\."):
+        load(root)
+    data = load(root, train_folder=".")
+    assert data.classes == ("cat", "dog")
+    assert_disjoint(data, 12)
+
+
+def test_folders_that_are_told_wrongly(make_folder: Maker) -> None:
+    root = make_folder(layout(train=5, test=2))
+    with pytest.raises(FileNotFoundError, match=r"tset is not a folder \(did you mean 'test'\?\); data.test_folder is"):
+        load(root, train_folder="train", test_folder="tset")
+    with pytest.raises(ValueError, match=r"data.test_folder is set, so data.train_folder must be set as well"):
+        load(root, test_folder="test")
+    with pytest.raises(ValueError, match="train_folder must be the path of a folder below the root, or null, got 3"):
+        load(root, train_folder=3)
+
+
+def test_hidden_and_system_folders_are_passed_over(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    hidden = {f"cat/{name}": 2 for name in (".ipynb_checkpoints", ".thumbnails", "@eaDir", "deep/er/.cache")}
+    root = make_folder({"cat": 5, "dog": 5, "__MACOSX/cat": 3, "#recycle": 1, **hidden})
+    data = load(root)
+    assert data.classes == ("cat", "dog")
+    assert_disjoint(data, 10)
+    assert f"passed over in {root}: 6 hidden or system folders (such as {root}" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_links_are_followed_but_no_folder_is_read_twice(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder({"cat": 5, "dog": 5, "../elsewhere": 4})
+    (root / "cat" / "more").symlink_to(root.parent / "elsewhere")
+    (root / "cat" / "up").symlink_to(root)
+    (root / "dog" / "further_up").symlink_to(root.parent)
+    (root / "dog" / "beside").symlink_to(root / "cat")
+    (root / "dog" / "self").symlink_to(root / "dog")
+    assert_disjoint(load(root), 14)
+    assert "4 links to folders that are read already (such as " in caplog.text
+
+
+def test_one_folder_under_two_names_is_refused(make_folder: Maker) -> None:
+    root = make_folder({"train/cat": 5, "train/dog": 5, "test/dog": 2})
+    (root / "test" / "cat").symlink_to(root / "train" / "cat")
+    with pytest.raises(ValueError, match=r"test/cat and .*train/cat are the same folder; remove one of the links"):
+        load(root)
+
+
+def test_what_pillow_can_open_is_read_whatever_its_ending(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder({"cat": 10, "dog": 10})
+    endings = ("gif", "avif", "JPG", "jfif", "tga", "JP2", "webp", "qoi", "ico")
+    for number, ending in enumerate(endings):
+        path = root / "cat" / f"x{number}.{ending}"
+        Image.effect_noise((16, 16), 90).convert("RGB").save(path)
+    red, green = (Image.new("RGB", (16, 16), colour) for colour in ("red", "lime"))
+    red.save(root / "cat" / "x0.gif", save_all=True, append_images=[green])
+    (root / "cat" / "without").write_bytes((root / "cat" / "0.png").read_bytes()[:-1] + b"B")
+    others = {
+        "a.txt": b"words",
+        "b.TXT": b"words",
+        "Thumbs.db": b"\xd0\xcf\x11\xe0",
+        "labels.json": b"{}",
+        "c.heic": b"\0\0\0\x18ftypheic",
+        "README": b"words",
+        "empty": b"",
+        ".DS_Store": b"\0\0\0\1Bud1",
+        "e.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+    }
+    for name, content in others.items():
+        (root / "cat" / name).write_bytes(content)
+    data = load(root)
+    assert_disjoint(data, 20 + len(endings) + 1)
+    (warning,) = caplog.messages
+    for part in (
+        "2 .txt files",
+        "1 .db files",
+        "1 .json files",
+        "1 .heic files",
+        "2 other files",
+        "1 hidden files",
+        "1 .eps",
+    ):
+        assert part in warning
+    assert f"(such as {root / 'cat' / 'a.txt'})" in warning
+    gif = next(
+        images for images in (data.train, data.held_out, data.test) if str(root / "cat" / "x0.gif") in images.keys
+    )
+    index = gif.keys.index(str(root / "cat" / "x0.gif"))
+    pixels = next(gif.batches([torch.tensor([index])]))[0]
+    assert pixels[0, :, 0, 0].tolist() == [255, 0, 0]  # the first frame
+
+
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
         ({}, r"pets has no class folders; expected ROOT/<class>/\* or ROOT/train/<class>/\*"),
         ({"cat": 5}, r"pets has 1 class \(cat\), at least 2 are needed"),
         ({"images/cat": 5, "images/dog": 5}, r"has only one class, 'images'; did you mean data.root=.*pets/images\?"),
-        ({"cat": 5, "dog": 0}, r"class 'dog' has no images in .*dog; types read: .jpg, .jpeg, .png"),
+        ({"cat": 5, "dog": 0}, r"class 'dog' has no images in .*dog that Pillow can open"),
         ({**layout(train=5), "val/cat": 1, "val/dog": 0}, "class 'dog' has no images in .*val/dog"),
         (
             {"cat": 5, "dog": 2},
@@ -126,7 +271,10 @@ def test_images_in_subfolders_of_a_class_are_found(make_folder: Maker) -> None:
             {**layout(train=5), "test/cat": 1, "test/dogs": 1},
             r"test has a class 'dogs' that .*train does not have \(did you mean 'dog'\?\)",
         ),
-        (layout(train=5, val=2, valid=2), "pets has several validation folders: val, valid"),
+        (
+            layout(train=5, val=2, valid=2),
+            "pets has several validation folders: val, valid; say which is which with data",
+        ),
         (layout(val=5, test=2), "pets has a folder 'test', but .*pets/train does not exist"),
         ({"train": 5, "val": 2}, "pets has a folder 'train', but .*pets/train has no class folders"),
     ],

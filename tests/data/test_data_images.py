@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from oneshot.data import FileImages, FileSource, Images, TensorImages, image_folder
+from oneshot.data import Augmentation, FileImages, FileSource, Images, TensorImages, image_folder
 from oneshot.data.decoding import CorruptImages, decode_all
+from oneshot.data.preprocessing import Preprocessing
 
 SIZE = 8
 
@@ -24,8 +25,8 @@ def source(make_folder: Callable[[dict[str, int]], Path]) -> FileSource:
 @pytest.fixture(params=["tensor", "file", "file with workers"])
 def images(request: pytest.FixtureRequest, source: FileSource) -> Images:
     if request.param == "tensor":
-        return decode_all(source, torch.arange(len(source)), SIZE, CorruptImages(0))
-    return FileImages(source, SIZE, num_workers=2 if "workers" in request.param else 0)
+        return decode_all(source, torch.arange(len(source)), Preprocessing(SIZE), CorruptImages(0))
+    return FileImages(source, Preprocessing(SIZE), num_workers=2 if "workers" in request.param else 0)
 
 
 def reference(path: str) -> torch.Tensor:
@@ -58,9 +59,76 @@ def test_subset_keeps_keys_labels_and_pixels(images: Images) -> None:
     assert torch.equal(got, expected)
 
 
+def generators(number: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in range(number)]
+
+
+CROPS = Augmentation(crop_scale=(0.2, 1.0), crop_ratio=(3 / 4, 4 / 3))
+BATCHES = [torch.tensor([3, 0, 11]), torch.tensor([3]), torch.tensor([9, 8, 8, 1])]
+
+
+@pytest.mark.parametrize("stored", [None, SIZE, 9, 40])
+def test_crops_depend_on_the_generators_alone(source: FileSource, stored: int | None) -> None:
+    preprocessing = Preprocessing(SIZE, 0.9, stored_size=stored)
+    every = torch.arange(len(source))
+    sets: list[Images] = [FileImages(source, preprocessing, num_workers=number) for number in (0, 2)]
+    sets.append(decode_all(source, every, preprocessing, CorruptImages(0), keep_whole=True))
+    sets += [images.subset(every.flip(0)).subset(every.flip(0)) for images in sets]
+    first, *others = [list(images.training_batches(BATCHES, CROPS, generators(3))) for images in sets]
+    assert [len(labels) for _, labels in first] == [3, 1, 4]
+    for other in others:
+        for (pixels, labels), (expected, expected_labels) in zip(other, first, strict=True):
+            assert torch.equal(pixels, expected)
+            assert torch.equal(labels, expected_labels)
+    again = list(sets[0].training_batches(BATCHES[1:], CROPS, generators(3)[1:]))  # as a continued run asks for them
+    assert torch.equal(again[0][0], first[1][0])
+    changed = next(sets[0].training_batches(BATCHES, CROPS, generators(3)[1:]))[0]
+    assert not torch.equal(changed, first[0][0])
+    assert not torch.equal(first[2][0][1], first[2][0][2])  # one image twice in a batch: two crops
+
+
+def test_without_resized_crops_training_begins_with_the_centres(images: Images) -> None:
+    expected = list(images.batches(BATCHES))
+    for got, wanted in zip(images.training_batches(BATCHES, Augmentation(2), iter(())), expected, strict=True):
+        assert torch.equal(got[0], wanted[0])
+        assert torch.equal(got[1], wanted[1])
+
+
+def test_memory_counts_what_is_stored(make_folder: Callable[[dict[str, int]], Path]) -> None:
+    root = make_folder({"train/a": 10, "train/b": 10, "test/a": 5, "test/b": 5})  # 16 training images of 12x10
+    centres, whole = 30 * 3 * SIZE**2, 16 * 3 * 12 * 10
+
+    def load(num_bytes: float, **options: object) -> Images:
+        data = image_folder(root, image_size=SIZE, memory_limit_gb=num_bytes / 1e9, num_workers=0, **options)  # type: ignore[arg-type]
+        return data.train
+
+    stored = load(centres + whole)
+    assert isinstance(stored, TensorImages)
+    assert stored.num_bytes == whole + 16 * 3 * SIZE**2
+    assert isinstance(load(centres + whole - 1), FileImages)
+    assert isinstance(load(centres, augmentation=Augmentation(1)), TensorImages)
+    assert isinstance(load(centres - 1, augmentation=Augmentation(1)), FileImages)
+    reduced = load(1e9, stored_size=SIZE)
+    assert isinstance(reduced, TensorImages)
+    assert reduced.num_bytes == 16 * 3 * (10 * 8 + SIZE**2)
+
+
+def test_images_of_the_asked_size_are_stored_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.effect_noise((SIZE, SIZE), 80).save(tmp_path / name / f"{number}.png")
+    data = image_folder(tmp_path, image_size=SIZE)
+    assert data.crop_pct == 1.0
+    assert isinstance(data.train, TensorImages)
+    assert data.train.whole is None
+    for key, pixels in zip(data.train.keys, data.train.images, strict=True):
+        assert (pixels.numpy() == np.asarray(Image.open(key))).all()
+
+
 def test_lazy_decoding_leaves_the_global_generator_alone(source: FileSource) -> None:
     state = torch.get_rng_state()
-    list(FileImages(source, SIZE, num_workers=1).batches([torch.arange(4)]))
+    list(FileImages(source, Preprocessing(SIZE), num_workers=1).batches([torch.arange(4)]))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -78,40 +146,6 @@ def test_both_storages_of_one_folder_agree(make_folder: Callable[[dict[str, int]
         every = [torch.arange(len(eager_set))]
         for got, expected in zip(next(lazy_set.batches(every)), next(eager_set.batches(every)), strict=True):
             assert torch.equal(got, expected)
-
-
-@pytest.mark.parametrize(
-    ("mode", "pixels", "expected"),
-    [
-        ("L", np.full((4, 4), 77, np.uint8), 77),
-        ("I;16", np.full((4, 4), 77 * 256, np.uint16), 77),
-        ("RGBA", np.full((4, 4, 4), 77, np.uint8), 77),
-        ("1", np.ones((4, 4), bool), 255),
-    ],
-)
-def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, pixels: np.ndarray, expected: int) -> None:
-    image = Image.fromarray(pixels)
-    assert image.mode == mode
-    image.save(tmp_path / "x.png")
-    decoded = decode_all(FileSource([(str(tmp_path / "x.png"), 0)]), torch.tensor([0]), 4, CorruptImages(0))
-    assert (decoded.images == expected).all()
-
-
-def test_palette_with_transparency_does_not_warn(tmp_path: Path) -> None:
-    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).convert("P")
-    image.save(tmp_path / "x.png", transparency=bytes(range(16)))
-    decoded = decode_all(FileSource([(str(tmp_path / "x.png"), 0)]), torch.tensor([0]), 4, CorruptImages(0))
-    assert torch.equal(decoded.images[0, 0].flatten(), torch.arange(16, dtype=torch.uint8))
-
-
-def test_large_jpegs_are_close_to_the_exact_resize(tmp_path: Path) -> None:
-    ramp = np.linspace(0, 255, 400).astype(np.uint8)
-    Image.fromarray(
-        np.stack([np.tile(ramp, (300, 1)), np.tile(ramp[::-1], (300, 1)), np.full((300, 400), 128, np.uint8)], 2)
-    ).save(tmp_path / "x.jpg", quality=95)
-    source = FileSource([(str(tmp_path / "x.jpg"), 0)])
-    decoded = decode_all(source, torch.tensor([0]), SIZE, CorruptImages(0)).images[0]
-    assert (decoded.int() - reference(source.keys[0]).int()).abs().max() <= 3
 
 
 @pytest.mark.parametrize(

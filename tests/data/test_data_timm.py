@@ -50,6 +50,24 @@ def test_a_folder_gives_what_image_folder_gives(make_folder: Maker, limit: int) 
         assert torch.equal(pixels_of(ours), pixels_of(theirs))
 
 
+def test_hidden_folders_and_links_are_passed_over(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    hidden = {"train/.thumbnails": 2, "train/cat/.ipynb_checkpoints": 2, "validation/@eaDir": 1}
+    root = make_folder({**LAYOUT, **hidden})
+    (root / "train" / "dog" / "._0.png").write_bytes(b"left behind by a Mac")
+    (root / "train" / "dog" / "up").symlink_to(root / "train")
+    data = load("", root)
+    assert data.classes == ("cat", "dog")
+    assert data.num_skipped == 0
+    assert_disjoint(data, 18)
+    assert "4 images in hidden or system folders (such as " in caplog.text
+    assert "images that are there once more by a link (such as " in caplog.text
+    for split in SPLITS:
+        images = getattr(data, split)
+        assert [Path(key).parent.name for key in images.keys] == [data.classes[label] for label in images.labels]
+    mapped = load("", root, reader_options={"class_map": {"cat": 1, "dog": 0}})
+    assert mapped.classes == ("dog", "cat")
+
+
 def test_a_corrupt_image_is_skipped_not_replaced_by_its_neighbour(make_folder: Maker) -> None:
     root = make_folder(LAYOUT)
     (root / "validation" / "cat" / "1.png").write_bytes(b"broken")
@@ -167,8 +185,17 @@ class TestWebDataset:
     def test_streams_beyond_the_memory_limit_are_refused(self, tmp_path: Path) -> None:
         write_shards(tmp_path / "shards", {"train": 20, "validation": 6})
         assert len(load("wds/", tmp_path / "shards", memory_limit_gb=26 * 192 / 1e9).test) == 6
-        with pytest.raises(ValueError, match="wds/:validation is a stream of more images of 8 pixels than fit into"):
+        with pytest.raises(
+            ValueError, match=r"wds/:validation is a stream of more images than fit into data.memory_limit_gb"
+        ):
             load("wds/", tmp_path / "shards", memory_limit_gb=25 * 192 / 1e9)
+
+    def test_random_crops_see_whole_images(self, tmp_path: Path) -> None:
+        write_shards(tmp_path / "shards", {"train": 20, "validation": 6})
+        data = timm_dataset("wds/", tmp_path / "shards", image_size=5, num_workers=0)
+        assert isinstance(data.train, TensorImages)
+        assert data.train.whole is not None
+        assert {tuple(image.shape) for image in data.train.whole} == {(3, 8, 8)}  # below twice the size: as they are
 
     def test_a_missing_split_is_named(self, tmp_path: Path) -> None:
         write_shards(tmp_path / "shards", {"train": 20})

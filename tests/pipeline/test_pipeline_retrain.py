@@ -279,8 +279,13 @@ def test_the_result_is_exported_with_its_card(searched: Path, tmp_path: Path) ->
     subnet = load_subnet(tmp_path / "retrained")
     exported = export_subnet(subnet, tmp_path / "exported", "torchscript")
     card = json.loads(exported.card.read_text())
-    for name in ("macs", "params", "mean", "std", "classes", "test_accuracy", "inherited_test_accuracy", "weights"):
+    names = (
+        "macs params mean std image_size crop_pct interpolation classes test_accuracy inherited_test_accuracy weights"
+    )
+    for name in names.split():
         assert card[name] == subnet.card[name], name
+    assert (card["image_size"], card["crop_pct"], card["interpolation"]) == (8, 1.0, "bicubic")
+    assert card["resize"] == "shorter side to 8 pixels (bicubic, antialiased), centre crop of 8 pixels"
     assert card["architecture"] == subnet.arch.to_dict()
     assert card["space"] == subnet.space.definition
     assert "latency_ms" not in card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,11 @@ class Unreadable(Images):
         self.keys = tuple(f"unreadable {index}" for index in range(number))
 
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        raise AssertionError("these images must not be read")
+
+    def training_batches(
+        self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         raise AssertionError("these images must not be read")
 
     def subset(self, indices: Tensor) -> Images:
