@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from oneshot.data.assigning import assign
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.decoding import CorruptImages, decode_all
 from oneshot.data.file_images import FileImages
+from oneshot.data.following import follow, follow_classes
 from oneshot.data.images import Images, ImageSource
 from oneshot.data.options import DataOptions, Statistics
-from oneshot.data.splitting import stratified_split, stratified_subset
+from oneshot.data.pool import Pool
+from oneshot.data.record import SETS, Recorded, SplitRecord
 from oneshot.data.statistics import channel_statistics
 
 
@@ -32,6 +35,7 @@ class ImageData:
         std: likewise.
         augmentation: what training does to each image.
         num_skipped: corrupt images left out so far; sets decoded batch by batch may meet more later.
+        record: which images each set holds; None for sets that were put together by hand.
     """
 
     name: str
@@ -44,6 +48,7 @@ class ImageData:
     std: Statistics
     augmentation: Augmentation
     num_skipped: int = 0
+    record: SplitRecord | None = None
 
     @property
     def num_classes(self) -> int:
@@ -74,29 +79,27 @@ def to_image_data(
 
     Raises:
         ValueError: there are fewer than two classes, labels are out of range, two sets share images, a class has too
-            few images to split, or too many images are corrupt.
+            few images to split, too many images are corrupt, or the images are not those of `options.recorded`.
     """
     given = {"train": train, "held_out": held_out, "test": test}
     sources = {split: source for split, source in given.items() if source is not None}
     _check_sources(name, classes, sources)
-    shares = {"held_out": options.held_out, "test": test_share}
-    indices = stratified_split(
-        train.labels,
-        {split: share for split, share in shares.items() if split not in sources},
-        classes,
-        options.split_seed,
-    )
-    if options.max_train_images is not None:
-        kept = indices["train"]
-        subset = stratified_subset(train.labels[kept], options.max_train_images, classes, options.split_seed)
-        indices["train"] = kept[subset]
-    for split, source in sources.items():
-        if split != "train":
-            indices[split] = torch.arange(len(source))
+    pool = Pool.of(sources, classes)
+    recorded = options.recorded
+    if recorded is None or recorded.anew:
+        if recorded is not None and recorded.same_classes:
+            pool = follow_classes(pool, recorded)
+        shares = {"held_out": options.held_out, "test": test_share}
+        missing = {split: share for split, share in shares.items() if split not in sources}
+        indices = assign(pool, missing, options.split_seed, options.max_train_images, recorded)
+    else:
+        pool, indices = follow(pool, recorded, options.max_corrupt)
     corrupt = CorruptImages(options.max_corrupt)
-    images = _store({split: (sources.get(split, train), indices[split]) for split in given}, options, corrupt)
-    _check_classes_trained(images["train"], classes)
+    images = _store({split: (pool.source, indices[split]) for split in SETS}, options, corrupt)
+    _check_classes_trained(images["train"], pool.classes)
     mean, std = options.mean, options.std
+    if recorded is not None and not recorded.anew:
+        mean, std = mean or recorded.record.mean, std or recorded.record.std
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(images["train"], options.split_seed)
         mean, std = mean or measured_mean, std or measured_std
@@ -105,19 +108,41 @@ def to_image_data(
         train=images["train"],
         held_out=images["held_out"],
         test=images["test"],
-        classes=tuple(classes),
+        classes=pool.classes,
         image_size=options.image_size,
         mean=mean,
         std=std,
         augmentation=options.augmentation,
         num_skipped=len(corrupt.keys),
+        record=_record(name, pool, indices, mean, std, recorded),
     )
+
+
+def _record(
+    name: str,
+    pool: Pool,
+    indices: Mapping[str, Tensor],
+    mean: Statistics,
+    std: Statistics,
+    recorded: Recorded | None,
+) -> SplitRecord:
+    """What later steps have to know; corrupt images are among them, which a later step finds again.
+
+    Raises:
+        ValueError: the weights to start from were trained on held-out or test images.
+    """
+    images = {split: pool.digests[own] for split, own in indices.items()}
+    labels = {split: pool.labels[own] for split, own in indices.items()}
+    record = SplitRecord(name, pool.classes, images, labels, images["train"][:0], mean, std)
+    if recorded is None:
+        return record
+    record.check_clean(recorded.record, recorded.origin)
+    return record.after(recorded.record)
 
 
 def _check_sources(name: str, classes: Sequence[str], sources: Mapping[str, ImageSource]) -> None:
     if len(classes) < 2:
         raise ValueError(f"{name} has {len(classes)} class ({', '.join(classes)}), at least 2 are needed")
-    seen: dict[str, str] = {}
     for split, source in sources.items():
         if len(source) == 0:
             raise ValueError(f"{name} has no {split} images")
@@ -128,9 +153,6 @@ def _check_sources(name: str, classes: Sequence[str], sources: Mapping[str, Imag
                 f"{split} image {source.keys[index]} has label {int(source.labels[index])}, but {name} has "
                 f"{len(classes)} classes, 0 to {len(classes) - 1}"
             )
-        for key in source.keys:
-            if seen.setdefault(key, split) != split:
-                raise ValueError(f"{key} is both a {seen[key]} image and a {split} image of {name}")
 
 
 def _check_classes_trained(train: Images, classes: Sequence[str]) -> None:

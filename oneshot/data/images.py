@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oneshot.data import digests
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -33,6 +35,10 @@ class ImageSource(ABC):
     @abstractmethod
     def load(self, index: int) -> Image:
         """Return one image, of any mode and size; any exception from here or from decoding means it is corrupt."""
+
+    def digest(self, index: int) -> int:
+        """Return 64 bits, as a signed number, that tell the content of one image from that of any other one."""
+        return digests.of_image(self.load(index))
 
 
 class Images(ABC):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from oneshot.data import digests
 from oneshot.data.arrays import ArraySource
 from oneshot.data.decoding import to_square
 from oneshot.data.images import ImageSource
@@ -80,6 +81,13 @@ class ReaderSource(ImageSource):
         with self.reader[index][0] as file:
             return pil.open(BytesIO(file.read()))
 
+    def digest(self, index: int) -> int:
+        """Return what identifies one image: the bytes that its reader gives, or its pixels."""
+        if self.reader is None:
+            return super().digest(index)
+        with self.reader[index][0] as file:
+            return digests.of_bytes(file.read() or self.keys[index].encode())
+
 
 def open_split(name: str, split: str, arguments: Mapping[str, Any], options: DataOptions, num_in_memory: int) -> Split:
     """Open a split with `timm.data.create_dataset`; a stream is decoded into memory here and now.
@@ -124,11 +132,13 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory:
     dataset.set_loader_cfg(num_workers=1)
     expected = len(dataset)  # 0 if unknown
     images: list[NDArray[np.uint8]] = []
+    known_by: list[int] = []
     targets: list[object] = []
     try:
         for image, target in tqdm(dataset, desc=f"decoding {prefix}", unit="image", disable=None, leave=False):
             if num_in_memory + len(images) >= options.max_in_memory:
                 raise MemoryError
+            known_by.append(digests.of_image(image))
             images.append(np.ascontiguousarray(to_square(image, options.image_size).transpose(1, 2, 0)))
             targets.append(target)
     except MemoryError:
@@ -145,7 +155,7 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory:
             f"only {len(images)} images of {prefix} could be read, {expected} were expected (see the warnings above); "
             f"at most {options.max_corrupt} are skipped (data.max_corrupt={options.max_corrupt})"
         )
-    source = ArraySource(np.stack(images), _to_labels(targets, prefix), prefix)
+    source = ArraySource(np.stack(images), _to_labels(targets, prefix), prefix, known_by=known_by)
     return Split(source, _class_to_index(dataset), num_skipped)
 
 
