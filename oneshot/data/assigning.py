@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oneshot.data.pool import WORDS, Pool
+from oneshot.data.pool import WORDS, Pool, counted
 from oneshot.data.record import SETS, Recorded
 from oneshot.data.splitting import Fixed, stratified_split, stratified_subset
 
@@ -103,8 +103,8 @@ def _warn_of_two_labels(pool: Pool, first: Tensor) -> None:
     if len(differ):
         one, other = differ[0], first[differ[0]]
         _LOGGER.warning(
-            "%d images have the same content as one of another class, such as %s (%s) and %s (%s)",
-            len(differ), pool.name(other), pool.class_name(other), pool.name(one), pool.class_name(one),
+            "%s a copy of one in another class, such as %s (%s) and %s (%s)",
+            counted(len(differ)), pool.name(other), pool.class_name(other), pool.name(one), pool.class_name(one),
         )  # fmt: skip
 
 
@@ -124,8 +124,8 @@ def _copies_elsewhere(pool: Pool) -> Tensor:
                 pool, here, pool.places == place, f"{WORDS[name]} images", f"are also {others} images, {example}"
             )
             _LOGGER.warning(
-                "%d %s images are left out because they are copies of %s images, %s",
-                int(here.sum()), WORDS[name], others, example,
+                "%s left out for being copied among the %s images, %s",
+                counted(int(here.sum()), f"{WORDS[name]} image"), others, example,
             )  # fmt: skip
     return copied
 
@@ -151,7 +151,7 @@ def _check_trained_on(pool: Pool, sets: Tensor, known: Tensor, recorded: Recorde
             example = f"such as {pool.name(leaked.nonzero()[0])}"
             problem = f"were training images of {recorded.origin}, {example}"
             _refuse_most(pool, leaked, pool.places == place, what, f"{problem}: start from other weights")
-            _LOGGER.warning("%d %s %s; here they are training images as well", int(leaked.sum()), what, problem)
+            _LOGGER.warning("%d of the %s %s: training images here as well", int(leaked.sum()), what, problem)
 
 
 def _check_something_left(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oneshot.data.pool import WORDS, Pool
+from oneshot.data.pool import WORDS, Pool, counted
 from oneshot.data.record import SETS, Recorded, SplitRecord
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ def follow(pool: Pool, recorded: Recorded, max_missing: int) -> tuple[Pool, dict
     if moved:
         index, label = moved[0]
         _LOGGER.warning(
-            "%d images are in another class than in %s, such as %s, which was %s and counts as %s now",
-            len(moved), recorded.origin, pool.name(index), pool.classes[label], pool.class_name(index),
+            "%s in another class than in %s, such as %s, which was %s and counts as %s now",
+            counted(len(moved)), recorded.origin, pool.name(index), pool.classes[label], pool.class_name(index),
         )  # fmt: skip
     _check_missing(pool, sets, recorded, max_missing)
     sets["train"] = torch.cat([sets["train"], _new_images(pool, recorded)])
@@ -159,7 +159,7 @@ def _new_images(pool: Pool, recorded: Recorded) -> Tensor:
     if not new.any():
         return torch.empty(0, dtype=torch.int64)
     count, example = int(new.sum()), pool.name(new.nonzero()[0])
-    told = f"{count} image{' is' if count == 1 else 's are'} new since {recorded.origin}, such as {example}"
+    told = f"{counted(count)} new since {recorded.origin}, such as {example}"
     if recorded.new_images == "error":
         raise ValueError(f"{told}; new_images=ignore leaves them out, new_images=train trains on them")
     if recorded.new_images == "train":

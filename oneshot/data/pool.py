@@ -91,3 +91,8 @@ class Pool:
 
 
 WORDS = {"train": "training", "held_out": "held-out", "test": "test"}
+
+
+def counted(number: int, what: str = "image") -> str:
+    """Return such as `1 image is` or `3 images are`."""
+    return f"1 {what} is" if number == 1 else f"{number} {what}s are"

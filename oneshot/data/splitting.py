@@ -37,8 +37,8 @@ def stratified_split(
         shares: the size of each part by name, a fraction of all images or their number; may be empty.
         classes: their names.
         seed: the same labels, shares and seed give the same split.
-        fixed: copies are not counted, and follow their first; of what has a part already, so many images fewer are drawn
-            for that part, down to none.
+        fixed: copies are not counted, and follow their first. Where images have a part already, the others are split in the
+            same proportions, but a part that has its share gets no more.
 
     Returns:
         Indices in ascending order for each part by name, and for the rest under `"train"`.
@@ -64,13 +64,15 @@ def stratified_split(
     by_class = list(
         shuffled[labels[shuffled].argsort(stable=True)].split_with_sizes(_counts(labels[shuffled], classes))
     )
+    num_new = list(map(len, by_class))
     part = fixed.part.clone()
     for position, (name, share) in enumerate(shares.items(), 1):
         wanted = _allocate(name, share, counts, least)
         least = [left - number + 1 for left, number in zip(least, wanted, strict=True)]
         known = _counts(labels[distinct & (fixed.part == position)], classes)
         for index, (own, number) in enumerate(zip(by_class, wanted, strict=True)):
-            taken = max(number - known[index], 0)
+            share_of_new = -(-num_new[index] * number // counts[index])
+            taken = min(max(number - known[index], 0), share_of_new)
             part[own[:taken]] = position
             by_class[index] = own[taken:]
     part[torch.cat(by_class)] = 0

@@ -126,6 +126,7 @@ def retrain_subnet(
         **subnet.card,
         **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
         "input_shape": list(space.input_shape(subnet.arch)),
+        "classes": list(data.classes),
     }
     final = evaluate(best, held_out.at(resolution))
     result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
@@ -171,7 +172,7 @@ def choose(
         seed=settings.seed,
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
-    known = {name: subnet.card[name] for name in ("classes", "mean", "std", "supernet")}
+    known = {name: subnet.card[name] for name in ("mean", "std", "supernet")} | {"classes": list(data.classes)}
     card = {
         **known,
         "macs": cost.macs,
