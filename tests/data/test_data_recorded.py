@@ -151,6 +151,7 @@ def test_new_images_are_left_out_unless_told(root: Path, others: Path, caplog: p
     assert torch.equal(pixels(third, "train")[:36], expected["train"])
     assert len(third.train) == 39
     assert third.train.labels[36:].tolist() == [0, 0, 0]
+    assert (third.mean, third.std) == (first.mean, first.std)  # the networks know no others
     assert all(torch.equal(pixels(third, name), expected[name]) for name in SETS[1:])
     assert caplog.messages[0].endswith("3 are training images now")
     with pytest.raises(ValueError, match=r"3 images are new since the training, .* new_images=ignore leaves them out"):
