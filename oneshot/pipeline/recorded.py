@@ -29,9 +29,8 @@ def of_training(folder: Path, data: Mapping[str, Any], init: Path | None, new_cl
     """
     state = load_newest(folder / "checkpoints")
     if state is not None:
-        return (
-            _continued(state, folder) if state["config"].get("data") == data else None
-        )  # another run is refused later
+        same = state["config"].get("data") == data  # another run is refused later
+        return _continued(state, folder) if same else None
     if init is None or (init.is_file() and not is_checkpoint(init)):
         return None
     state, found_in = supernet_state(init)
