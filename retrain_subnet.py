@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from oneshot.config import command, entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
 from oneshot.spaces.loading import from_definition
 from oneshot.training import TrainSettings
@@ -21,7 +22,7 @@ def main(config: DictConfig, folder: Path) -> None:
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     data_config = moved_data(subnet.config["data"], config.data)
-    data = make_data(data_config)
+    data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, config.new_images))
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
     del recorded["run"]

@@ -23,6 +23,7 @@ from oneshot.config import (
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.ranking import RankingSettings, judge_ranking
+from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.retrained import retrain_truth
@@ -68,7 +69,9 @@ def main(config: DictConfig, folder: Path) -> None:
     truth = None
     if config.truth is not None and number is None:
         truth = read_truth(Path(config.truth), trained.supernet.space)
-    scorer = Scorer(trained, make_data(data_config), costs[0], evaluation, folder, config.seed, {"data": data_config})
+    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, config.new_images)
+    data = make_data(data_config, recorded)
+    scorer = Scorer(trained, data, costs[0], evaluation, folder, config.seed, {"data": data_config})
     predict = None
     if config.get("predictor") is None:
         outcomes = [SupernetSearch(scorer, strategy, cost).search() for cost in costs]

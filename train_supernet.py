@@ -8,6 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from oneshot.config import command, entry, make_data, make_space, phase_settings, plain, settings
+from oneshot.pipeline.recorded import of_training
 from oneshot.pipeline.train import train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -23,7 +24,9 @@ def main(config: DictConfig, folder: Path) -> None:
         TrainSettings, config, "trainer", seed=config.seed, **({"epochs": listed} if phases and epochs is None else {})
     )
     distillation = settings(Distillation, config, "distillation")
-    data = make_data(plain(config.data))
+    init = None if config.init is None else Path(config.init)
+    data_config = plain(config.data)
+    data = make_data(data_config, of_training(folder, data_config, init, config.new_classifier))
     space = make_space(config.get("space"), data)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
@@ -42,7 +45,7 @@ def main(config: DictConfig, folder: Path) -> None:
         config.calibration_images,
         plan_phases(phases, space.restrict(plain(config.options)), epochs),
         distillation,
-        None if config.init is None else Path(config.init),
+        init,
         config.new_classifier,
         plain(config.options),
         config.norm_affine,

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from oneshot.arch import Arch
 from oneshot.config import make_data
 from oneshot.costs import CostTable
-from oneshot.data import ImageData
+from oneshot.data import ImageData, Recorded
 from oneshot.evaluation import Batches, Evaluator, evaluate
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_supernet
 from oneshot.spaces.base import SearchSpace
@@ -130,7 +130,8 @@ def main() -> None:
     for folder in options.subnets:
         subnet = load_subnet(folder, names=("subnet.pt",))
         trained = load_supernet(Path(subnet.card["supernet"]))
-        data = make_data(subnet.config["data"])
+        recorded = None if subnet.record is None else Recorded(subnet.record, f"the subnet in {folder}")
+        data = make_data(subnet.config["data"], recorded)
         for seed in options.seeds:
             settings = TrainSettings(
                 epochs=options.epochs, lr=options.lr, seed=seed, device="cpu", eval_every=0, checkpoint_seconds=1e9

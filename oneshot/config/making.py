@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oneshot.costs import CostSettings
-from oneshot.data import ImageData
+from oneshot.data import ImageData, Recorded
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.samplers import Sampler
@@ -48,14 +48,18 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
-def make_data(config: Mapping[str, Any]) -> ImageData:
+def make_data(config: Mapping[str, Any], recorded: Recorded | None = None) -> ImageData:
     """The image data of a ``data`` config. Only functions of ``oneshot.data`` are ever called, because the config may come from a
     checkpoint.
+
+    Args:
+        recorded: the split of an earlier step to take over.
     """
     for target in _targets(config):
         if not target.startswith("oneshot.data."):
             raise ValueError(f"data sources are functions of oneshot.data, not {target!r}")
-    made = hydra.utils.instantiate(config)
+    source = hydra.utils.instantiate({**config, "_partial_": True})
+    made = source() if recorded is None else source(recorded=recorded)
     assert isinstance(made, ImageData)
     return made
 

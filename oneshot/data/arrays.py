@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oneshot.data import digests
 from oneshot.data.images import ImageSource
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ArraySource(ImageSource):
-    """Images in memory, each known by the name of the array and its index."""
+    """Images in memory, each called by the name of the array and its index."""
 
     def __init__(
         self,
@@ -25,6 +26,7 @@ class ArraySource(ImageSource):
         labels: Tensor,
         name: str,
         enlarge_to: int | None = None,
+        known_by: Sequence[int] | None = None,
     ) -> None:
         """Hold an array, or a list of arrays.
 
@@ -34,11 +36,13 @@ class ArraySource(ImageSource):
             name: of the array, different for each array of a data set.
             enlarge_to: height and width in pixels to which images are resized by bilinear interpolation, which,
                 unlike the bicubic one used otherwise, does not overshoot when few pixels are enlarged a lot.
+            known_by: the digest of each image where `pixels` are not the original ones.
         """
         self.pixels = pixels
         self.labels = labels.to(torch.int64)
         self.keys = tuple(f"{name}/{index}" for index in range(len(pixels)))
         self.enlarge_to = enlarge_to
+        self.known_by = known_by
 
     def load(self, index: int) -> Image:
         """Return one image, of mode L or RGB."""
@@ -48,3 +52,7 @@ class ArraySource(ImageSource):
         if self.enlarge_to is None:
             return image
         return image.resize((self.enlarge_to, self.enlarge_to), pil.Resampling.BILINEAR)
+
+    def digest(self, index: int) -> int:
+        """Return what identifies one image, see `ImageSource.digest`."""
+        return digests.of_pixels(self.pixels[index]) if self.known_by is None else self.known_by[index]

@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oneshot.data.assigning import assign
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.colour import PixelRange
 from oneshot.data.decoding import CorruptImages, TooLargeError, decode_all
 from oneshot.data.file_images import FileImages
+from oneshot.data.following import follow, follow_classes
 from oneshot.data.images import Images, ImageSource
 from oneshot.data.options import DataOptions, Statistics
+from oneshot.data.pool import Pool
 from oneshot.data.preprocessing import Preprocessing
-from oneshot.data.splitting import stratified_split, stratified_subset
+from oneshot.data.record import SETS, Recorded, SplitRecord
 from oneshot.data.statistics import SMALLEST_STD, channel_statistics
 from oneshot.data.surveying import look_at, settle
 
@@ -43,6 +46,7 @@ class ImageData:
         interpolation: of all resizing.
         pixel_range: values that become black and white in images of more than eight bits a channel; None if the training
             images have none.
+        record: which images each set holds; None for sets that were put together by hand.
     """
 
     name: str
@@ -58,6 +62,7 @@ class ImageData:
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     pixel_range: PixelRange | None = None
+    record: SplitRecord | None = None
 
     @property
     def num_classes(self) -> int:
@@ -100,31 +105,28 @@ def to_image_data(
 
     Raises:
         ValueError: there are fewer than two classes, labels are out of range, two sets share images, a class has too
-            few images to split, or too many images are corrupt.
+            few images to split, too many images are corrupt, or the images are not those of `options.recorded`.
     """
     given = {"train": train, "held_out": held_out, "test": test}
     sources = {split: source for split, source in given.items() if source is not None}
     _check_sources(name, classes, sources)
-    shares = {"held_out": options.held_out, "test": test_share}
-    indices = stratified_split(
-        train.labels,
-        {split: share for split, share in shares.items() if split not in sources},
-        classes,
-        options.split_seed,
-    )
-    if options.max_train_images is not None:
-        kept = indices["train"]
-        subset = stratified_subset(train.labels[kept], options.max_train_images, classes, options.split_seed)
-        indices["train"] = kept[subset]
-    for split, source in sources.items():
-        if split != "train":
-            indices[split] = torch.arange(len(source))
-    survey = look_at(train, indices["train"], options.split_seed)
-    preprocessing = settle(train, indices["train"], survey, options, name)
+    pool = Pool.of(sources, classes)
+    recorded = options.recorded
+    if recorded is None or recorded.anew:
+        if recorded is not None and recorded.same_classes:
+            pool = follow_classes(pool, recorded)
+        shares = {"held_out": options.held_out, "test": test_share}
+        missing = {split: share for split, share in shares.items() if split not in sources}
+        indices = assign(pool, missing, options.split_seed, options.max_train_images, recorded)
+    else:
+        pool, indices = follow(pool, recorded, options.max_corrupt)
+        options = recorded.record.as_seen(options)
+    survey = look_at(pool.source, indices["train"], options.split_seed)
+    preprocessing = settle(pool.source, indices["train"], survey, options, name)
     corrupt = CorruptImages(options.max_corrupt)
-    parts = {split: (sources.get(split, train), indices[split]) for split in given}
+    parts = {split: (pool.source, indices[split]) for split in SETS}
     images = _store(parts, options, preprocessing, survey.mean_bytes(preprocessing), corrupt)
-    _check_classes_trained(images["train"], classes)
+    _check_classes_trained(images["train"], pool.classes)
     mean, std = options.mean, options.std
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(images["train"], options.split_seed)
@@ -140,7 +142,7 @@ def to_image_data(
         train=images["train"],
         held_out=images["held_out"],
         test=images["test"],
-        classes=tuple(classes),
+        classes=pool.classes,
         image_size=options.image_size,
         mean=mean,
         std=std,
@@ -149,13 +151,36 @@ def to_image_data(
         crop_pct=preprocessing.crop_pct,
         interpolation=preprocessing.interpolation,
         pixel_range=preprocessing.pixel_range,
+        record=_record(name, pool, indices, (mean, std), preprocessing, recorded),
     )
+
+
+def _record(
+    name: str,
+    pool: Pool,
+    indices: Mapping[str, Tensor],
+    statistics: tuple[Statistics, Statistics],
+    preprocessing: Preprocessing,
+    recorded: Recorded | None,
+) -> SplitRecord:
+    """What later steps have to know; corrupt images are among them, which a later step finds again.
+
+    Raises:
+        ValueError: the weights to start from were trained on held-out or test images.
+    """
+    images = {split: pool.digests[own] for split, own in indices.items()}
+    labels = {split: pool.labels[own] for split, own in indices.items()}
+    seen = (*statistics, preprocessing.crop_pct, preprocessing.pixel_range)
+    record = SplitRecord(name, pool.classes, images, labels, images["train"][:0], *seen)
+    if recorded is None:
+        return record
+    record.check_clean(recorded.record, recorded.origin)
+    return record.after(recorded.record)
 
 
 def _check_sources(name: str, classes: Sequence[str], sources: Mapping[str, ImageSource]) -> None:
     if len(classes) < 2:
         raise ValueError(f"{name} has {len(classes)} class ({', '.join(classes)}), at least 2 are needed")
-    seen: dict[str, str] = {}
     for split, source in sources.items():
         if len(source) == 0:
             raise ValueError(f"{name} has no {split} images")
@@ -166,9 +191,6 @@ def _check_sources(name: str, classes: Sequence[str], sources: Mapping[str, Imag
                 f"{split} image {source.keys[index]} has label {int(source.labels[index])}, but {name} has "
                 f"{len(classes)} classes, 0 to {len(classes) - 1}"
             )
-        for key in source.keys:
-            if seen.setdefault(key, split) != split:
-                raise ValueError(f"{key} is both a {seen[key]} image and a {split} image of {name}")
 
 
 def _check_classes_trained(train: Images, classes: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from oneshot.data import digests
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.cropping import draw_boxes, random_crops
 
@@ -36,6 +37,10 @@ class ImageSource(ABC):
     @abstractmethod
     def load(self, index: int) -> Image:
         """Return one image, of any mode and size; any exception from here or from decoding means it is corrupt."""
+
+    def digest(self, index: int) -> int:
+        """Return 64 bits, as a signed number, that tell the content of one image from that of any other one."""
+        return digests.of_image(self.load(index))
 
 
 class Images(ABC):

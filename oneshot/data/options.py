@@ -12,6 +12,7 @@ from typing import TypedDict
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.colour import PixelRange
 from oneshot.data.preprocessing import INTERPOLATIONS
+from oneshot.data.record import Recorded
 
 Statistics = tuple[float, float, float]
 
@@ -31,6 +32,7 @@ class CommonOptions(TypedDict, total=False):
     memory_limit_gb: float
     max_corrupt: int
     num_workers: int | None
+    recorded: Recorded | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class DataOptions:
         memory_limit_gb: sets above this many gigabytes (10^9 bytes, decoded) are decoded batch by batch.
         max_corrupt: so many images that cannot be decoded are skipped with a warning; one more is an error.
         num_workers: processes that decode batch by batch; None starts one per available core, at most 8.
+        recorded: the split of an earlier step or run to take over, no setting of a config.
     """
 
     image_size: int
@@ -72,6 +75,7 @@ class DataOptions:
     memory_limit_gb: float = 4
     max_corrupt: int = 10
     num_workers: int | None = None
+    recorded: Recorded | None = None
 
     def __post_init__(self) -> None:
         """Turn lists into tuples.
@@ -107,6 +111,8 @@ class DataOptions:
         check_count("max_corrupt", self.max_corrupt)
         if self.num_workers is not None:
             check_count("num_workers", self.num_workers)
+        if self.recorded is not None and not isinstance(self.recorded, Recorded):
+            raise ValueError(f"recorded is what an earlier run recorded, not {self.recorded!r}")
 
     @property
     def max_bytes(self) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from oneshot.data import digests
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.folder_files import FolderReader
 from oneshot.data.folder_splits import find_splits
@@ -35,6 +36,11 @@ class FileSource(ImageSource):
 
         with open(self.keys[index], "rb") as file:
             return pil.open(BytesIO(file.read()))
+
+    def digest(self, index: int) -> int:
+        """Return what identifies the content of one file; empty ones have none and are told apart by their paths."""
+        path = Path(self.keys[index])
+        return digests.of_bytes(path.read_bytes() or os.fsencode(path))
 
 
 def image_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +11,22 @@ from torch import Tensor
 from oneshot.data.options import check_share
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """What a random split may not decide.
+
+    Attributes:
+        first: for each image the first one with the same content, shape `(num_images,)`; copies follow it.
+        part: for each image the name of the part that it belongs to, as an index into `("train", *shares)`, or -1 where the
+            split decides, shape `(num_images,)`.
+    """
+
+    first: Tensor
+    part: Tensor
+
+
 def stratified_split(
-    labels: Tensor, shares: Mapping[str, float | int], classes: Sequence[str], seed: int
+    labels: Tensor, shares: Mapping[str, float | int], classes: Sequence[str], seed: int, fixed: Fixed | None = None
 ) -> dict[str, Tensor]:
     """Split images at random so that all parts have the same proportions of classes, to within one image.
 
@@ -22,6 +37,8 @@ def stratified_split(
         shares: the size of each part by name, a fraction of all images or their number; may be empty.
         classes: their names.
         seed: the same labels, shares and seed give the same split.
+        fixed: copies are not counted, and follow their first. Where images have a part already, the others are split in the
+            same proportions, but a part that has its share gets no more.
 
     Returns:
         Indices in ascending order for each part by name, and for the rest under `"train"`.
@@ -30,25 +47,42 @@ def stratified_split(
         ValueError: a share is out of range or smaller than the number of classes, a class has too few images, or no
             training images are left; the message names the share or class.
     """
-    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    if fixed is None:
+        fixed = Fixed(torch.arange(len(labels)), torch.full((len(labels),), -1))
+    distinct = fixed.first == torch.arange(len(labels))
+    counts = _counts(labels[distinct], classes)
     for name, count in zip(classes, counts, strict=True):
         if count <= len(shares):
             parts = ", ".join(["train", *shares])
             raise ValueError(
-                f"class {name!r} has {count} image{'' if count == 1 else 's'}, at least {len(shares) + 1} are needed "
-                f"to split them into {parts}"
+                f"class {name!r} has {count}{'' if distinct.all() else ' different'} image{'' if count == 1 else 's'}, "
+                f"at least {len(shares) + 1} are needed to split them into {parts}"
             )
-    free = [count - len(shares) - 1 for count in counts]  # what is left when each part has one of each class
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(labels), generator=generator)
-    by_class = list(shuffled[labels[shuffled].argsort(stable=True)].split_with_sizes(counts))
-    parts_of: dict[str, Tensor] = {}
-    for name, share in shares.items():
-        taken = _allocate(name, share, counts, free)
-        parts_of[name] = torch.cat([own[:number] for own, number in zip(by_class, taken, strict=True)]).sort().values
-        by_class = [own[number:] for own, number in zip(by_class, taken, strict=True)]
-        free = [left - number + 1 for left, number in zip(free, taken, strict=True)]
-    return {"train": torch.cat(by_class).sort().values, **parts_of}
+    least = [count - len(shares) - 1 for count in counts]  # what is left when each part has one of each class
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = shuffled[distinct[shuffled] & (fixed.part[shuffled] < 0)]
+    by_class = list(
+        shuffled[labels[shuffled].argsort(stable=True)].split_with_sizes(_counts(labels[shuffled], classes))
+    )
+    num_new = list(map(len, by_class))
+    part = fixed.part.clone()
+    for position, (name, share) in enumerate(shares.items(), 1):
+        wanted = _allocate(name, share, counts, least)
+        least = [left - number + 1 for left, number in zip(least, wanted, strict=True)]
+        known = _counts(labels[distinct & (fixed.part == position)], classes)
+        for index, (own, number) in enumerate(zip(by_class, wanted, strict=True)):
+            share_of_new = -(-num_new[index] * number // counts[index])
+            taken = min(max(number - known[index], 0), share_of_new)
+            part[own[:taken]] = position
+            by_class[index] = own[taken:]
+    part[torch.cat(by_class)] = 0
+    part = part[fixed.first]
+    return {name: (part == position).nonzero().flatten() for position, name in enumerate(["train", *shares])}
+
+
+def _counts(labels: Tensor, classes: Sequence[str]) -> list[int]:
+    counts: list[int] = torch.bincount(labels, minlength=len(classes)).tolist()
+    return counts
 
 
 def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], seed: int) -> Tensor:

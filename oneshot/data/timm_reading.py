@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from oneshot.data import digests
 from oneshot.data.arrays import ArraySource
 from oneshot.data.colour import deep_values, is_deep, to_rgb
 from oneshot.data.folder_files import PassedOver, is_hidden
@@ -85,6 +86,13 @@ class ReaderSource(ImageSource):
             return image
         with self.reader[index][0] as file:
             return pil.open(BytesIO(file.read()))
+
+    def digest(self, index: int) -> int:
+        """Return what identifies one image: the bytes that its reader gives, or its pixels."""
+        if self.reader is None:
+            return super().digest(index)
+        with self.reader[index][0] as file:
+            return digests.of_bytes(file.read() or self.keys[index].encode())
 
 
 def open_split(name: str, split: str, arguments: Mapping[str, Any], options: DataOptions, num_bytes: int) -> Split:
@@ -171,9 +179,11 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_bytes: int
     dataset.set_loader_cfg(num_workers=1)
     expected = len(dataset)  # 0 if unknown
     images: list[NDArray[np.generic]] = []
+    known_by: list[int] = []
     targets: list[object] = []
     try:
         for image, target in tqdm(dataset, desc=f"decoding {prefix}", unit="image", disable=None, leave=False):
+            known_by.append(digests.of_image(image))
             images.append(_kept(image, options))
             targets.append(target)
             num_bytes += images[-1].nbytes
@@ -193,7 +203,7 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_bytes: int
             f"only {len(images)} images of {prefix} could be read, {expected} were expected (see the warnings above); "
             f"at most {options.max_corrupt} are skipped (data.max_corrupt={options.max_corrupt})"
         )
-    source = ArraySource(images, _to_labels(targets, prefix), prefix)
+    source = ArraySource(images, _to_labels(targets, prefix), prefix, known_by=known_by)
     return Split(source, _class_to_index(dataset), num_skipped, sum(image.nbytes for image in images))
 
 

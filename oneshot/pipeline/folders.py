@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
+from oneshot.data import SplitRecord
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.published import load_published
 from oneshot.runs import fingerprint, write_json
@@ -33,8 +34,9 @@ SUBNET_FORMAT = "oneshot.subnet.1"
 
 @dataclass(frozen=True)
 class Trained:
-    """A supernet read back: with the weights to rank by, the config of its training, the step it reached, and what its
-    sampler had learned by then. Of ``members`` that share out a space, it is what they have in common.
+    """A supernet read back: with the weights to rank by, the config of its training, the step it reached, what its sampler
+    had learned by then, and which images it was trained on (None: not recorded). Of ``members`` that share out a space, it is
+    what they have in common.
     """
 
     supernet: Supernet | SupernetFamily
@@ -45,6 +47,7 @@ class Trained:
     total_steps: int
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
     members: Sequence[Trained] = ()
+    record: SplitRecord | None = None
 
     def folder_of(self, arch: Arch) -> Path:
         """The folder of the supernet that holds ``arch``: of several that share out a space, that of the one."""
@@ -62,13 +65,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Subnet:
-    """One network in a file: a plain module's weights, the architecture and everything known about it."""
+    """One network in a file: a plain module's weights, the architecture, everything known about it, and which images it was
+    trained on (None: not recorded).
+    """
 
     space: SearchSpace
     arch: Arch
     weights: dict[str, torch.Tensor]
     config: dict[str, Any]
     card: dict[str, Any]
+    record: SplitRecord | None = None
 
     def module(self) -> nn.Module:
         """The plain module with these weights, in eval mode on the CPU."""
@@ -84,7 +90,7 @@ def load_supernet(folder: Path) -> Trained:
         FileNotFoundError: there is no such folder, or no checkpoint in it.
         ValueError: no checkpoint is good, or it does not hold a supernet.
     """
-    state, folder = _supernet_state(folder)
+    state, folder = supernet_state(folder)
     supernet = Supernet(from_definition(state["space"]))
     _fill(supernet, state, folder)
     supernet.space = supernet.space.restrict(state.get("options", {}))  # checkpoints before phases have none
@@ -97,7 +103,22 @@ def load_supernet(folder: Path) -> Trained:
         state["step"],
         state["total_steps"],
         state["task"].get("sampler", {}),
+        record=record_of(state, folder),
     )
+
+
+def record_of(state: Mapping[str, Any], path: Path) -> SplitRecord | None:
+    """Which images the run of a checkpoint or subnet file trained on; None where that was not recorded.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
+    if state.get("images") is None:
+        return None
+    try:
+        return SplitRecord.from_state(state["images"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def load_supernets(folders: Sequence[Path]) -> Trained:
@@ -106,7 +127,8 @@ def load_supernets(folders: Sequence[Path]) -> Trained:
     The folder of a multirun stands for all runs in it.
 
     Raises:
-        ValueError: they were trained on different data, or do not share out one space.
+        ValueError: they were trained on different data, one on held-out or test images of the others, or they do not share out
+            one space.
     """
     members = [load_supernet(member) for folder in folders for member in _runs_of(folder)]
     first = members[0]
@@ -115,8 +137,27 @@ def load_supernets(folders: Sequence[Path]) -> Trained:
     for member in members[1:]:
         if member.config["data"] != first.config["data"]:
             raise ValueError(f"{first.folder} and {member.folder} were trained on different data")
+    record = common_record({str(member.folder): member.record for member in members})
     family = SupernetFamily([member.supernet for member in members if isinstance(member.supernet, Supernet)])
-    return replace(first, supernet=family, sampler_state={}, members=members)
+    return replace(first, supernet=family, sampler_state={}, members=members, record=record)
+
+
+def common_record(records: Mapping[str, SplitRecord | None]) -> SplitRecord | None:
+    """The first of the records by folder, with what the others trained on; None where one is missing.
+
+    Raises:
+        ValueError: one run trained on held-out or test images of another, or their classes differ.
+    """
+    known = {folder: record for folder, record in records.items() if record is not None}
+    if len(known) < len(records):
+        return None
+    for folder, record in known.items():
+        for other, trained in known.items():
+            if record.classes != trained.classes:
+                raise ValueError(f"{folder} and {other} were trained on different classes")
+            record.check_clean(trained, f"{other} does not fit {folder}: it")
+    first, *rest = known.values()
+    return first.after(*rest)
 
 
 def _runs_of(folder: Path) -> list[Path]:
@@ -136,7 +177,7 @@ def load_weights(supernet: Supernet, path: Path, new_classifier: bool = False) -
     if path.is_file() and not is_checkpoint(path):
         load_published(supernet, path, reset_classifier=new_classifier)
         return
-    state, folder = _supernet_state(path)
+    state, folder = supernet_state(path)
     kept = _weights_of(supernet, "bank.classifier.") if new_classifier else {}
     if new_classifier and not kept:
         raise ValueError(f"{type(supernet.space).__name__} has no block called 'classifier' that could be a new one")
@@ -147,7 +188,7 @@ def _weights_of(supernet: Supernet, prefix: str) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in supernet.state_dict().items() if name.startswith(prefix)}
 
 
-def _supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
+def supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
     """What a checkpoint file, or the newest good one of a run folder, holds, and the run folder."""
     if folder.is_file():
         state: dict[str, Any] | None = load_checkpoint(folder)
@@ -179,12 +220,23 @@ def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapp
 
 
 def save_subnet(
-    path: Path, space: SearchSpace, arch: Arch, module: nn.Module, config: Mapping[str, Any], card: Mapping[str, Any]
+    path: Path,
+    space: SearchSpace,
+    arch: Arch,
+    module: nn.Module,
+    config: Mapping[str, Any],
+    card: Mapping[str, Any],
+    record: SplitRecord | None = None,
 ) -> None:
-    """Writes the module's weights and all that belongs to them to ``path``, and what can be read beside it as JSON."""
+    """Writes the module's weights and all that belongs to them to ``path``, and what can be read beside it as JSON.
+
+    Args:
+        record: which images the network was trained on.
+    """
     weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
     described = {"format": SUBNET_FORMAT, "space": space.definition, "arch": arch.to_dict(), "card": dict(card)}
-    write_file(path, {**described, "weights": weights, "config": dict(config)})
+    images = None if record is None else record.state()
+    write_file(path, {**described, "weights": weights, "config": dict(config), "images": images})
     write_json(path.with_suffix(".json"), described)
 
 
@@ -204,7 +256,8 @@ def load_subnet(path: Path, names: tuple[str, ...] = ("retrained.pt", "subnet.pt
         raise FileNotFoundError(f"there is no subnet {path}")
     state = load_checkpoint(path, expected=SUBNET_FORMAT)
     space = from_definition(state["space"])
-    return Subnet(space, space.arch(state["arch"]), state["weights"], state["config"], state["card"])
+    record = record_of(state, path)
+    return Subnet(space, space.arch(state["arch"]), state["weights"], state["config"], state["card"], record)
 
 
 def newest(root: Path, pattern: str) -> Path | None:

@@ -113,7 +113,12 @@ def retrain_subnet(
         mixup=_mixup(retrain, settings, data.num_classes),
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
     )
-    meta = {"config": dict(config), "space": space.definition, "arch": subnet.arch.to_dict()}
+    meta = {
+        "config": dict(config),
+        "space": space.definition,
+        "arch": subnet.arch.to_dict(),
+        "images": None if data.record is None else data.record.state(),
+    }
     with writing(folder):
         best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
 
@@ -125,6 +130,7 @@ def retrain_subnet(
             **subnet.card,
             **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
             "input_shape": list(space.input_shape(subnet.arch)),
+            **data.card(),
         }
         final = evaluate(best, held_out.at(resolution))
         result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
@@ -134,7 +140,7 @@ def retrain_subnet(
         result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(searched_at)).accuracy
         if trained is not None:
             result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
-        save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result)
+        save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result, data.record)
         write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
     return result
 
@@ -147,13 +153,15 @@ def choose(
 
     Raises:
         FileNotFoundError: another architecture is wanted, but the supernet's folder is gone.
-        ValueError: the file holds no architecture of the space.
+        ValueError: the file holds no architecture of the space, or the supernet was trained on held-out or test images.
     """
     folder = Path(subnet.card.get("supernet", ""))
     trained = None
     if subnet.card.get("supernet"):
         with contextlib.suppress(FileNotFoundError):
             trained = load_supernet(folder)
+            if trained.record is not None and data.record is not None:
+                data.record.check_clean(trained.record, f"the supernet that lies in {folder} now")
     if arch_file is None:
         return subnet, trained
     arch = read_arch(arch_file, subnet.space)
@@ -178,7 +186,7 @@ def choose(
         "held_out_loss": score.loss,
         "held_out_images": score.num_images,
     }
-    return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card), trained
+    return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
 
 
 def _largest(

@@ -78,7 +78,7 @@ def _retrained(
     finished = folder / "retrain.json"
     if not finished.is_file():
         weights = scorer.evaluator.subnet(arch).state_dict()
-        subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), scorer.card(arch))
+        subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), scorer.card(arch), scorer.data.record)
         retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
         shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
     result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))

@@ -130,6 +130,8 @@ class Scorer:
             "calibration_images": self.evaluation.calibration_images,
             "held_out_images": len(self.evaluator.held_out.images),
         }
+        if self.data.record is not None:
+            identity["images"] = self.data.record.fingerprint
         if self.evaluation.halving_images is not None:
             identity["halving"] = f"{self.evaluation.halving_images} images, by {self.evaluation.metric}"
         return identity
@@ -267,7 +269,15 @@ class Scorer:
         """Writes ``subnet.pt``, ``subnet.json`` and ``architecture.svg`` of a scored candidate to ``folder``, and ``cell-*.svg``
         and ``cell-*.dot`` (Graphviz) where it has cells.
         """
-        save_subnet(folder / "subnet.pt", self.space, arch, self.evaluator.subnet(arch), self.config, self.card(arch))
+        save_subnet(
+            folder / "subnet.pt",
+            self.space,
+            arch,
+            self.evaluator.subnet(arch),
+            self.config,
+            self.card(arch),
+            self.data.record,
+        )
         drawing = report.architecture_svg(blocks_of(self.costs, arch))
         write_text(folder / "architecture.svg", drawing)
         for graph in graphs_of(self.space, arch):

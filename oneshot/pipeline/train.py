@@ -172,6 +172,7 @@ class _Run:
             "space": self.space.definition,
             "options": options,
             "classes": list(self.data.classes),
+            "images": None if self.data.record is None else self.data.record.state(),
         }
         trainer = Trainer(
             task,
@@ -215,11 +216,14 @@ class _Run:
                 **self.data.card(),
                 "input_shape": list(self.space.input_shape(arch)),
             }
-            save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card)
+            save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card, self.data.record)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        self.teacher = load_subnet(path).module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
+        teacher = load_subnet(path)
+        if teacher.record is not None and self.data.record is not None:
+            self.data.record.check_clean(teacher.record, f"the teacher {path}")
+        self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
     def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
         assert isinstance(module, Supernet)

@@ -59,11 +59,11 @@ def tiff16(values: np.ndarray, order: str, compressed: bool) -> bytes:
 
 
 def save_classes(root: Path, contents: list[bytes], ending: str) -> Path:
-    """Each content once in each of two classes; its number is its name."""
+    """Each content once in each of two classes, in files that differ behind the image; its number is its name."""
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         for number, content in enumerate(contents):
-            (root / name / f"{number}.{ending}").write_bytes(content)
+            (root / name / f"{number}.{ending}").write_bytes(content + f"{root.name} {name} {number}".encode())
     return root
 
 

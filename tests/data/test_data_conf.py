@@ -30,7 +30,7 @@ def test_it_says_what_it_is_and_gives_every_option(path: Path) -> None:
     module, name = conf._target_.rsplit(".", 1)
     parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     own = {parameter for parameter in parameters if parameter != "common"}
-    assert {str(key) for key in conf} == {"_target_"} | own | get_type_hints(CommonOptions).keys()
+    assert {str(key) for key in conf} == {"_target_"} | own | get_type_hints(CommonOptions).keys() - {"recorded"}
     for key, parameter in parameters.items():
         if key not in ("common", "augmentation", "root", "name", "reader_options"):
             assert conf[key] == parameter.default

@@ -82,8 +82,8 @@ def test_constant_images_can_be_normalised(make_folder: Callable[[dict[str, int]
     from PIL import Image
 
     root = make_folder({"a": 4, "b": 4})
-    for path in root.glob("*/*"):
-        Image.new("RGB", (8, 8), (255, 0, 51)).save(path)
+    for size, path in enumerate(root.glob("*/*"), 8):
+        Image.new("RGB", (size, size), (255, 0, 51)).save(path)
     data = image_folder(root, image_size=8)
     assert data.mean == pytest.approx((1.0, 0.0, 0.2))
     assert min(data.std) > 0

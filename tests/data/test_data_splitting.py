@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oneshot.data.splitting import stratified_split, stratified_subset
+from oneshot.data.splitting import Fixed, stratified_split, stratified_subset
 
 CLASSES = ["cat", "dog", "owl"]
 LABELS = torch.tensor([0] * 100 + [1] * 37 + [2] * 11)[torch.randperm(148, generator=torch.Generator().manual_seed(5))]
@@ -70,3 +70,23 @@ def test_impossible_splits_are_refused(labels: list[int], shares: dict[str, floa
 def test_too_small_a_subset_is_refused() -> None:
     with pytest.raises(ValueError, match="max_train_images=2 is less than one image for each of the 3 classes"):
         stratified_subset(LABELS, 2, CLASSES, 0)
+
+
+def test_images_with_a_part_keep_it_and_the_others_are_split_alike() -> None:
+    first = torch.arange(148)
+    first[140:] = first[:8]  # copies
+    part = torch.full((148,), -1)
+    part[20:60] = 0
+    part[60:70] = 1
+    part[70:100] = 2
+    parts = stratified_split(LABELS, {"held_out": 0.2, "test": 0.2}, CLASSES, 0, Fixed(first, part))
+    assert torch.cat(list(parts.values())).sort().values.tolist() == list(range(148))
+    found = torch.zeros(148, dtype=torch.int64)
+    for position, indices in enumerate(parts.values()):
+        found[indices] = position
+    assert torch.equal(found[20:100], part[20:100])
+    assert torch.equal(found[140:], found[:8])
+    # Of 140 different images a fifth is 28: test has its share, held_out gets about a fifth of the 60 new ones.
+    new = found[[*range(20), *range(100, 140)]]
+    assert 60 / 5 <= (new == 1).sum() <= 60 / 5 + 3
+    assert (new == 2).sum() <= 2

@@ -1,0 +1,98 @@
+"""All images that the sources of one data set have, whichever set they end in."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from oneshot.data.digests import digests_of
+from oneshot.data.images import ImageSource
+from oneshot.data.record import SETS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class JoinedSource(ImageSource):
+    """Several sources one after another, with labels of their own."""
+
+    def __init__(self, sources: Sequence[ImageSource], labels: Tensor) -> None:
+        """Join the sources; `labels` are those of all their images."""
+        self.sources = tuple(sources)
+        self.labels = labels
+        self.keys = tuple(key for source in sources for key in source.keys)
+        self.concurrent = all(source.concurrent for source in sources)
+        self._starts = [0, *accumulate(len(source) for source in sources)]
+
+    def load(self, index: int) -> Image:
+        """Return one image, see `ImageSource.load`."""
+        source, own = self._find(index)
+        return source.load(own)
+
+    def digest(self, index: int) -> int:
+        """Return what identifies one image, see `ImageSource.digest`."""
+        source, own = self._find(index)
+        return source.digest(own)
+
+    def _find(self, index: int) -> tuple[ImageSource, int]:
+        position = bisect_right(self._starts, index) - 1
+        return self.sources[position], index - self._starts[position]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images of all sources, numbered through.
+
+    Attributes:
+        source: all of them.
+        classes: the names of the classes.
+        labels: class indices, shape `(num_images,)`.
+        digests: what each image is known by, shape `(num_images,)`.
+        places: in which source each lies, as an index into `SETS`, shape `(num_images,)`.
+    """
+
+    source: JoinedSource
+    classes: tuple[str, ...]
+    labels: Tensor
+    digests: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, sources: Mapping[str, ImageSource], classes: Sequence[str]) -> Pool:
+        """Read the content of all images of the sources of a data set, which are named as in `SETS`."""
+        ordered = [name for name in SETS if name in sources]
+        labels = torch.cat([sources[name].labels for name in ordered]).to(torch.int64)
+        return cls(
+            JoinedSource([sources[name] for name in ordered], labels),
+            tuple(classes),
+            labels,
+            torch.cat([digests_of(sources[name], f"{WORDS[name]} images") for name in ordered]),
+            torch.cat([torch.full((len(sources[name]),), SETS.index(name)) for name in ordered]),
+        )
+
+    def with_classes(self, classes: Sequence[str], numbers: Sequence[int]) -> Pool:
+        """Return the same images with other classes; `numbers` holds the new number of each present one."""
+        labels = torch.tensor(numbers)[self.labels]
+        return replace(self, source=JoinedSource(self.source.sources, labels), classes=tuple(classes), labels=labels)
+
+    def name(self, index: Tensor | int) -> str:
+        """Return what one image is called in messages."""
+        return self.source.keys[int(index)]
+
+    def class_name(self, index: Tensor | int) -> str:
+        """Return the name of the class of one image."""
+        return self.classes[int(self.labels[int(index)])]
+
+
+WORDS = {"train": "training", "held_out": "held-out", "test": "test"}
+
+
+def counted(number: int, what: str = "image") -> str:
+    """Return such as `1 image is` or `3 images are`."""
+    return f"1 {what} is" if number == 1 else f"{number} {what}s are"
