@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from oneshot.arch import suggest
 
+log = logging.getLogger(__name__)
+
 __all__ = ["FORMATS", "JSON", "Exported", "export_module"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -113,9 +115,11 @@ def export_module(
     folder.mkdir(parents=True, exist_ok=True)
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as staging:
+        log.info("converting to %s", format)
         data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
         staged, staged_card = Path(staging) / path.name, Path(staging) / card_path.name
         staged.write_bytes(data)
+        log.info("checking the logits of %s in a process without oneshot", path.name)
         difference = _verify(staged, format, images, expected, tolerance)
         facts: dict[str, JSON] = {
             "format": format,

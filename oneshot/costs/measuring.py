@@ -13,12 +13,12 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from oneshot.arch import Arch
 from oneshot.costs.latency import describe_device, measure_latency, num_threads, resolve_device, timer
 from oneshot.costs.layers import LayerWalk, Step
 from oneshot.costs.lookup import LatencyTable, LayerTime
+from oneshot.progress import progress
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block
 
@@ -97,7 +97,7 @@ def measure_table(
             layers = table.times.setdefault(size, {})
             missing = [step for step in steps if step.name not in layers]
             log.info("input size %d: %d layers, %d to measure", size, len(steps), len(missing))
-            with tqdm(total=len(missing), desc=f"{size} px", unit="layer", disable=None) as bar:
+            with progress(log, f"{size} px", "layer", total=len(missing)) as bar:
                 for start in range(0, len(missing), _GROUP):
                     group = missing[start : start + _GROUP]
                     layers |= _time(group, place, settings)
@@ -123,7 +123,7 @@ def check_table(
     archs = [_at(space, sizes[index % len(sizes)]).sample(rng) for index in range(num_networks)]
     predicted = [table.latency(arch) for arch in archs]
     measured = []
-    for arch in tqdm(archs, desc="whole networks", unit="net", disable=None):
+    for arch in progress(log, "whole networks", "network", iterable=archs):
         latency = measure_latency(
             space.network(arch),
             space.input_shape(arch),
@@ -172,7 +172,7 @@ def _distinct(space: SearchSpace, walk: LayerWalk, title: str) -> list[Step]:
             seen = len(found)
 
     walked: set[Arch] = set()
-    for arch in tqdm(archs(), desc=title, unit="net", disable=None):
+    for arch in progress(log, title, "network", iterable=archs()):
         if arch not in walked:
             walked.add(arch)
             for step in walk(arch):

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oneshot.data.images import ImageSource, TensorImages
+from oneshot.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _LOGGER = logging.getLogger(__name__)
 _CHUNK = 64  # images per task: small enough for an even progress bar, large enough to hide the cost of a task
-_PROGRESS_FROM = 2000  # images, about where decoding begins to take seconds
 
 
 class CorruptImages:
@@ -107,13 +107,11 @@ def decode_all(
 ) -> TensorImages:
     """Decode the images of a source at `indices`, int64 of shape `(num_images,)`, without those that are corrupt.
 
-    A progress bar naming the `description` is shown on a terminal if there are more than 2,000.
+    What takes long says how far it has come, under the name of `description`.
 
     Raises:
         ValueError: more images are corrupt than `corrupt` tolerates.
     """
-    from tqdm import tqdm
-
     positions = indices.tolist()
     pixels = torch.empty((len(positions), 3, image_size, image_size), dtype=torch.uint8)
     array = pixels.numpy()
@@ -130,17 +128,14 @@ def decode_all(
         return failures
 
     starts = range(0, len(positions), _CHUNK)
-    hidden = True if len(positions) <= _PROGRESS_FROM else None  # None: shown on a terminal only
     pool = ThreadPoolExecutor(num_available_cores() if source.concurrent else 1)
     try:
-        with tqdm(
-            total=len(positions), desc=f"decoding {description}", unit="image", disable=hidden, leave=False
-        ) as progress:
+        with progress(_LOGGER, f"decoding {description}", "image", total=len(positions), leave=False) as bar:
             for start, failures in zip(starts, pool.map(decode_chunk, starts), strict=True):
                 for slot, reason in failures:
                     corrupt.add(source.keys[positions[slot]], reason)
                     failed.append(slot)
-                progress.update(min(_CHUNK, len(positions) - start))
+                bar.update(min(_CHUNK, len(positions) - start))
     finally:
         pool.shutdown(cancel_futures=True)  # do not decode the rest after an error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +16,9 @@ from oneshot.data.arrays import ArraySource
 from oneshot.data.decoding import to_square
 from oneshot.data.images import ImageSource
 from oneshot.data.options import DataOptions
+from oneshot.progress import progress
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,8 +121,6 @@ def one_line(error: Exception) -> str:
 
 
 def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory: int) -> Split:
-    from tqdm import tqdm
-
     # Under distributed training the reader would give each process its part only; every process wants all.
     dataset.reader.dist_rank, dataset.reader.dist_num_replicas = 0, 1
     dataset.set_loader_cfg(num_workers=1)
@@ -126,7 +128,7 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_in_memory:
     images: list[NDArray[np.uint8]] = []
     targets: list[object] = []
     try:
-        for image, target in tqdm(dataset, desc=f"decoding {prefix}", unit="image", disable=None, leave=False):
+        for image, target in progress(log, f"decoding {prefix}", "image", iterable=dataset, leave=False):
             if num_in_memory + len(images) >= options.max_in_memory:
                 raise MemoryError
             images.append(np.ascontiguousarray(to_square(image, options.image_size).transpose(1, 2, 0)))

@@ -91,11 +91,11 @@ class Evaluator:
         self.supernet = supernet
         self.device = device
         self.memory_limit = memory_limit
-        chosen = data.train.subset(_draw(len(data.train), calibration_images, seed))
+        chosen = data.train.subset(random_indices(len(data.train), calibration_images, seed))
         # At random, because data sets often come sorted by class.
         held_out = data.held_out
         if max_images is not None:
-            held_out = held_out.subset(_draw(len(held_out), max_images, seed))
+            held_out = held_out.subset(random_indices(len(held_out), max_images, seed))
         self._seed = seed
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
@@ -138,7 +138,7 @@ class Evaluator:
     def part(self, start: int, stop: int) -> Evaluator:
         """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""
         images, part = self.held_out.images, copy.copy(self)
-        chosen = _draw(len(images), stop, self._seed, start)
+        chosen = random_indices(len(images), stop, self._seed, start)
         part.held_out = Batches(
             images.subset(chosen),
             self.held_out.data,
@@ -154,6 +154,6 @@ class Evaluator:
         return [known[arch] for arch in archs]
 
 
-def _draw(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
+def random_indices(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
     """The indices of the images ``start`` to ``stop`` of a random order, ascending."""
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[start:stop].sort().values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from oneshot.pipeline.journal import Journal, Latencies, Rungs
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import resolve_device
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -179,15 +182,20 @@ class Scorer:
         return [self.key(self.journal.scores[arch]) for arch in archs]
 
     def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
+        if not math.isfinite(score.loss):
+            log.warning(
+                "the loss of %s is %s: its activations overflow, and it is ranked last", arch.to_json(), score.loss
+            )
         cost = self.costs.cost(arch)
         latency = self.latency(arch) if with_latency else None
         self.journal.add(source, arch, score, cost.macs, cost.params, latency)
 
     def key(self, score: Score) -> tuple[float, ...]:
         """The measure that is ranked by, higher is better; the other one breaks ties. With successive halving, whoever was
-        scored on more images comes first. A NaN counts as minus infinity.
+        scored on more images comes first. A network whose loss is no finite number is last by either measure.
         """
-        accuracy, minus_loss = (-math.inf if math.isnan(one) else one for one in (score.accuracy, -score.loss))
+        is_finite = math.isfinite(score.loss)
+        accuracy, minus_loss = (score.accuracy, -score.loss) if is_finite else (-math.inf, -math.inf)
         ordered = (accuracy, minus_loss) if self.evaluation.metric == "accuracy" else (minus_loss, accuracy)
         return ordered if self.evaluation.halving_images is None else (score.num_images, *ordered)
 

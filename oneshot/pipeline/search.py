@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.results import Outcome, write_outcome
 from oneshot.pipeline.scoring import Scorer
+from oneshot.progress import progress
 from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 _EXHAUSTIVE = (
@@ -64,11 +66,10 @@ class SupernetSearch:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
-        with tqdm(desc="search", unit="net", disable=None) as bar:
-            problem = scorer.problem("search", self.cost, lambda key: self._show(bar, key))
-            problem.check()
-            exhaustive = isinstance(self.strategy, Exhaustive)
-            bar.reset(self._num_planned(problem))
+        problem = scorer.problem("search", self.cost, lambda key: self._show(bar, key))
+        problem.check()
+        exhaustive = isinstance(self.strategy, Exhaustive)
+        with progress(log, "search", "network", total=self._num_planned(problem)) as bar:
             best = self.strategy.search(problem, random.Random(f"search {seed}"))
             found = [] if exhaustive else self._baseline(bar, best, len(problem.evaluated))
         if exhaustive:
@@ -106,5 +107,5 @@ class SupernetSearch:
 
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)
-        bar.update()
         bar.set_postfix_str(f"best {self.scorer.evaluation.metric} {abs(self._best[-2]):.4f}", refresh=False)
+        bar.update()

@@ -214,7 +214,7 @@ class _Run:
                 "std": list(self.data.std),
                 "input_shape": list(self.space.input_shape(arch)),
             }
-            save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card)
+            save_subnet(path, self.space, arch, self._evaluator(supernet).subnet(arch), self.config, card)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
@@ -222,13 +222,7 @@ class _Run:
 
     def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
         assert isinstance(module, Supernet)
-        evaluator = Evaluator(
-            module,
-            self.data,
-            device=self.device,
-            calibration_images=self.calibration_images,
-            channels_last=self.settings.channels_last,
-        )
+        evaluator = self._evaluator(module)
         shown = {
             "largest": part.largest,
             "smallest": part.smallest,
@@ -238,3 +232,12 @@ class _Run:
         return {f"held_out_accuracy/{name}": score.accuracy for name, score in scores.items()} | {
             f"held_out_loss/{name}": score.loss for name, score in scores.items()
         }
+
+    def _evaluator(self, supernet: Supernet) -> Evaluator:
+        return Evaluator(
+            supernet.to(self.device),
+            self.data,
+            device=self.device,
+            calibration_images=self.calibration_images,
+            channels_last=self.settings.channels_last,
+        )
