@@ -14,7 +14,7 @@ _LANES = 16  # float32 values in a register with AVX-512, 8 with AVX2
 
 class SafeConvolutions(TorchFunctionMode):
     """A context in which strided 1x1 convolutions of fewer than 16 channels are computed as what they are: convolutions without
-    a stride, of the pixels that they read. The results are the same, bit for bit.
+    a stride, of the pixels that they read. The results are the same but for rounding.
 
     On the CPU, oneDNN writes beyond its memory in the weight gradient of such a convolution where its images or its weights lie
     in memory as ``channels_last`` (uxlfoundation/oneDNN, issue 6035), and the process dies with a segmentation fault. What is
