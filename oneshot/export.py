@@ -215,11 +215,12 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
     }
     # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
     # of what the check below decides, and the ONNX exporter warns and logs of its own internals. None is the user's to act on.
-    exporter_log = logging.getLogger("onnx_ir")
-    level = exporter_log.level
+    exporter_logs = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [exporter_log.level for exporter_log in exporter_logs]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        exporter_log.setLevel(logging.WARNING)
+        for exporter_log in exporter_logs:
+            exporter_log.setLevel(logging.WARNING)
         try:
             return converters[format](network, image)
         except OSError:
@@ -229,7 +230,8 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
                 f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
             ) from error
         finally:
-            exporter_log.setLevel(level)
+            for exporter_log, level in zip(exporter_logs, levels, strict=True):
+                exporter_log.setLevel(level)
 
 
 def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:

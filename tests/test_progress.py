@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_a_line_at_least_every_thirty_seconds_with_the_time_left(
             spoken += [(clock.now, record.getMessage()) for record in caplog.records]
             caplog.clear()
     times = [1000.0, *(time for time, _ in spoken), clock.now]
-    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) <= 30
+    assert max(later - earlier for earlier, later in pairwise(times)) <= 30
     assert len(spoken) == 20
     assert spoken[4] == (1100.0, "train: 25 of 100 steps, loss 2.5, 05:00 left")
     assert capsys.readouterr().err == ""
@@ -62,7 +63,9 @@ def test_slow_and_uneven_work_speaks_at_every_step(caplog: pytest.LogCaptureFixt
     assert caplog.records[-1].levelno == logging.INFO
 
 
-def test_short_work_says_nothing_and_a_line_comes_when_asked_for(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+def test_short_work_says_nothing_and_a_line_comes_when_asked_for(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
     with caplog.at_level(logging.INFO):
         for _ in progress(LOG, "score", "network", iterable=range(50)):
             clock.now += 0.1

@@ -85,8 +85,8 @@ class Evaluator:
     ) -> None:
         if memory_limit < 0:
             raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
-        if calibration_images < 1:
-            raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
+        if calibration_images < 2:
+            raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
         self.device = device

@@ -48,8 +48,8 @@ class RetrainSettings:
         for name in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
-        if self.calibration_images < 1:
-            raise ValueError(f"retrain.calibration_images is at least 1, not {self.calibration_images}")
+        if self.calibration_images < 2:
+            raise ValueError(f"retrain.calibration_images is at least 2, not {self.calibration_images}")
         if self.randaugment is not None and not self.randaugment.startswith("rand-"):
             raise ValueError(
                 f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"

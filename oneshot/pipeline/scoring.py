@@ -56,9 +56,9 @@ class EvaluationSettings:
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
         for name in ("calibration_images", "batch_size", "max_images", "halving_images", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"evaluation.{name} is at least 1, not {value}")
+            value, least = getattr(self, name), 2 if name == "calibration_images" else 1
+            if value is not None and value < least:
+                raise ValueError(f"evaluation.{name} is at least {least}, not {value}")
         if not 0 <= self.memory_limit_gb < math.inf:
             raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 

@@ -79,8 +79,8 @@ def train_supernet(
     """
     if space.num_classes != data.num_classes:
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
-    if calibration_images < 1:
-        raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
+    if calibration_images < 2:
+        raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     phases = phases or {"": PhaseSettings(epochs=settings.epochs)}

@@ -234,7 +234,7 @@ class Trainer:
             dispatch_clip_grad(parameters, self.settings.clip_grad, mode=self.settings.clip_mode)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # None rather than zero: momentum and weight decay must not move what the sampled paths did not touch.
+        # None rather than zero: momentum and weight decay must not move tensors that the sampled paths do not use.
         self.optimizer.zero_grad(set_to_none=True)
         self.average.after_step(self.step)
 

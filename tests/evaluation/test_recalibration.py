@@ -233,7 +233,7 @@ def test_an_image_that_overflows_is_not_hidden(image: int) -> None:
 def test_a_single_image_is_refused_by_the_name_of_its_setting() -> None:
     net = make_net()
     before = statistics(net)
-    with pytest.raises(ValueError, match="single value of a channel: .*at least 2 images .calibration_images"):
+    with pytest.raises(ValueError, match=r"single value of a channel: .*at least 2 images .calibration_images"):
         recalibrate(net, [make_images(1)])
     assert all(torch.equal(buffer, before[name]) for name, buffer in statistics(net).items())
 

@@ -337,7 +337,7 @@ def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path
     ("name", "value", "allowed"),
     [
         ("metric", "f1", "'accuracy' or 'loss'"),
-        ("calibration_images", 0, "at least 1"),
+        ("calibration_images", 1, "at least 2"),
         ("batch_size", 0, "at least 1"),
         ("max_images", 0, "at least 1"),
         ("threads", 0, "at least 1"),

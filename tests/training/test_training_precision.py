@@ -24,7 +24,9 @@ def scaled_trainer(folder: Path, watch: Any = lambda step: None) -> Trainer:
     trainer = make_trainer(
         folder, sampler=lambda space: Scripted(space, UniformSampler(space).sample, watch), amp_dtype="float16"
     )
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=5, enabled=trainer.scaler.is_enabled())
+    trainer.scaler = torch.amp.GradScaler(
+        "cpu", init_scale=64.0, growth_interval=5, enabled=trainer.scaler.is_enabled()
+    )
     return trainer
 
 
