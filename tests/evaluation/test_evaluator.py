@@ -167,7 +167,7 @@ def test_calibration_images_are_drawn_by_the_seed(trained: Supernet, data: Image
     assert drawn(calibration_images=32) == drawn(calibration_images=32)
     assert drawn(calibration_images=32, seed=1) != drawn(calibration_images=32)
     assert len(drawn(calibration_images=10**6)) == len(data.train)
-    with pytest.raises(ValueError, match="calibration_images is at least 2, not 1"):
+    with pytest.raises(ValueError, match="calibration_images is at least 2, not 0"):
         make_evaluator(trained, data, calibration_images=0)
 
 
