@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -352,3 +353,16 @@ def test_scores_are_finite(finished: Callable[[str], Path]) -> None:
     for row in read_rows(finished("random")):
         assert 0 <= float(row["accuracy"]) <= 1
         assert math.isfinite(float(row["loss"]))
+
+
+def test_the_log_tells_how_far_a_search_is(
+    supernet_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oneshot.progress.SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        make_search(supernet_folder, tmp_path).run()
+    lines = [message for message in caplog.messages if message.startswith("search: ")]
+    assert len(lines) == 16
+    best = max(float(row["accuracy"]) for row in read_rows(tmp_path) if row["source"] == "search")
+    assert f"search: 8 of 16 networks, best accuracy {best:.4f}, " in lines[7]
+    assert lines[-1].endswith("left")
