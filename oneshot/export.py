@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from oneshot.arch import suggest
 from oneshot.runs import fingerprint, write_atomically, write_json
 
+log = logging.getLogger(__name__)
+
 __all__ = ["FORMATS", "JSON", "Exported", "export_module"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -110,10 +112,12 @@ def export_module(
     example_batch = next(size for size in range(2, len(images) + 3) if size not in images)
 
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
+    log.info("converting to %s", format)
     data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
     with tempfile.TemporaryDirectory(prefix="export-") as staging:
         staged = Path(staging) / path.name
         staged.write_bytes(data)
+        log.info("checking the logits of %s in a process without oneshot", path.name)
         difference = _verify(staged, format, images, expected, tolerance)
     facts: dict[str, JSON] = {
         "format": format,
@@ -208,11 +212,12 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
     }
     # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
     # of what the check below decides, and the ONNX exporter warns and logs of its own internals. None is the user's to act on.
-    exporter_log = logging.getLogger("onnx_ir")
-    level = exporter_log.level
+    exporter_logs = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [exporter_log.level for exporter_log in exporter_logs]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        exporter_log.setLevel(logging.WARNING)
+        for exporter_log in exporter_logs:
+            exporter_log.setLevel(logging.WARNING)
         try:
             return converters[format](network, image)
         except OSError:
@@ -222,7 +227,8 @@ def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str
                 f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
             ) from error
         finally:
-            exporter_log.setLevel(level)
+            for exporter_log, level in zip(exporter_logs, levels, strict=True):
+                exporter_log.setLevel(level)
 
 
 def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:

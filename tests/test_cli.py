@@ -255,7 +255,7 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "trainer.device=gpu"], r"device 'gpu' cannot be used here"),
         (["+space=ofa", "trainer.optimizer=sgdd"], r"trainer\.optimizer 'sgdd' .*did you mean 'sgd'"),
         (["+space=ofa", "sampler.num_paths=0"], r"num_paths is at least 1, not 0"),
-        (["+space=ofa", "calibration_images=0"], r"calibration_images is at least 1, not 0"),
+        (["+space=ofa", "calibration_images=1"], r"calibration_images is at least 2, not 1"),
         (["+space=ofa", "seed=x"], r"seed: .*'x'"),
         (["+space=ofa", "space.depths=[2,2]"], r"'stage1\.depth' has an option twice"),
         (["+space=ofa", "+data.imagesize=3"], r"unknown data option 'imagesize' \(did you mean 'image_size'\?\)"),

@@ -395,3 +395,21 @@ def test_a_tensor_that_the_bank_does_not_hold_is_refused_and_can_be_covered() ->
     with pytest.raises(ValueError, match=r"no body.weight of shape \(9, 48\): .* override covering\(\)"):
         supernet(images(space, hidden), hidden)
     assert Supernet(Covered())(images(space, hidden), hidden).shape == (3, 2)
+
+
+def test_only_so_many_networks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search sees more architectures than fit into memory; one that was forgotten is bound anew."""
+    monkeypatch.setattr("oneshot.supernet._MAX_NETWORKS", 3)
+    built: list[object] = []
+
+    def network(option: object, make: Make) -> nn.Module:
+        built.append(option)
+        return nn.Sequential(nn.Flatten(1), make("linear", nn.Linear, 48, 2))
+
+    supernet = Supernet(OneChoice(network, tuple(range(6))))
+    archs = [supernet.space.arch({"option": option}) for option in range(6)]
+    built.clear()
+    first = [supernet(torch.ones(1, 3, 4, 4), arch) for arch in (*archs, *archs[3:])]
+    assert built == list(range(6))
+    assert torch.equal(first[0], supernet(torch.ones(1, 3, 4, 4), archs[0]))
+    assert built == [*range(6), 0]

@@ -14,13 +14,13 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from oneshot.arch import Arch
 from oneshot.costs.latency import describe_device, measure_latency, num_threads, timed_device, timer
 from oneshot.costs.layers import LayerWalk
 from oneshot.costs.lookup import LatencyTable, LayerTime
 from oneshot.costs.walking import Call
+from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.spaces.base import SearchSpace
 
@@ -101,7 +101,7 @@ def measure_table(
             layers = table.times.setdefault(size, {})
             missing = {name: call for name, call in steps.items() if name not in layers}
             log.info("input size %d: %d layers, %d to measure", size, len(steps), len(missing))
-            with tqdm(total=len(missing), desc=f"{size} px", unit="layer", disable=None) as bar:
+            with progress(log, f"{size} px", "layer", total=len(missing)) as bar:
                 for start in range(0, len(missing), _GROUP):
                     group = dict(list(missing.items())[start : start + _GROUP])
                     layers |= _time(group, place, settings)
@@ -127,7 +127,7 @@ def check_table(
     archs = [_at(space, sizes[index % len(sizes)]).sample(rng) for index in range(num_networks)]
     predicted = [table.latency(arch) for arch in archs]
     measured = []
-    for arch in tqdm(archs, desc="whole networks", unit="net", disable=None):
+    for arch in progress(log, "whole networks", "network", iterable=archs):
         latency = measure_latency(
             space.network(arch),
             space.input_shape(arch),
@@ -176,7 +176,7 @@ def _distinct(space: SearchSpace, walk: LayerWalk, title: str) -> dict[str, Call
             seen = len(found)
 
     walked: set[Arch] = set()
-    for arch in tqdm(archs(), desc=title, unit="net", disable=None):
+    for arch in progress(log, title, "network", iterable=archs()):
         if arch not in walked:
             walked.add(arch)
             for name, call in walk(arch):

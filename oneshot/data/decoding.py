@@ -17,13 +17,13 @@ from torch import Tensor
 from oneshot.data.colour import to_rgb
 from oneshot.data.images import ImageSource, TensorImages
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _LOGGER = logging.getLogger(__name__)
 _CHUNK = 64  # images per task: small enough for an even progress bar, large enough to hide the cost of a task
-_PROGRESS_FROM = 2000  # images, about where decoding begins to take seconds
 
 
 class CorruptImages:
@@ -104,7 +104,7 @@ def decode_all(
 ) -> TensorImages:
     """Decode the images of a source at `indices`, int64 of shape `(num_images,)`, without those that are corrupt.
 
-    A progress bar naming the `description` is shown on a terminal if there are more than 2,000.
+    What takes long says how far it has come, under the name of `description`.
 
     Args:
         source: where the images come from.
@@ -119,8 +119,6 @@ def decode_all(
         ValueError: more images are corrupt than `corrupt` tolerates.
         TooLargeError: they take more than `max_bytes`.
     """
-    from tqdm import tqdm
-
     positions, size = indices.tolist(), preprocessing.image_size
     num_bytes = len(positions) * 3 * size**2
     if num_bytes > max_bytes:
@@ -144,14 +142,11 @@ def decode_all(
         return failures, num_whole_bytes
 
     starts = range(0, len(positions), _CHUNK)
-    hidden = True if len(positions) <= _PROGRESS_FROM else None  # None: shown on a terminal only
     pool = ThreadPoolExecutor(num_available_cores() if source.concurrent else 1)
     try:
         with (
             bombs_refused(),
-            tqdm(
-                total=len(positions), desc=f"decoding {description}", unit="image", disable=hidden, leave=False
-            ) as progress,
+            progress(_LOGGER, f"decoding {description}", "image", total=len(positions), leave=False) as bar,
         ):
             for start, (failures, num_whole_bytes) in zip(starts, pool.map(decode_chunk, starts), strict=True):
                 for slot, reason in failures:
@@ -160,7 +155,7 @@ def decode_all(
                 num_bytes += num_whole_bytes
                 if num_bytes > max_bytes:
                     raise TooLargeError
-                progress.update(min(_CHUNK, len(positions) - start))
+                bar.update(min(_CHUNK, len(positions) - start))
     finally:
         pool.shutdown(cancel_futures=True)  # do not decode the rest after an error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oneshot.progress import progress
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from oneshot.data.images import ImageSource
 
 _CHUNK = 64  # images per task
-_PROGRESS_FROM = 20_000  # files, which take a second or two once the disk has been read
+_LOGGER = logging.getLogger(__name__)
 
 
 def of_bytes(content: bytes) -> int:
@@ -41,24 +44,21 @@ def of_image(image: Image) -> int:
 def digests_of(source: ImageSource, description: str) -> Tensor:
     """Return the digest of every image, int64 of shape `(num_images,)`, read by several threads where the source allows it.
 
-    What cannot be read is known by its key. A progress bar is shown on a terminal for more than 20,000 images.
+    What cannot be read is known by its key.
     """
-    from tqdm import tqdm
-
     from oneshot.data.decoding import num_available_cores
 
     def read(start: int) -> Sequence[int]:
         return [_digest(source, index) for index in range(start, min(start + _CHUNK, len(source)))]
 
-    hidden = True if len(source) <= _PROGRESS_FROM else None  # None: shown on a terminal only
     found: list[int] = []
     with (
         ThreadPoolExecutor(num_available_cores() if source.concurrent else 1) as pool,
-        tqdm(total=len(source), desc=f"reading {description}", unit="image", disable=hidden, leave=False) as progress,
+        progress(_LOGGER, f"reading {description}", "image", total=len(source), leave=False) as bar,
     ):
         for part in pool.map(read, range(0, len(source), _CHUNK)):
             found += part
-            progress.update(len(part))
+            bar.update(len(part))
     return torch.tensor(found, dtype=torch.int64)
 
 

@@ -18,6 +18,7 @@ from oneshot.data.decoding import bombs_refused, num_available_cores
 from oneshot.data.images import ImageSource
 from oneshot.data.options import DataOptions
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.progress import progress
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_HEADERS = 1000  # images whose size and mode are looked at: a fraction of a second
@@ -106,13 +107,11 @@ def _some(indices: Tensor, number: int, seed: int) -> Tensor:
 
 
 def _measure_range(source: ImageSource, indices: Tensor, seed: int) -> PixelRange | None:
-    from tqdm import tqdm
-
     positions = _some(indices, _MAX_DEEP, seed).tolist()
     with bombs_refused(), ThreadPoolExecutor(num_available_cores() if source.concurrent else 1) as pool:
         ranges = pool.map(lambda index: _range_of(source, index), positions)
-        shown = tqdm(ranges, total=len(positions), desc="measuring range", unit="image", disable=None, leave=False)
-        return _joined(shown)
+        total = len(positions)
+        return _joined(progress(_LOGGER, "measuring range", "image", iterable=ranges, total=total, leave=False))
 
 
 def _joined(ranges: Iterable[tuple[float, float, bool] | None]) -> PixelRange | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from oneshot.data.folder_files import PassedOver, is_hidden
 from oneshot.data.images import ImageSource
 from oneshot.data.options import DataOptions
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.progress import progress
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -172,8 +176,6 @@ def one_line(error: Exception) -> str:
 
 
 def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_bytes: int) -> Split:
-    from tqdm import tqdm
-
     # Under distributed training the reader would give each process its part only; every process wants all.
     dataset.reader.dist_rank, dataset.reader.dist_num_replicas = 0, 1
     dataset.set_loader_cfg(num_workers=1)
@@ -182,7 +184,7 @@ def _read_stream(dataset: Any, prefix: str, options: DataOptions, num_bytes: int
     known_by: list[int] = []
     targets: list[object] = []
     try:
-        for image, target in tqdm(dataset, desc=f"decoding {prefix}", unit="image", disable=None, leave=False):
+        for image, target in progress(log, f"decoding {prefix}", "image", iterable=dataset, leave=False):
             known_by.append(digests.of_image(image))
             images.append(_kept(image, options))
             targets.append(target)

@@ -1,7 +1,7 @@
 """Evaluation of subnets with inherited weights."""
 
 from oneshot.evaluation.correlation import FirstRanked, RankCorrelation, random_order, rank_correlation
-from oneshot.evaluation.evaluator import Batches, Evaluator
+from oneshot.evaluation.evaluator import Batches, Evaluator, random_indices
 from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "image_scores",
     "lead_of_first",
+    "random_indices",
     "random_order",
     "rank_correlation",
     "recalibrate",

@@ -85,17 +85,17 @@ class Evaluator:
     ) -> None:
         if memory_limit < 0:
             raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
-        if calibration_images < 1:
-            raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
+        if calibration_images < 2:
+            raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
         self.device = device
         self.memory_limit = memory_limit
-        chosen = data.train.subset(_draw(len(data.train), calibration_images, seed))
+        chosen = data.train.subset(random_indices(len(data.train), calibration_images, seed))
         # At random, because data sets often come sorted by class.
         held_out = data.held_out
         if max_images is not None:
-            held_out = held_out.subset(_draw(len(held_out), max_images, seed))
+            held_out = held_out.subset(random_indices(len(held_out), max_images, seed))
         self._seed = seed
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
@@ -138,7 +138,7 @@ class Evaluator:
     def part(self, start: int, stop: int) -> Evaluator:
         """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""
         images, part = self.held_out.images, copy.copy(self)
-        chosen = _draw(len(images), stop, self._seed, start)
+        chosen = random_indices(len(images), stop, self._seed, start)
         part.held_out = Batches(
             images.subset(chosen),
             self.held_out.data,
@@ -154,6 +154,6 @@ class Evaluator:
         return [known[arch] for arch in archs]
 
 
-def _draw(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
+def random_indices(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
     """The indices of the images ``start`` to ``stop`` of a random order, ascending."""
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[start:stop].sort().values

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from oneshot.arch import Arch
+from oneshot.batch_norm import tracking_norms
 from oneshot.evaluation.keeping import Uses
 from oneshot.evaluation.nesting import leaves, replaced
-from oneshot.evaluation.recalibration import tracking_norms
 from oneshot.spaces.skeleton import Block
 from oneshot.supernet import Supernet
 

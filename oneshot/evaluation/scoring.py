@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy (a fraction) and mean cross-entropy (nats) over ``num_images`` images."""
+    """Accuracy (a fraction) and mean cross-entropy (nats) over ``num_images`` images; both are NaN where logits are."""
 
     accuracy: float
     loss: float
@@ -46,4 +47,5 @@ def score_of(predictions: Iterable[tuple[Tensor, Tensor]]) -> Score:
         loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(1) == labels).sum().item())
         count += len(labels)
-    return Score(correct / max(count, 1), loss / max(count, 1), count)
+    accuracy = math.nan if math.isnan(loss) else correct / max(count, 1)
+    return Score(accuracy, loss / max(count, 1), count)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from oneshot.arch import Arch
 from oneshot.evaluation import image_scores, lead_of_first
 from oneshot.pipeline.scoring import Scorer
+from oneshot.progress import progress
 from oneshot.runs import write_json
+
+log = logging.getLogger(__name__)
 
 _NUM_BEST = 10
 
@@ -32,7 +35,7 @@ def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: 
     listed = [arch.to_dict() for arch in top]
     kept = _read(path)
     if kept.get("metric") != metric or [entry["arch"] for entry in kept.get("networks", [])] != listed:
-        scores = [_scores(scorer, arch) for arch in tqdm(top, desc="compare", unit="net", disable=None)]
+        scores = [_scores(scorer, arch) for arch in progress(log, "compare", "network", iterable=top)]
         leads = lead_of_first(np.stack(scores), seed=scorer.seed)
         kept = {
             "metric": metric,

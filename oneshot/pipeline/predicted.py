@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from oneshot import published, report
 from oneshot.arch import Arch
@@ -20,11 +19,15 @@ from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
+from oneshot.progress import progress
 from oneshot.runs import write_json
 from oneshot.search import History, Problem, Strategy
 from oneshot.spaces import OFAMobileNetV3, OFAProxyless
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 _TRIES = 20  # random subnets drawn for each pair that is wanted: tight limits leave few different ones
@@ -92,7 +95,7 @@ class PredictedSearch:
         for problem in problems:
             problem.check()
         total = settings.num_pairs + 2 * len(self.costs) * settings.num_verified
-        with scorer.store.exported(), tqdm(total=total, desc="score", unit="net", disable=None) as bar:
+        with scorer.store.exported(), progress(log, "score", "network", total=total) as bar:
             pairs = self._pairs(problems, bar)
             checked = self._learn([arch for part in pairs for arch in part])
             outcomes = []

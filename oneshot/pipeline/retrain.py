@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.evaluation import Batches, Evaluator, evaluate, random_indices, recalibrate
 from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
@@ -34,7 +35,7 @@ class RetrainSettings:
         weights: "inherited" from the supernet or from "scratch".
         mixup_alpha, cutmix_alpha: of timm's Mixup; 0 is off.
         randaugment: timm's policy string such as "rand-m9-mstd0.5"; None is off.
-        calibration_images: training images for the statistics of the subnets compared with.
+        calibration_images: training images for the statistics of averages of the weights, and of the subnets compared with.
     """
 
     weights: str = "inherited"
@@ -49,8 +50,8 @@ class RetrainSettings:
         for name in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
-        if self.calibration_images < 1:
-            raise ValueError(f"retrain.calibration_images is at least 1, not {self.calibration_images}")
+        if self.calibration_images < 2:
+            raise ValueError(f"retrain.calibration_images is at least 2, not {self.calibration_images}")
         if self.randaugment is not None and not self.randaugment.startswith("rand-"):
             raise ValueError(
                 f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"
@@ -100,9 +101,17 @@ def retrain_subnet(
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     module.to(memory_format=layout)
     held_out = Batches(data.held_out, data, settings.batch_size, device, layout)
+    chosen = data.train.subset(random_indices(len(data.train), retrain.calibration_images, settings.seed))
+    calibration = Batches(chosen, data, settings.batch_size, device, layout)
+
+    def measured(network: nn.Module) -> nn.Module:
+        """An average of weights with statistics of its own: those that it has are of the weights that went into it."""
+        if network is module:
+            return network
+        return recalibrate(copy.deepcopy(network), (images for images, _ in calibration.at(resolution)))
 
     def score(network: nn.Module) -> dict[str, float]:
-        found = evaluate(network, held_out.at(resolution))
+        found = evaluate(measured(network), held_out.at(resolution))
         return {"held_out_accuracy/subnet": found.accuracy, "held_out_loss/subnet": found.loss}
 
     task = SubnetTask(
@@ -120,7 +129,7 @@ def retrain_subnet(
         "images": None if data.record is None else data.record.state(),
     }
     with writing(folder):
-        best = Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run().eval()
+        best = measured(Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run()).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
         result: dict[str, Any] = {

@@ -11,13 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tqdm import tqdm
-
 from oneshot.arch import Arch
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
+from oneshot.progress import progress
 from oneshot.runs import fingerprint, write_json
 from oneshot.training import TrainSettings
 
@@ -49,7 +48,7 @@ def retrain_truth(
     _claim(scorer, settings, retrain)
     chosen = spread(scorer, archs, number)
     values: dict[Arch, float] = {}
-    with tqdm(total=len(chosen) * num_seeds, desc="retrain", unit="net", disable=None) as bar:
+    with progress(log, "retrain", "network", total=len(chosen) * num_seeds) as bar:
         for arch in chosen:
             reached = []
             for seed in range(settings.seed, settings.seed + num_seeds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
 from oneshot.spaces.graph import HasCells
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class EvaluationSettings:
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
         for name in ("calibration_images", "batch_size", "max_images", "halving_images", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"evaluation.{name} is at least 1, not {value}")
+            value, least = getattr(self, name), 2 if name == "calibration_images" else 1
+            if value is not None and value < least:
+                raise ValueError(f"evaluation.{name} is at least {least}, not {value}")
         if not 0 <= self.memory_limit_gb < math.inf:
             raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 
@@ -175,15 +178,20 @@ class Scorer:
         return [self.key(self.store.scores[arch]) for arch in archs]
 
     def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
+        if not math.isfinite(score.loss):
+            log.warning(
+                "the loss of %s is %s: its activations overflow, and it is ranked last", arch.to_json(), score.loss
+            )
         cost = self.costs.cost(arch)
         latency = self.latency(arch) if with_latency else None
         self.store.record(source, arch, score, cost.macs, cost.params, latency)
 
     def key(self, score: Score) -> tuple[float, ...]:
         """The measure that is ranked by, higher is better; the other one breaks ties. With successive halving, whoever was
-        scored on more images comes first. A NaN counts as minus infinity.
+        scored on more images comes first. A network whose loss is no finite number is last by either measure.
         """
-        accuracy, minus_loss = (-math.inf if math.isnan(one) else one for one in (score.accuracy, -score.loss))
+        is_finite = math.isfinite(score.loss)
+        accuracy, minus_loss = (score.accuracy, -score.loss) if is_finite else (-math.inf, -math.inf)
         ordered = (accuracy, minus_loss) if self.evaluation.metric == "accuracy" else (minus_loss, accuracy)
         return ordered if self.evaluation.halving_images is None else (score.num_images, *ordered)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.pipeline.results import Outcome, write_outcome
 from oneshot.pipeline.scoring import Scorer
+from oneshot.progress import progress
 from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
 from oneshot.spaces.coding import Codes
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 _EXHAUSTIVE = (
@@ -64,10 +66,10 @@ class SupernetSearch:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
-        with scorer.store.exported(), tqdm(desc="search", unit="net", disable=None) as bar:
+        total = 0 if exhaustive else 2 * self.strategy.budget
+        with scorer.store.exported(), progress(log, "search", "network", total=total) as bar:
             problem = self._problem("search", bar)
             problem.check()
-            bar.reset(0 if exhaustive else 2 * self.strategy.budget)
             found = self.strategy.search(problem, scorer.generator("search"))
             archs = problem.decode(found.codes)
             best = archs[found.best]
@@ -113,5 +115,5 @@ class SupernetSearch:
 
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)
-        bar.update()
         bar.set_postfix_str(f"best {self.scorer.evaluation.metric} {abs(self._best[-2]):.4f}", refresh=False)
+        bar.update()

@@ -81,8 +81,8 @@ def train_supernet(
     """
     if space.num_classes != data.num_classes:
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
-    if calibration_images < 1:
-        raise ValueError(f"calibration_images is at least 1, not {calibration_images}")
+    if calibration_images < 2:
+        raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     phases = phases or {"": PhaseSettings(epochs=settings.epochs)}
@@ -216,7 +216,8 @@ class _Run:
                 **self.data.card(),
                 "input_shape": list(self.space.input_shape(arch)),
             }
-            save_subnet(path, self.space, arch, supernet.extract(arch), self.config, card, self.data.record)
+            network = self._evaluator(supernet).subnet(arch)
+            save_subnet(path, self.space, arch, network, self.config, card, self.data.record)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
@@ -227,13 +228,7 @@ class _Run:
 
     def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
         assert isinstance(module, Supernet)
-        evaluator = Evaluator(
-            module,
-            self.data,
-            device=self.device,
-            calibration_images=self.calibration_images,
-            channels_last=self.settings.channels_last,
-        )
+        evaluator = self._evaluator(module)
         shown = {
             "largest": part.largest,
             "smallest": part.smallest,
@@ -243,3 +238,12 @@ class _Run:
         return {f"held_out_accuracy/{name}": score.accuracy for name, score in scores.items()} | {
             f"held_out_loss/{name}": score.loss for name, score in scores.items()
         }
+
+    def _evaluator(self, supernet: Supernet) -> Evaluator:
+        return Evaluator(
+            supernet.to(self.device),
+            self.data,
+            device=self.device,
+            calibration_images=self.calibration_images,
+            channels_last=self.settings.channels_last,
+        )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from oneshot.arch import Arch
+from oneshot.batch_norm import several_values, with_batch_statistics
 from oneshot.data import ImageData
 from oneshot.supernet import Supernet
 from oneshot.training.engine import Engine
 from oneshot.training.randomness import make_generator
+
+_REWARD_IMAGES = (
+    "the rewards of paths are measured on {count} held-out images at a time, by trainer.batch_size and data.held_out"
+)
 
 
 class HeldOutReward:
@@ -33,16 +37,7 @@ class HeldOutReward:
         for arch, (images, labels) in zip(archs, self.data.held_out.batches(draws), strict=True):
             inputs = engine.prepare(images.to(device), supernet.space.input_shape(arch)[-1])
             module = with_batch_statistics(supernet.extract(arch))
-            with engine.precision():
+            with engine.precision(), several_values(_REWARD_IMAGES.format(count=len(inputs))):
                 hits = module(inputs).argmax(1) == labels.to(device)
             rewards.append(hits.float().mean().item())
         return rewards
-
-
-def with_batch_statistics(module: nn.Module) -> nn.Module:
-    """``module``, its batch normalisation in training mode and everything else, such as dropout, in eval mode."""
-    module.eval()
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.training = True  # not `train()`: timm's norms have a dropout of their own
-    return module

@@ -27,7 +27,9 @@ class TrainSettings:
         clip_mode: "norm", "value" or "agc".
         ema_decay: decay of the moving average of the weights that is then used for ranking; None is off.
         average_epochs: the weights used for ranking are the mean of those at the ends of so many last epochs; None is off.
-        amp: mixed precision on CUDA (bfloat16 where the device has it, float16 with loss scaling elsewhere).
+        amp: mixed precision.
+        amp_dtype: its type, "bfloat16" or "float16" (with loss scaling); None is bfloat16 on a CUDA device that has it, float16
+            on another, and no mixed precision on a CPU, most of which it makes slower.
         channels_last: memory format of the images.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         threads: CPU threads; None leaves torch's own choice.
@@ -53,6 +55,7 @@ class TrainSettings:
     ema_decay: float | None = None
     average_epochs: int | None = None
     amp: bool = True
+    amp_dtype: str | None = None
     channels_last: bool = True
     device: str = "auto"
     threads: int | None = None
@@ -86,6 +89,10 @@ class TrainSettings:
             raise ValueError(f"trainer.clip_grad is above 0, or null for none, not {self.clip_grad}")
         if self.clip_mode not in ("norm", "value", "agc"):
             raise ValueError(f"trainer.clip_mode is 'norm', 'value' or 'agc', not {self.clip_mode!r}")
+        if self.amp_dtype not in (None, "bfloat16", "float16"):
+            raise ValueError(
+                f"trainer.amp_dtype is 'bfloat16' or 'float16', or null for the device's own, not {self.amp_dtype!r}"
+            )
         if self.average_epochs is not None and not 1 <= self.average_epochs <= self.epochs:
             raise ValueError(
                 f"trainer.average_epochs lies from 1 to the {self.epochs} epochs, or is null for none, not {self.average_epochs}"

@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Option
+from oneshot.batch_norm import with_batch_statistics
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
 from oneshot.training.distillation import Distillation
 from oneshot.training.engine import Engine
-from oneshot.training.rewards import HeldOutReward, with_batch_statistics
+from oneshot.training.rewards import HeldOutReward
 
 _IN_PLACE = Distillation()
+_HELPS = "a lower trainer.lr, a longer trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the message holds the step and the architecture."""
+    """The loss, or a weight, became NaN or infinite; the message says in which step."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,13 @@ def check_finite(loss: Tensor, step: int, arch: Arch) -> None:
     """Raises NonFiniteLossError, with the step and the architecture, for a NaN or infinite loss."""
     if not torch.isfinite(loss):
         raise NonFiniteLossError(
-            f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; a lower trainer.lr, a longer "
-            "trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
+            f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {_HELPS}"
         )
+
+
+def check_weights(module: nn.Module, step: int) -> None:
+    """Raises NonFiniteLossError if there are weights that are NaN or infinite after ``step`` steps: a gradient can overflow where
+    the loss does not.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {_HELPS}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import signal
 import threading
 import time
@@ -12,20 +13,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from oneshot.batch_norm import several_values
 from oneshot.data import ImageData, augment, prepare
+from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
 from oneshot.training.checkpoint import load_newest, save_checkpoint
+from oneshot.training.convolutions import SafeConvolutions
 from oneshot.training.metrics import Metrics
 from oneshot.training.randomness import make_generator, seeded
 from oneshot.training.settings import TrainSettings, check_optimizer
-from oneshot.training.tasks import Task
+from oneshot.training.tasks import Task, check_weights
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +104,7 @@ class Trainer:
         )
         self.schedule = CosineLRScheduler(
             self.optimizer,
-            t_initial=num_steps - warmup_steps,
+            t_initial=max(2, num_steps - warmup_steps),  # a cosine of one step is its peak, of which timm would warn
             lr_min=settings.min_lr,
             warmup_t=warmup_steps,
             warmup_lr_init=lr / 100,
@@ -106,7 +112,7 @@ class Trainer:
             t_in_epochs=False,
         )
         self.average = WeightAverage(task.module, settings)
-        self.dtype = _mixed_precision(device) if settings.amp else None
+        self.dtype = _mixed_precision(device, settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = first_step
         self._stop = False
@@ -162,6 +168,11 @@ class Trainer:
         accuracy_sum = torch.zeros((), device=self.device)
         count, window = 0, time.monotonic()
         parameters = list(self.task.module.parameters())
+        many = (
+            f"trainer.batch_size={settings.batch_size} makes batches of {self.batch_size} of the {len(self.data.train)} training "
+            "images, and this network needs more"
+        )
+        safe = SafeConvolutions() if self.device.type == "cpu" else contextlib.nullcontext()
         for images, labels in self._batches():
             self.schedule.step_update(self.step - self.first_step)
             lr = self.optimizer.param_groups[0]["lr"]
@@ -169,26 +180,34 @@ class Trainer:
                 generator = make_generator("augmentation", settings.seed, self.step)
                 images = augment(images.to(self.device), self.data.augmentation, generator)
                 self.task.module.train()
-                result = self.task.step(images, labels.to(self.device), self.step, self)
+                with safe, several_values(many):
+                    result = self.task.step(images, labels.to(self.device), self.step, self)
                 self._update(parameters)
             self.step += 1
             loss_sum += result.loss
             accuracy_sum += result.accuracy
             count += 1
-            bar.update()
             last = self.step == self.last_step
-            if self.step % settings.log_every == 0 or last:
+            logged = self.step % settings.log_every == 0 or last
+            epoch_end = self.step % self.steps_per_epoch == 0
+            epoch = (self.step - self.first_step) // self.steps_per_epoch
+            if logged or epoch_end:
                 seconds = time.monotonic() - window
                 loss, accuracy = loss_sum.item() / count, accuracy_sum.item() / count
                 speed = count * self.batch_size / max(seconds, 1e-9)
+                bar.set_postfix_str(
+                    f"epoch {math.ceil((self.step - self.first_step) / self.steps_per_epoch)} of {settings.epochs}, "
+                    f"loss {loss:.3f}, accuracy {accuracy:.3f}, {speed:.0f} images/s",
+                    refresh=False,
+                )
+            if not bar.update() and epoch_end:
+                bar.refresh()
+            if logged:
                 values = {"loss/train": loss, "accuracy/train": accuracy, "lr/lr": lr, "speed/train": speed}
                 metrics.write(self.step, values)
-                bar.set_postfix(loss=f"{loss:.3f}", acc=f"{accuracy:.3f}", images_per_s=f"{speed:.0f}", refresh=False)
                 loss_sum.zero_()
                 accuracy_sum.zero_()
                 count, window = 0, time.monotonic()
-            epoch_end = self.step % self.steps_per_epoch == 0
-            epoch = (self.step - self.first_step) // self.steps_per_epoch
             if epoch_end:
                 self.average.after_epoch(epoch)
                 paused = time.monotonic()
@@ -221,18 +240,30 @@ class Trainer:
             dispatch_clip_grad(parameters, self.settings.clip_grad, mode=self.settings.clip_mode)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # None rather than zero: momentum and weight decay must not move what the sampled paths did not touch.
+        # None rather than zero: momentum and weight decay must not move tensors that the sampled paths do not use.
         self.optimizer.zero_grad(set_to_none=True)
         self.average.after_step(self.step)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every remaining batch of the run: each epoch in its own order, the last incomplete batch of an epoch left out."""
-        while self.step < self.last_step:
-            epoch, position = divmod(self.step, self.steps_per_epoch)
+        """One batch for every remaining step: each epoch in its own order, its last incomplete batch left out.
+
+        Raises:
+            ValueError: the images are fewer batches than were asked for.
+        """
+        first_epoch, position = divmod(self.step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.last_step // self.steps_per_epoch):
             order = torch.randperm(len(self.data.train), generator=make_generator("order", self.settings.seed, epoch))
-            whole = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+            asked = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[position:]
             crops = (make_generator("crops", self.settings.seed, step) for step in itertools.count(self.step))
-            yield from self.data.train.training_batches(whole[position:], self.data.augmentation, crops)
+            given = 0
+            for batch in self.data.train.training_batches(asked, self.data.augmentation, crops):
+                yield batch
+                given += 1
+            if given < len(asked):
+                raise ValueError(
+                    f"the training images gave {given} batches of an epoch where {len(asked)} were asked for"
+                )
+            position = 0
 
     # What a task borrows ---------------------------------------------------------------------------------------------
 
@@ -242,7 +273,7 @@ class Trainer:
         return prepare(images, resolution, self.data.mean, self.data.std, memory_format=layout)
 
     def precision(self) -> AbstractContextManager[object]:
-        """Mixed precision on CUDA where it is on."""
+        """Mixed precision where it is on."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
@@ -254,6 +285,7 @@ class Trainer:
     # State -----------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        check_weights(self.task.module, self.step)
         state = {
             **self.meta,
             "kind": self.task.kind,
@@ -278,13 +310,8 @@ class Trainer:
         self._stop = True
 
     def _progress(self) -> tqdm[Any]:
-        return tqdm(
-            total=self.total_steps,
-            initial=self.step,
-            desc=f"train {self.title or self.task.kind}",
-            unit="step",
-            disable=None,
-        )
+        name = f"train {self.title or self.task.kind}"
+        return progress(log, name, "step", total=self.total_steps, initial=self.step)
 
 
 def batches_of(data: ImageData, settings: TrainSettings) -> tuple[int, int]:
@@ -312,7 +339,11 @@ _MAY_CHANGE = {
 }
 
 
-def _mixed_precision(device: torch.device) -> torch.dtype | None:
+def _mixed_precision(device: torch.device, settings: TrainSettings) -> torch.dtype | None:
+    if not settings.amp:
+        return None
+    if settings.amp_dtype is not None:
+        return torch.float16 if settings.amp_dtype == "float16" else torch.bfloat16
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

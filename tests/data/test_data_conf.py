@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from oneshot.data import Augmentation
-from oneshot.data.options import CommonOptions
+from oneshot.data.options import CommonOptions, DataOptions, make_options
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -36,18 +36,29 @@ def test_it_says_what_it_is_and_gives_every_option(path: Path) -> None:
             assert conf[key] == parameter.default
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_its_augmentation_is_the_sources_default(path: Path) -> None:
-    from oneshot.data import source_timm, source_torchvision
+class _Made(Exception):
+    """The options are known, and the images need not be read."""
 
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_augmentation_is_the_sources_default(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the source is given where its file is left out: the augmentation of the data that it makes."""
     conf = OmegaConf.load(path)
-    augmentation = instantiate(conf.augmentation)
-    assert isinstance(augmentation, Augmentation)
-    if "torchvision" in conf._target_:
-        assert augmentation == source_torchvision._AUGMENTATIONS[conf.name]
-    elif path.stem in ("timm", "image_folder"):
-        default = inspect.getsource(source_timm.timm_dataset)
-        assert f"crop_scale=({augmentation.crop_scale[0]}, 1.0)" in default
+    module, name = conf._target_.rsplit(".", 1)
+    made: list[DataOptions] = []
+
+    def remember(*given: object, **named: object) -> DataOptions:
+        made.append(make_options(*given, **named))  # type: ignore[arg-type]
+        raise _Made
+
+    source = getattr(importlib.import_module(module), name)
+    monkeypatch.setattr(f"{source.__module__}.make_options", remember)
+    given = {"name": str(conf.get("name") or "torch/x"), "root": str(path.parent)}
+    known = inspect.signature(source).parameters
+    arguments = {key: value for key, value in given.items() if key in known}
+    with pytest.raises(_Made):
+        source(**arguments)
+    assert made[0].augmentation == instantiate(conf.augmentation)
 
 
 def test_digits_from_its_file() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -166,7 +167,7 @@ def test_calibration_images_are_drawn_by_the_seed(trained: Supernet, data: Image
     assert drawn(calibration_images=32) == drawn(calibration_images=32)
     assert drawn(calibration_images=32, seed=1) != drawn(calibration_images=32)
     assert len(drawn(calibration_images=10**6)) == len(data.train)
-    with pytest.raises(ValueError, match="calibration_images is at least 1, not 0"):
+    with pytest.raises(ValueError, match="calibration_images is at least 2, not 0"):
         make_evaluator(trained, data, calibration_images=0)
 
 
@@ -222,3 +223,35 @@ def test_weights_that_only_a_file_has(tmp_path: Path, data: ImageData) -> None:
     assert isinstance(trainer.task.module, Supernet)
     arch = average.space.largest
     assert make_evaluator(average, data)(arch).loss != make_evaluator(trainer.task.module, data)(arch).loss
+
+
+def test_an_overflow_in_training_costs_no_score() -> None:
+    """The running statistics in the bank stay infinite for good; scores are of statistics that are measured."""
+    small = make_data(32, 24, 2)
+    supernet = Supernet(ToySpace())
+    archs = list(supernet.space.enumerate())
+    evaluator = make_evaluator(supernet, small)
+    expected = evaluator.score_all(archs)
+    for arch in archs:
+        supernet.train()(torch.full((2, 3, 8, 8), float("inf")), arch)
+    statistics = [buffer for name, buffer in supernet.named_buffers() if "running" in name]
+    assert not any(bool(buffer.isfinite().all()) for buffer in statistics)
+    assert evaluator.score_all(archs) == expected
+    assert [evaluator(arch) for arch in archs] == expected
+
+
+def test_a_network_that_overflows_has_no_score(data: ImageData) -> None:
+    """Not even an accuracy: the first class is what is left of logits that are no numbers."""
+    batches = [(torch.full((4, 3, 8, 8), value), torch.zeros(4, dtype=torch.int64)) for value in (0.0, float("nan"))]
+    score = evaluate(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1)), iter(batches))
+    assert math.isnan(score.accuracy)
+    assert math.isnan(score.loss)
+
+
+def test_what_is_kept_of_several_sizes_fits_together(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = RecordedImages(make_images(30, seed=4))
+    monkeypatch.setattr("oneshot.evaluation.evaluator._CACHE_BYTES", 30 * 12 * 8**2)
+    batches = Batches(images, data, 30, CPU)
+    for size in (8, 6, 8, 6, 6):
+        list(batches.at(size))
+    assert len(images.asked) == 4  # the first size is kept; the second would not fit beside it

@@ -147,6 +147,97 @@ def test_chunks_are_pooled_exactly(number: int) -> None:
     check_close(statistics(net), {name: tensor for name, tensor in expected.items() if name.startswith("first")}, 1e-5)
 
 
+POISONED = ["inf", "-inf", "nan", "1e38"]
+
+
+@pytest.mark.parametrize("value", POISONED)
+def test_what_the_statistics_were_makes_no_difference(value: str) -> None:
+    """One overflow in training leaves infinite running statistics for good: no average ever forgets them."""
+
+    def make() -> nn.Module:
+        parts = (make_net(), nn.Unflatten(1, (4, 1, 1)), BatchNormAct2d(4), nn.SyncBatchNorm(4, momentum=None))
+        return nn.Sequential(*parts)
+
+    clean, poisoned = make(), make()
+    for name, buffer in poisoned.named_buffers():
+        if "num_batches" not in name:
+            buffer.fill_(float(value))
+    images = make_images(96)
+    for net in (clean, poisoned):
+        recalibrate(net, images.split(10), max_pixels=1)
+    expected = statistics(clean)
+    for name, buffer in statistics(poisoned).items():
+        assert torch.equal(buffer, expected[name]), name
+    assert bool(poisoned.eval()(images).isfinite().all())
+
+
+class Twice(nn.Module):
+    """Calls one norm on the images and, in all chunks but the first, on what it made of them, shifted."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        result: Tensor = self.norm(images)
+        return result if self.calls == 1 else self.norm(3 * result + 5)
+
+
+def test_a_norm_that_is_called_several_times_pools_its_calls() -> None:
+    images = make_images(64)
+    first, second = images.split(32)
+    mean, deviation = second.mean((0, 2, 3), keepdim=True), second.var((0, 2, 3), correction=0, keepdim=True).add(1e-5)
+    seen = torch.cat([first, second, 3 * (second - mean) / deviation.sqrt() + 5])
+    net = recalibrate(Twice(), [images], max_pixels=1)
+    torch.testing.assert_close(net.norm.running_mean, seen.mean((0, 2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(net.norm.running_var, seen.var((0, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_that_never_measures_keeps_its_statistics() -> None:
+    class Frozen(nn.BatchNorm2d):
+        def forward(self, values: Tensor) -> Tensor:
+            return nn.functional.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias)
+
+    net = nn.Sequential(Frozen(3), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    net[0].running_mean.fill_(2.0)
+    net[0].running_var.fill_(9.0)
+    images = make_images(40)
+    recalibrate(net, [images])
+    assert net[0].running_mean.tolist() == [2.0] * 3
+    assert net[0].running_var.tolist() == [9.0] * 3
+    with torch.no_grad():
+        expected = net[1]((images - 2) / (9 + 1e-5) ** 0.5).mean((0, 2, 3))
+    torch.testing.assert_close(net[2].running_mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_that_training_does_not_track_but_evaluation_uses_are_measured() -> None:
+    net = nn.BatchNorm2d(3)
+    net.track_running_stats = False
+    images = make_images(40)
+    recalibrate(net, [images])
+    torch.testing.assert_close(net.running_mean, images.mean((0, 2, 3)))
+    assert not net.track_running_stats
+
+
+@pytest.mark.parametrize("image", [7, 40])
+def test_an_image_that_overflows_is_not_hidden(image: int) -> None:
+    images = make_images(64)
+    images[image] = float("inf")
+    net = recalibrate(make_net(), [images], max_pixels=1).eval()
+    assert bool(net(make_images(2)).isnan().all())
+
+
+def test_a_single_image_is_refused_by_the_name_of_its_setting() -> None:
+    net = make_net()
+    before = statistics(net)
+    with pytest.raises(ValueError, match=r"single value of a channel: .*at least 2 images .calibration_images"):
+        recalibrate(net, [make_images(1)])
+    assert all(torch.equal(buffer, before[name]) for name, buffer in statistics(net).items())
+
+
 def test_later_layers_see_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a chunk every layer normalises with the chunk's own statistics; the pooled ones follow from the chunks'."""
     images = make_images(96)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pipeline_runs import make_search, read_rows, train
 
 from oneshot.evaluation import Evaluator, Score
@@ -98,3 +100,26 @@ def test_a_loss_that_is_no_number_ranks_last(supernet_folder: Path, tmp_path: Pa
     losses = [2.0, float("nan"), 1.0, 4.0, float("nan"), 0.5, 3.0]
     scorer.store.scores.update({arch: Score(0.5, loss, 64) for arch, loss in zip(archs, losses, strict=True)})
     assert scorer.ranked(archs) == [archs[place] for place in (5, 2, 0, 6, 3, 1, 4)]
+
+
+def test_a_network_that_overflows_is_said_to_and_ranks_last(
+    supernet_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its accuracy too: of logits that are no numbers the first class is what is left, and that may be right."""
+    for metric in ("accuracy", "loss"):
+        scorer = make_search(supernet_folder, tmp_path / metric, metric=metric).scorer
+        with torch.no_grad():
+            scorer.trained.supernet.bank.op.conv1.conv.weight.fill_(float("inf"))
+        archs = list(scorer.space.enumerate())[:8]
+        scorer.score_all(archs, "search")
+        broken = [arch for arch in archs if arch["op"] == "conv1"]
+        assert 0 < len(broken) < len(archs)
+        assert set(scorer.ranked(archs)[-len(broken) :]) == set(broken)
+        assert scorer.key(scorer.store.scores[broken[0]]) == (-math.inf, -math.inf)
+        for arch in broken:
+            assert (
+                f"the loss of {arch.to_json()} is nan: its activations overflow, and it is ranked last" in caplog.text
+            )
+        caplog.clear()
+        again = make_search(supernet_folder, tmp_path / metric, metric=metric).scorer
+        assert set(again.ranked(archs)[-len(broken) :]) == set(broken)

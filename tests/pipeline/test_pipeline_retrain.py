@@ -193,7 +193,7 @@ def test_odd_batches_are_mixed_too(searched: Path, tmp_path: Path) -> None:
         ("weights", "random", "'inherited' or 'scratch', not 'random'"),
         ("mixup_alpha", -0.1, "at least 0, not -0.1"),
         ("cutmix_alpha", -1.0, "at least 0, not -1.0"),
-        ("calibration_images", 0, "at least 1, not 0"),
+        ("calibration_images", 1, "at least 2, not 1"),
         ("randaugment", "m9", "a policy of timm such as 'rand-m9-mstd0.5', not 'm9'"),
     ],
 )
@@ -293,3 +293,61 @@ def test_the_result_is_exported_with_its_card(searched: Path, tmp_path: Path) ->
     with torch.no_grad():
         expected = subnet.module()(images)
         torch.testing.assert_close(torch.jit.load(exported.path)(images), expected, rtol=1e-4, atol=1e-5)
+
+
+# Averages of the weights ---------------------------------------------------------------------------------------------
+
+AVERAGES = [{"ema_decay": 0.9}, {"average_epochs": 2}]
+
+
+def state_of(folder: Path) -> dict[str, Tensor]:
+    return load_subnet(folder).module().state_dict()
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=["moving", "epochs"])
+def test_an_average_has_statistics_of_its_own(searched: Path, tmp_path: Path, average: dict[str, Any]) -> None:
+    """Those of its stem, written out: its weights' outputs for all training images, prepared as for training."""
+    result = retrain(
+        searched, tmp_path, epochs=4, lr=0.5, options={"calibration_images": 1000}, eval_every=1, **average
+    )
+    network = load_subnet(tmp_path).module().eval()
+    resolution = load_subnet(searched).space.input_shape(load_subnet(searched).arch)[-1]
+    images = torch.cat([part for part, _ in Batches(DATA.train, DATA, 96, CPU).at(resolution)])
+    with torch.no_grad():
+        found = network.stem.conv(images)
+    torch.testing.assert_close(network.stem.norm.running_mean, found.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.stem.norm.running_var, found.var((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    score = evaluate(network, Batches(DATA.held_out, DATA, 16, CPU).at(resolution))
+    assert result["held_out_accuracy"] == score.accuracy
+    assert values_of(tmp_path, "held_out_loss/subnet")[-1] == pytest.approx(score.loss)
+
+
+@pytest.mark.parametrize("average", AVERAGES, ids=["moving", "epochs"])
+def test_a_stopped_run_with_an_average_ends_as_if_it_had_not_been(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"epochs": 3, "eval_every": 1, "checkpoint_seconds": 0, **average}
+    whole = retrain(searched, tmp_path / "whole", **options)
+    save = Trainer._save
+
+    def stop(self: Trainer) -> None:
+        save(self)
+        if self.step == 14:
+            raise Interrupted("stopped")
+
+    monkeypatch.setattr(Trainer, "_save", stop)
+    with pytest.raises(Interrupted):
+        retrain(searched, tmp_path / "parts", **options)
+    monkeypatch.undo()
+    assert retrain(searched, tmp_path / "parts", **options) == whole
+    assert not differences(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
+
+
+# Small sets ----------------------------------------------------------------------------------------------------------
+
+
+def test_batches_of_one_image_work_where_the_network_takes_them(searched: Path, tmp_path: Path) -> None:
+    few = replace(DATA, train=DATA.train.subset(torch.arange(5)))
+    result = retrain(searched, tmp_path, few, epochs=1, batch_size=1, lr=0.001)
+    assert 0 <= result["test_accuracy"] <= 1
+    assert len(values_of(tmp_path, "lr/lr")) == 1

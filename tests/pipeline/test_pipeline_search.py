@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -372,7 +373,7 @@ def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path
     ("name", "value", "allowed"),
     [
         ("metric", "f1", "'accuracy' or 'loss'"),
-        ("calibration_images", 0, "at least 1"),
+        ("calibration_images", 1, "at least 2"),
         ("batch_size", 0, "at least 1"),
         ("max_images", 0, "at least 1"),
         ("threads", 0, "at least 1"),
@@ -387,3 +388,16 @@ def test_scores_are_finite(finished: Callable[[str], Path]) -> None:
     for row in read_rows(finished("random")):
         assert 0 <= float(row["accuracy"]) <= 1
         assert math.isfinite(float(row["loss"]))
+
+
+def test_the_log_tells_how_far_a_search_is(
+    supernet_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oneshot.progress.SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        make_search(supernet_folder, tmp_path).run()
+    lines = [message for message in caplog.messages if message.startswith("search: ")]
+    assert len(lines) == 16
+    best = max(float(row["accuracy"]) for row in read_rows(tmp_path) if row["source"] == "search")
+    assert f"search: 8 of 16 networks, best accuracy {best:.4f}, " in lines[7]
+    assert lines[-1].endswith("left")

@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path)
     with pytest.raises(ValueError, match="the space has 7 classes, the data 4"):
         train_supernet(space, DATA, UniformSampler, make_settings(), tmp_path, {})
     space = ToySpace(**SPACE)
-    with pytest.raises(ValueError, match="calibration_images is at least 1, not 0"):
+    with pytest.raises(ValueError, match="calibration_images is at least 2, not 0"):
         train_supernet(space, DATA, UniformSampler, make_settings(), tmp_path, {}, calibration_images=0)
     with pytest.raises(ValueError, match=r"trainer\.optimizer 'sgdd'"):
         train(tmp_path, optimizer="sgdd")

@@ -348,9 +348,18 @@ def test_a_restricted_space_has_a_supernet() -> None:
     part = space.restrict(
         {"*.node2.input?": (1, 2), "normal.node3.input1": (3,), "*.op1": ("sep_conv_5x5", "max_pool_3x3")}
     )
-    supernet = Supernet(part)
-    rng = random.Random(0)
+    supernet, whole = Supernet(part).eval(), Supernet(space)
+    held, all_held = (dict(one.bank.named_parameters()) for one in (supernet, whole))
+    assert held.keys() < all_held.keys()
+    closed = (".branch1.input1.sep_conv_3x3", "cell1.node2.branch2.input0.")
+    for names in closed:
+        assert any(names in name for name in all_held), names
+        assert not any(names in name for name in held), names
+    drawn, rng = set(), random.Random(0)
     for _ in range(50):
         arch = part.sample(rng)
-        part.validate(arch)
-        supernet(torch.randn(2, 3, 8, 8), arch)
+        images, network = torch.randn(2, 3, 8, 8), part.network(arch).eval()
+        network.load_state_dict(supernet.extract(arch).state_dict())
+        assert torch.equal(supernet(images, arch), network(images))
+        drawn.add(arch)
+    assert len(drawn) > 40
