@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, moved_data, newest_run, plain, settings
+from oneshot.config import code_setting, entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
 from oneshot.spaces.loading import from_definition
@@ -24,7 +24,7 @@ def main(config: DictConfig, folder: Path) -> None:
     data = make_data(data_config)
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
-    del recorded["run"]
+    del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
     result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded, space)
     log.info(
@@ -33,7 +33,8 @@ def main(config: DictConfig, folder: Path) -> None:
         f"{result['largest_test_accuracy']:.4f}" if "largest_test_accuracy" in result else "unknown (no supernet)",
     )  # fmt: skip
     log.info("retrained subnet in %s", folder)
-    log.info("next: python export_subnet.py subnet=%s", folder)
+    code = "".join(f" {name}={value}" for name, value in code_setting(subnet.space).items())
+    log.info("next: python export_subnet.py subnet=%s%s", folder, code)
 
 
 if __name__ == "__main__":

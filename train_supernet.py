@@ -1,13 +1,11 @@
 """Train a supernet: ``python train_supernet.py +space=ofa``. All settings: ``--cfg job``; docs/training.md."""
 
 import logging
-from functools import partial
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, make_space, phase_settings, plain, settings
+from oneshot.config import code_setting, entry, make_data, make_sampler, make_space, phase_settings, plain, settings
 from oneshot.pipeline.train import train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -29,13 +27,12 @@ def main(config: DictConfig, folder: Path) -> None:
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
-    make_sampler = partial(hydra.utils.instantiate, config.sampler, seed=config.seed)
     recorded = plain(config)
-    del recorded["run"]
+    del recorded["run"], recorded["code"]
     train_supernet(
         space,
         data,
-        make_sampler,
+        lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
         trainer,
         folder,
         recorded,
@@ -48,7 +45,8 @@ def main(config: DictConfig, folder: Path) -> None:
         config.norm_affine,
     )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
-    log.info("next: python search_subnet.py supernet=%s", folder)
+    code = "".join(f" {name}={value}" for name, value in code_setting(space).items())
+    log.info("next: python search_subnet.py supernet=%s%s", folder, code)
 
 
 if __name__ == "__main__":

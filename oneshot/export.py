@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,16 +27,23 @@ from torch import Tensor, nn
 
 from oneshot.arch import suggest
 
-__all__ = ["FORMATS", "JSON", "Exported", "export_module"]
+__all__ = ["DEFAULT_OPSET", "FORMATS", "HALF_TOLERANCE", "JSON", "OPSETS", "TOLERANCE", "Exported", "export_module"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 FORMATS: Mapping[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
 """Suffix of the file that each format writes."""
 
+OPSETS = range(13, 24)
+"""Versions of ONNX's operators that a file can be written in."""
+
+DEFAULT_OPSET = 20
+_FIRST_NATIVE_OPSET = 18  # below it, torch's exporter of today keeps 18, so its earlier one writes the file
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+
 _INPUT_NAME = "image"
 _OUTPUT_NAME = "logits"
-_WRITTEN_KEYS = ("format", "file", "bytes", "sha256", "torch", "inputs", "outputs", "verification", "conversion")
+_WRITTEN_KEYS = ("format", "precision", "opset", "file", "bytes", "sha256", "torch", "inputs", "outputs", "verification", "conversion")
 _VERIFY_TIMEOUT_SECONDS = 600
 
 # Runs under `python -I -c`: only what a user of the exported file would have, never the code that produced it. The site
@@ -84,7 +92,9 @@ def export_module(
     input_shape: tuple[int, int, int],
     card: Mapping[str, JSON],
     batch_sizes: Sequence[int] = (1, 5),
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
+    opset: int | None = None,
+    half: bool = False,
 ) -> Exported:
     """Write `folder/model.<suffix>` and its card `folder/model.json`, and check the file in a fresh process.
 
@@ -93,14 +103,20 @@ def export_module(
     `input_shape` is `(channels, height, width)`. The card holds `card` and the file's format, name, bytes, SHA-256,
     torch version, input and output names and shapes, and the result of the check.
 
-    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
-    the largest logit is below 1 and relative to it above. What lies in `folder` is replaced only by a file that does.
+    With `half` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
+    is used like any other. `opset` is the version of ONNX's operators, `DEFAULT_OPSET` unless given, and only for ONNX.
 
-    Raises ValueError for an unknown format, missing optional packages, a bad shape, batch size, tolerance or card, or
+    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
+    the largest logit is below 1 and relative to it above: `TOLERANCE` unless given, `HALF_TOLERANCE` of the float32 network's
+    logits with `half`. What lies in `folder` is replaced only by a file that does.
+
+    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch size, tolerance or card, or
     a module that does not map images to one tensor of logits; RuntimeError where the conversion or the check fails;
     OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
     """
+    tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
     _check_arguments(format, input_shape, batch_sizes, tolerance)
+    opset = _check_opset(format, opset)
     _check_card(card)
     if format == "onnx":
         _require_onnx()
@@ -113,12 +129,15 @@ def export_module(
     folder.mkdir(parents=True, exist_ok=True)
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as staging:
-        data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
+        converted = _Half(network).eval() if half else network
+        data, conversion = _convert(converted, _random_images(example_batch, input_shape), format, opset)
         staged, staged_card = Path(staging) / path.name, Path(staging) / card_path.name
         staged.write_bytes(data)
         difference = _verify(staged, format, images, expected, tolerance)
         facts: dict[str, JSON] = {
             "format": format,
+            "precision": "float16 inside, float32 images and logits" if half else "float32",
+            **({} if opset is None else {"opset": opset}),
             "file": path.name,
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -153,6 +172,18 @@ def _check_arguments(format: str, input_shape: tuple[int, ...], batch_sizes: Seq
         raise ValueError(f"tolerance must be a positive number, got {tolerance}")
 
 
+def _check_opset(format: str, opset: int | None) -> int | None:
+    if format != "onnx":
+        if opset is not None:
+            raise ValueError(f"opset is a version of ONNX's operators: format={format} has none")
+        return None
+    if opset is None:
+        return DEFAULT_OPSET
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
+        raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}")
+    return opset
+
+
 def _check_card(card: Mapping[str, JSON]) -> None:
     taken = sorted(set(card) & set(_WRITTEN_KEYS))
     if taken:
@@ -171,6 +202,18 @@ def _require_onnx() -> None:
             raise ValueError(
                 f"format 'onnx' needs {package}, which cannot be imported: pip install 'oneshot-nas[onnx]'"
             ) from error
+
+
+class _Half(nn.Module):
+    """`network` in float16 between images and logits in float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.network(image.half())
+        return logits.float()
 
 
 def _inference_copy(module: nn.Module) -> nn.Module:
@@ -199,14 +242,14 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
     return logits
 
 
-def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str]:
+def _convert(network: nn.Module, image: Tensor, format: str, opset: int | None) -> tuple[bytes, str]:
     """Return the bytes of the exported file and a word on how they were made.
 
     The bytes are made in memory because torch's writers report a full disk as a RuntimeError without an errno.
     """
     converters: dict[str, Callable[[nn.Module, Tensor], tuple[bytes, str]]] = {
         "torchscript": _to_torchscript,
-        "onnx": _to_onnx,
+        "onnx": partial(_to_onnx, opset=DEFAULT_OPSET if opset is None else opset),
         "pt2": _to_pt2,
     }
     # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
@@ -238,11 +281,39 @@ def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
     return buffer.getvalue(), conversion
 
 
-def _to_onnx(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
+def _to_onnx(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, str]:
+    write = _onnx_of_today if opset >= _FIRST_NATIVE_OPSET else _onnx_by_tracing
+    data, found = write(network, image, opset)
+    if found != opset:
+        raise RuntimeError(f"torch {torch.__version__} writes opset {found} where {opset} is wanted")
+    return data, f"opset {opset}"
+
+
+def _onnx_by_tracing(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, int]:
+    import onnx
+
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        network,
+        (image,),
+        buffer,
+        dynamo=False,
+        opset_version=opset,
+        dynamic_axes={_INPUT_NAME: {0: "batch"}, _OUTPUT_NAME: {0: "batch"}},
+        input_names=[_INPUT_NAME],
+        output_names=[_OUTPUT_NAME],
+        verbose=False,
+    )
+    data = buffer.getvalue()
+    return data, _opset_of(onnx.load_model_from_string(data))
+
+
+def _onnx_of_today(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, int]:
     program = torch.onnx.export(
         network,
         (image,),
         dynamo=True,
+        opset_version=opset,
         external_data=False,
         dynamic_shapes=({0: "batch"},),
         input_names=[_INPUT_NAME],
@@ -250,9 +321,11 @@ def _to_onnx(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
         verbose=False,
     )
     assert program is not None
-    model = program.model_proto
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    return model.SerializeToString(), f"opset {opset}"
+    return program.model_proto.SerializeToString(), _opset_of(program.model_proto)
+
+
+def _opset_of(model: Any) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
 
 
 def _to_pt2(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
@@ -275,6 +348,11 @@ def _verify(
             raise RuntimeError(
                 f"the exported {path.name} gives logits of shape {shape} for a batch of {batch}, "
                 f"the module {tuple(logits.shape)}; no file was kept"
+            )
+        if not numpy.isfinite(received[batch]).all():
+            raise RuntimeError(
+                f"the exported {path.name} gives logits that are not finite for a batch of {batch}: values overflow (in "
+                "float16, those above 65504); no file was kept"
             )
         difference = float(numpy.abs(received[batch] - logits.numpy()).max(initial=0.0))
         allowed = tolerance * max(1.0, float(logits.abs().max()))

@@ -13,6 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.errors import explain
+from oneshot.config.keys import check_keys
+from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
@@ -29,6 +31,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         def run(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
+                run_code(code)  # again in the processes of a launcher, which know nothing of it
+                check_keys(config, config_name)
                 for name in ("seed", "calibration_images"):
                     if name in config and not isinstance(config[name], int):
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
@@ -48,13 +52,12 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                     raise
                 errors.append(error)
 
-        process, errors = os.getpid(), list[Exception]()
+        process, errors, code = os.getpid(), list[Exception](), list[str]()
 
         def program() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
-            sys.path.insert(0, os.getcwd())
             try:
-                register_spaces(sys.argv[1:])
+                code.extend(register_spaces(sys.argv[1:]))
                 run()
             except (KeyboardInterrupt, Interrupted) as stopped:
                 _fail(str(stopped) or "stopped", 130)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from oneshot.arch import Arch
 from oneshot.evaluation import Score
+from oneshot.reading import short
 from oneshot.spaces.base import SearchSpace
 
 _FIELDS = ("index", "source", "accuracy", "loss", "num_images", "macs", "params", "latency_ms", "arch")
@@ -30,19 +31,19 @@ class Journal:
         self.scores: dict[Arch, Score] = {}
         self._rows: dict[Arch, tuple[str, ...]] = {}
         self._wanted: dict[Arch, None] = {}
-        lines = _whole_lines(path)
-        reader = csv.DictReader(lines)
-        if not lines:
+        fields, *rows = _read_rows(path) or [list(_FIELDS)]
+        if tuple(fields) != _FIELDS:
+            raise ValueError(f"{path} is not a list of candidates of this version: its columns are {short(fields)}")
+        if not path.is_file() or path.stat().st_size == 0:
             _append(path, _FIELDS)
-        elif tuple(reader.fieldnames or ()) != _FIELDS:
-            raise ValueError(f"{path} is not a list of candidates of this version: its columns are {reader.fieldnames}")
-        for row in reader:
+        for number, values in enumerate(rows):
             try:
+                row = dict(zip(_FIELDS, values, strict=True))
                 arch = space.arch(json.loads(row["arch"]))
                 self.scores[arch] = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))
                 self._rows[arch] = tuple(row[name] for name in _FIELDS[1:])
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, row {row['index']}: {error}") from None
+            except (ValueError, TypeError, RecursionError) as error:
+                raise ValueError(f"{path}, row {number}: {error}") from None
 
     def add(self, source: str, arch: Arch, score: Score, macs: int, params: int, latency_ms: float | None) -> None:
         """Records a candidate of the strategy ("search") or of the baseline ("random")."""
@@ -77,13 +78,13 @@ class Rungs:
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path = path
         self._known: dict[tuple[Arch, int], Score] = {}
-        for row in csv.reader(_whole_lines(path)):
+        for row in _read_rows(path):
             try:
                 accuracy, loss, number, values = row
                 self._known[space.arch(json.loads(values)), int(number)] = Score(
                     float(accuracy), float(loss), int(number)
                 )
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(f"{path}, row {len(self._known)}: {error}") from None
 
     def get(self, arch: Arch, num_images: int) -> Score | None:
@@ -106,11 +107,11 @@ class Latencies:
     def __init__(self, path: Path, space: SearchSpace, measure: Callable[[Arch], float]) -> None:
         self.path, self._measure = path, measure
         self._known: dict[Arch, float] = {}
-        for row in csv.reader(_whole_lines(path)):
+        for row in _read_rows(path):
             try:
                 value, values = row
                 self._known[space.arch(json.loads(values))] = float(value)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(f"{path}, row {len(self._known)}: {error}") from None
 
     def __call__(self, arch: Arch) -> float:
@@ -128,6 +129,13 @@ class Latencies:
 def _append(path: Path, row: Sequence[object]) -> None:
     with path.open("a", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow(row)
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(_whole_lines(path)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from None
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from oneshot.pipeline.folders import Subnet, claim, write_json
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
+from oneshot.reading import read_json
 from oneshot.training import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _retrained(
         folder.mkdir(parents=True, exist_ok=True)
         retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
         shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
-    result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+    result: dict[str, Any] = read_json(finished, "result")
     return result
 
 

@@ -155,7 +155,7 @@ class SearchSpace(ABC):
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise ValueError(f"an architecture is written as a JSON object of choices and values, not {text!r}")
@@ -308,6 +308,10 @@ class SearchSpace(ABC):
         space = copy.copy(self)
         space.choices = tuple(choices.values())
         return space
+
+    def whole(self) -> Self:
+        """This space without the restrictions of ``restrict``."""
+        return type(self)(**{name: value for name, value in self.definition.items() if name != "_target_"})
 
     @property
     def _names(self) -> list[str]:
