@@ -7,17 +7,13 @@ which `oneshot` cannot be imported, has reloaded it and reproduced the network's
 import copy
 import hashlib
 import importlib
-import io
 import json
-import logging
 import os
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,24 +22,36 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import suggest
+from oneshot.conversion import (
+    DEFAULT_OPSET,
+    FORMATS,
+    INPUT_NAME,
+    OPSETS,
+    OUTPUT_NAME,
+    Half,
+    convert,
+    first_line,
+)
 
 __all__ = ["DEFAULT_OPSET", "FORMATS", "HALF_TOLERANCE", "JSON", "OPSETS", "TOLERANCE", "Exported", "export_module"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-FORMATS: Mapping[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
-"""Suffix of the file that each format writes."""
-
-OPSETS = range(13, 24)
-"""Versions of ONNX's operators that a file can be written in."""
-
-DEFAULT_OPSET = 20
-_FIRST_NATIVE_OPSET = 18  # below it, torch's exporter of today keeps 18, so its earlier one writes the file
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 
-_INPUT_NAME = "image"
-_OUTPUT_NAME = "logits"
-_WRITTEN_KEYS = ("format", "precision", "opset", "file", "bytes", "sha256", "torch", "inputs", "outputs", "verification", "conversion")
+_WRITTEN_KEYS = (
+    "format",
+    "precision",
+    "opset",
+    "file",
+    "bytes",
+    "sha256",
+    "torch",
+    "inputs",
+    "outputs",
+    "verification",
+    "conversion",
+)
 _VERIFY_TIMEOUT_SECONDS = 600
 
 # Runs under `python -I -c`: only what a user of the exported file would have, never the code that produced it. The site
@@ -110,9 +118,9 @@ def export_module(
     the largest logit is below 1 and relative to it above: `TOLERANCE` unless given, `HALF_TOLERANCE` of the float32 network's
     logits with `half`. What lies in `folder` is replaced only by a file that does.
 
-    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch size, tolerance or card, or
-    a module that does not map images to one tensor of logits; RuntimeError where the conversion or the check fails;
-    OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
+    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch
+    size, tolerance or card, or a module that does not map images to one tensor of logits; RuntimeError where the conversion
+    or the check fails; OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
     """
     tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
     _check_arguments(format, input_shape, batch_sizes, tolerance)
@@ -129,8 +137,8 @@ def export_module(
     folder.mkdir(parents=True, exist_ok=True)
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as staging:
-        converted = _Half(network).eval() if half else network
-        data, conversion = _convert(converted, _random_images(example_batch, input_shape), format, opset)
+        converted = Half(network).eval() if half else network
+        data, conversion = convert(converted, _random_images(example_batch, input_shape), format, opset)
         staged, staged_card = Path(staging) / path.name, Path(staging) / card_path.name
         staged.write_bytes(data)
         difference = _verify(staged, format, images, expected, tolerance)
@@ -143,8 +151,8 @@ def export_module(
             "sha256": hashlib.sha256(data).hexdigest(),
             "torch": str(torch.__version__),
             "conversion": conversion,
-            "inputs": [_describe_tensor(_INPUT_NAME, input_shape)],
-            "outputs": [_describe_tensor(_OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
+            "inputs": [_describe_tensor(INPUT_NAME, input_shape)],
+            "outputs": [_describe_tensor(OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
             "verification": {
                 "batch_sizes": list(images),
                 "max_abs_difference": difference,
@@ -204,18 +212,6 @@ def _require_onnx() -> None:
             ) from error
 
 
-class _Half(nn.Module):
-    """`network` in float16 between images and logits in float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(network).half()
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network(image.half())
-        return logits.float()
-
-
 def _inference_copy(module: nn.Module) -> nn.Module:
     network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     # channels_last weights would be recorded with their strides, and some exporters write those as transposes.
@@ -232,7 +228,7 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
             logits = network(image)
     except RuntimeError as error:
         raise ValueError(
-            f"the module does not accept images of shape {tuple(image.shape)}: {_first_line(error)}"
+            f"the module does not accept images of shape {tuple(image.shape)}: {first_line(error)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim < 1 or logits.shape[0] != image.shape[0]:
         received = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -240,100 +236,6 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("the module returns logits that are not finite, so an export of it cannot be checked")
     return logits
-
-
-def _convert(network: nn.Module, image: Tensor, format: str, opset: int | None) -> tuple[bytes, str]:
-    """Return the bytes of the exported file and a word on how they were made.
-
-    The bytes are made in memory because torch's writers report a full disk as a RuntimeError without an errno.
-    """
-    converters: dict[str, Callable[[nn.Module, Tensor], tuple[bytes, str]]] = {
-        "torchscript": _to_torchscript,
-        "onnx": partial(_to_onnx, opset=DEFAULT_OPSET if opset is None else opset),
-        "pt2": _to_pt2,
-    }
-    # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
-    # of what the check below decides, and the ONNX exporter warns and logs of its own internals. None is the user's to act on.
-    exporter_log = logging.getLogger("onnx_ir")
-    level = exporter_log.level
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        exporter_log.setLevel(logging.WARNING)
-        try:
-            return converters[format](network, image)
-        except OSError:
-            raise
-        except Exception as error:
-            raise RuntimeError(
-                f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
-            ) from error
-        finally:
-            exporter_log.setLevel(level)
-
-
-def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
-    try:
-        frozen, conversion = torch.jit.freeze(torch.jit.script(network)), "script"
-    except Exception:  # the compiler raises whatever the construct that it does not know leads to
-        frozen, conversion = torch.jit.freeze(torch.jit.trace(network, image)), "trace"
-    buffer = io.BytesIO()
-    torch.jit.save(frozen, buffer)
-    return buffer.getvalue(), conversion
-
-
-def _to_onnx(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, str]:
-    write = _onnx_of_today if opset >= _FIRST_NATIVE_OPSET else _onnx_by_tracing
-    data, found = write(network, image, opset)
-    if found != opset:
-        raise RuntimeError(f"torch {torch.__version__} writes opset {found} where {opset} is wanted")
-    return data, f"opset {opset}"
-
-
-def _onnx_by_tracing(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, int]:
-    import onnx
-
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
-        (image,),
-        buffer,
-        dynamo=False,
-        opset_version=opset,
-        dynamic_axes={_INPUT_NAME: {0: "batch"}, _OUTPUT_NAME: {0: "batch"}},
-        input_names=[_INPUT_NAME],
-        output_names=[_OUTPUT_NAME],
-        verbose=False,
-    )
-    data = buffer.getvalue()
-    return data, _opset_of(onnx.load_model_from_string(data))
-
-
-def _onnx_of_today(network: nn.Module, image: Tensor, opset: int) -> tuple[bytes, int]:
-    program = torch.onnx.export(
-        network,
-        (image,),
-        dynamo=True,
-        opset_version=opset,
-        external_data=False,
-        dynamic_shapes=({0: "batch"},),
-        input_names=[_INPUT_NAME],
-        output_names=[_OUTPUT_NAME],
-        verbose=False,
-    )
-    assert program is not None
-    return program.model_proto.SerializeToString(), _opset_of(program.model_proto)
-
-
-def _opset_of(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
-
-
-def _to_pt2(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (image,), dynamic_shapes=({0: batch},))
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue(), "torch.export"
 
 
 def _verify(
@@ -394,10 +296,6 @@ def _run_in_fresh_process(path: Path, format: str, images: Mapping[int, Tensor])
 
 def _describe_tensor(name: str, shape: Sequence[int]) -> JSON:
     return {"name": name, "shape": ["batch", *shape], "dtype": "float32"}
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _last_line(traceback: str) -> str:

@@ -217,6 +217,24 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         ),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
         (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, uniform"),
+        (["+space=ofa", "+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
+        (["+space=ofa", "+epoch=3"], r"no setting 'epoch'; did you mean 'trainer\.epochs'\?$"),
+        (["+space=ofa", "epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?"),
+        (["+space=ofa", "+trainer.foo=1"], r"no setting 'trainer\.foo'$"),
+        (["+space=ofa", "+trainer.seed=1"], r"no setting 'trainer\.seed'; did you mean 'seed'\?$"),
+        (["+space=ofa", "+trainer={lrr: 1}"], r"no setting 'trainer\.lrr'; did you mean 'trainer\.lr'\?$"),
+        (["+space=ofa", "+distillation.ratios=1"], r"'distillation\.ratios'; did you mean 'distillation\.ratio'\?$"),
+        (["+space=ofa", "+phases.all={epochs: 1, larges: 2}"], r"'phases\.all\.larges'; did you mean .*largest'\?$"),
+        (["+space=ofa", "+phases.all=3"], r"phases\.all holds settings by name, not 3$"),
+        (["+space=ofa", "+options.kernels=[3]"], r"'kernels' matches no choice of this space"),
+        (["+space=ofa", "+data.augmentation.crop=1"], r"no setting 'data\.augmentation\.crop'"),
+        (["+space=ofa", "+sampler.num_path=1"], r"no setting 'sampler\.num_path'; did you mean 'num_paths'\?$"),
+        (["+space=ofa", "+sampler.seed=1"], r"no setting 'sampler\.seed'"),
+        (["+space=timm"], r"no space=timm \(there are: "),
+        (["+space=yaml"], r"no space=yaml "),
+        (["+space=ofa", "code=nowhere.py"], r"there is no file .*nowhere\.py$"),
+        (["+space=ofa", "code=3"], r"code names one Python file .*, not 3$"),
+        (["+space=ofa", "hydra/launcher=joblib"], r"needs a package .*: pip install 'oneshot-nas\[cluster\]'$"),
         (["+space=ofa", "data=digit"], r"no data=digit; did you mean 'digits'\?"),
         (["+space=ofa", "trainer.epoch=3"], r"no setting 'trainer\.epoch'; did you mean 'trainer\.epochs'\?"),
         (["+space=ofa", "space.depth=3"], r"no setting 'space\.depth'; did you mean 'space\.depths'\?"),
@@ -238,7 +256,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "data=image_folder"], r"data\.root has no value: add data\.root="),
         (["+space=ofa", "data=image_folder", "data.root=/nowhere"], r"/nowhere does not exist"),
         (["+space=ofa", "data=cifar10"], r"CIFAR10 is missing .*data\.download=true"),
-        (["+space=ofa", "data._target_=os.system"], r"data\._target_ is one of oneshot\.data\.digits, .*, not 'os\.system'$"),
+        (
+            ["+space=ofa", "data._target_=os.system"],
+            r"data\._target_ is one of oneshot\.data\.digits, .*, not 'os\.system'$",
+        ),
         (["+space=ofa", "space._target_=os.system"], r"'os\.system' is not a search space"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -256,6 +277,25 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
         ("search", ["supernet=supernet", "+data.split_seed=1"], r"data\.split_seed .* cannot change"),
         ("search", ["seed=1.5"], r"seed: 1\.5 is not an integer"),
         ("retrain", ["subnet=search", "+data.held_out=9"], r"data\.held_out .* cannot change"),
+        ("search", ["+max_macs=40000"], r"no setting 'max_macs'; did you mean 'cost\.max_macs'\?$"),
+        ("search", ["+cost.foo=1"], r"no setting 'cost\.foo'$"),
+        ("search", ["+evaluation.metrics=loss"], r"'evaluation\.metrics'; did you mean 'evaluation\.metric'\?$"),
+        ("search", ["+search.populations=3"], r"no setting 'search\.populations'; did you mean 'population'\?$"),
+        ("search", ["supernet=supernet", "+data.foo=1"], r"data\.foo .* cannot change"),
+        ("search", ["+space=ofa", "data.root=x", "predictor=published"], r"no data are read .*leave out data$"),
+        ("retrain", ["+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
+        ("retrain", ["subnet=search", "+data.foo=1"], r"data\.foo .* cannot change"),
+        (
+            "retrain",
+            ["subnet=search", "+space.width=9", "retrain.weights=scratch"],
+            r"'width'; did you mean 'widths'\?",
+        ),
+        ("export", ["+opsets=13"], r"no setting 'opsets'; did you mean 'opset'\?$"),
+        ("export", ["subnet=retrain", "opset=13"], r"opset is a version of ONNX's operators: format=torchscript"),
+        ("export", ["subnet=retrain", "half=3"], r"half is true or false, not 3$"),
+        ("export", ["opset=new"], r"opset is a number or null, not 'new'$"),
+        ("measure", ["+repeats=3"], r"no setting 'repeats'; did you mean 'latency\.repeats'\?$"),
+        ("measure", ["+latency.foo=3"], r"no setting 'latency\.foo'$"),
         ("search", ["search=evolutoin"], r"no search=evolutoin; did you mean 'evolution'\?"),
         ("search", ["search.population=0"], r"population .*at least 1, got 0"),
         ("search", ["supernet=supernet", "cost.max_macs=1"], r"max_macs=1 cannot be met: .* to .* MACs"),
@@ -325,9 +365,17 @@ def test_the_file_of_a_space(tmp_path: Path) -> None:
     """It is gone when its supernet is searched; it defines two spaces."""
     (tmp_path / "my_space.py").write_text(MY_SPACE)
     expect_success(run_program("train_supernet.py", [*TRAIN, "trainer.epochs=1", "run=supernet"], tmp_path))
-    (tmp_path / "my_space.py").unlink()
+    without = [argument for argument in SEARCH if argument != CODE]
+    pattern = r"space 'my_space\.MySpace' is not part of oneshot: add code=my_space\.py .*trust.* to the command"
+    expect_error(run_program("search_subnet.py", without, tmp_path), "search_subnet.py", pattern)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "my_space.py").rename(elsewhere / "my_space.py")
     pattern = r"there is no file .*my_space\.py$"
     expect_error(run_program("search_subnet.py", SEARCH, tmp_path), "search_subnet.py", pattern)
+    expect_success(run_program("search_subnet.py", [*without, "code=elsewhere/my_space.py"], tmp_path))
+    arguments = ["code=elsewhere/my_space.py", *TRAIN, "trainer.epochs=1", "run=supernet"]
+    assert "continuing at step 2 of 2" in expect_success(run_program("train_supernet.py", arguments, tmp_path)).stdout
     (tmp_path / "my_space.py").write_text(MY_SPACE + "\n\nclass Another(MySpace):\n    pass\n")
     pattern = r"my_space\.py defines 2 search spaces"
     expect_error(run_program("train_supernet.py", TRAIN, tmp_path), "train_supernet.py", pattern)

@@ -193,7 +193,7 @@ def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapp
     except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
-            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {first}"
+            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {short(first)}"
         ) from None
 
 

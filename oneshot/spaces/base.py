@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.reading import short
 from oneshot.sharing import ChannelOrder, SharingRule
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class SearchSpace(ABC):
         names = self._names
         for name in values:
             if name not in names:
-                raise ValueError(f"{name!r} is not a choice of this space{suggest(name, names)}")
+                raise ValueError(f"{short(name)} is not a choice of this space{suggest(name, names)}")
         taken: dict[str, Option] = {}
         for choice in self.choices:
             if not choice.is_active(taken):
@@ -142,7 +143,9 @@ class SearchSpace(ABC):
                 raise ValueError(f"choice {choice.name!r} has no value; its options are {list(choice.options)}")
             value = values[choice.name]
             if isinstance(value, (list, dict)) or value not in choice.options:
-                raise ValueError(f"choice {choice.name!r} cannot be {value!r}; its options are {list(choice.options)}")
+                raise ValueError(
+                    f"choice {choice.name!r} cannot be {short(value)}; its options are {list(choice.options)}"
+                )
             taken[choice.name] = choice.options[choice.options.index(value)]
         return Arch(self.canonical(taken))
 

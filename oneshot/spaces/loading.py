@@ -40,8 +40,8 @@ def find_class(target: object) -> type[SearchSpace]:
     known = known_classes()
     if isinstance(target, str) and target in known:
         return known[target]
-    names = target.split(".") if isinstance(target, str) else []
-    if len(names) < 2 or not all(map(str.isidentifier, names)) or names[0] in ("oneshot", "os", "builtins"):
+    names = target.split(".") if isinstance(target, str) and len(target) < 200 else []
+    if not 2 <= len(names) <= 9 or not all(map(str.isidentifier, names)) or names[0] in ("oneshot", "os", "builtins"):
         public = [name for name in known if name.rpartition(".")[0] == spaces.__name__]
         raise ValueError(f"{short(target)} is not a search space{suggest(str(target)[:99], public)}")
     file = f"code={names[-2]}.py" if len(names) == 2 else f"code={'.'.join(names[:-1])}"
