@@ -9,6 +9,7 @@ from typing import Any
 
 from oneshot import data, policies, predictors, samplers, search
 from oneshot.arch import suggest
+from oneshot.config.keys import no_setting
 from oneshot.reading import short
 from oneshot.spaces.loading import is_plain
 
@@ -101,7 +102,7 @@ def _build(
     ]
     for name in arguments:
         if name not in known and (name in given or len(known) + len(given) == len(parameters)):
-            raise ValueError(f"there is no setting {f'{where}.{name}'!r}{suggest(name, known)}")
+            raise ValueError(no_setting(f"{where}.{name}", [f"{where}.{one}" for one in known]))
     try:
         return made(**arguments, **given)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as error:  # values of a wrong type

@@ -30,14 +30,15 @@ def check_keys(config: DictConfig, config_name: str) -> None:
 
 def no_setting(key: str, known: Iterable[str]) -> str:
     """``"there is no setting 'epochs'; did you mean 'trainer.epochs'?"``: the nearest of ``known``."""
-    names = [name for name in known if not name.rpartition(".")[2].startswith("_")]
-    leaves: dict[str, str] = {}
-    for name in names:
-        leaves.setdefault(name.rpartition(".")[2], name)
-    leaf = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.75) or [leaves[leaf]] if leaf in leaves else []
-    near = near or difflib.get_close_matches(key, names, n=1)
-    near = near or [leaves[close] for close in difflib.get_close_matches(leaf, list(leaves), n=1)]
+    names = list(known)
+    groups = {name[:index] for name in names for index, letter in enumerate(name) if letter == "."}
+    names = [name for name in names if name not in groups and not name.rpartition(".")[2].startswith("_")]
+    group, _, leaf = key.rpartition(".")
+    own = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == group}
+    every = {name.rpartition(".")[2]: name for name in reversed(names)}
+    close = difflib.get_close_matches
+    near = [own[name] for name in close(leaf, own, n=1)] or [every[name] for name in every if name == leaf]
+    near = near or [every[name] for name in close(leaf, every, n=1)] or close(key, names, n=1, cutoff=0.8)
     return f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 

@@ -30,7 +30,7 @@ def settings(kind: type[T], config: DictConfig, group: str, **extra: Any) -> T:
 
 def phase_settings(config: DictConfig) -> dict[str, PhaseSettings]:
     """The phases of the training of a supernet by name, in order."""
-    fields = [f"phases.NAME.{field.name}" for field in dataclasses.fields(PhaseSettings)]
+    fields = [f"phases.{name}.{field.name}" for name in config.phases for field in dataclasses.fields(PhaseSettings)]
     return {
         str(name): _settings(PhaseSettings, phase, f"phases.{name}", fields, {})
         for name, phase in config.phases.items()
