@@ -24,8 +24,11 @@ def short(value: object) -> str:
     return text if len(text) <= 90 else f"{text[:87]}..."
 
 
-def read_torch(path: Path, map_location: str | torch.device = "cpu") -> Any:
+def read_torch(path: Path, map_location: str | torch.device = "cpu", archive: bool = False) -> Any:
     """Tensors and plain values of a file of ``torch.save``.
+
+    Args:
+        archive: it is a zip file, as PyTorch has written since 1.6, and not one of its older forms.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,7 +37,7 @@ def read_torch(path: Path, map_location: str | torch.device = "cpu") -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        if zipfile.is_zipfile(path):
+        if archive or zipfile.is_zipfile(path):
             _check_archive(path)
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError:

@@ -275,7 +275,7 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
     ("script", "arguments", "pattern"),
     [
         ("search", ["supernet=nowhere"], r"no run folder nowhere"),
-        ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or not a checkpoint"),
+        ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or no PyTorch file"),
         ("search", ["supernet=search/subnet.pt"], r"subnet\.pt is not what is expected here"),
         ("search", ["supernet=supernet", "+data.split_seed=1"], r"data\.split_seed .* cannot change"),
         ("search", ["seed=1.5"], r"seed: 1\.5 is not an integer"),

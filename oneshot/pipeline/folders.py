@@ -175,7 +175,7 @@ def _supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
             raise CheckpointError(f"{folder}: none of its {len(checkpoints)} checkpoints can be read")
     assert state is not None
     if state.get("kind") != "supernet":
-        raise ValueError(f"{folder} holds a {short(state.get('kind'))}, not a supernet")
+        raise ValueError(f"{folder} holds a {str(state.get('kind'))[:20]}, not a supernet")
     _check_parts(state, _SUPERNET, folder)
     return state, folder
 
@@ -193,7 +193,7 @@ def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapp
     except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
-            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {short(first)}"
+            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {first[:300]}"
         ) from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,10 +81,8 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint: it is no zip file")
     try:
-        state = read_torch(path, map_location)
+        state = read_torch(path, map_location, archive=True)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(state, dict) or state.get("format") != expected:
