@@ -137,9 +137,11 @@ COMMANDS = list(commands())
 
 @pytest.fixture
 def _own_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples"))
     register_spaces(["+space=my_space"])
     yield
+    sys.modules.pop("my_space")
     GlobalHydra.instance().clear()
 
 

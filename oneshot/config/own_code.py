@@ -132,9 +132,7 @@ def _from_module(name: str) -> ModuleType:
 
 
 def _installed(name: str, own: Path) -> bool:
-    """Whether ``import NAME`` would find something that is not in a folder of the user's."""
+    """Whether ``import NAME`` would find something else than a space in a folder that is not one of the user's."""
     users = {folder.resolve() for folder in (own, *_folders())}
-    return (
-        PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry or ".").resolve() not in users])
-        is not None
-    )
+    spec = PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry or ".").resolve() not in users])
+    return spec is not None and not (spec.origin is not None and mentions_a_space(Path(spec.origin)))
