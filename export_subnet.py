@@ -14,8 +14,13 @@ log = logging.getLogger("export_subnet")
 
 @entry("export_subnet")
 def main(config: DictConfig, folder: Path) -> None:
+    for name, kinds in (("opset", (int, type(None))), ("half", (bool,))):
+        if not isinstance(config[name], kinds) or (name == "opset" and isinstance(config[name], bool)):
+            raise ValueError(
+                f"{name} is {'a number or null' if name == 'opset' else 'true or false'}, not {config[name]!r}"
+            )
     source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet")
-    exported = export_subnet(load_subnet(source), folder, config.format)
+    exported = export_subnet(load_subnet(source), folder, config.format, config.opset, config.half)
     log.info(
         "%s (%.2f MB): logits of batches of %s agree to %.1e in a process without oneshot",
         exported.path, exported.path.stat().st_size / 1e6, " and ".join(map(str, exported.batch_sizes)),

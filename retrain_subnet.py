@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from oneshot.config import command, entry, make_data, moved_data, newest_run, plain, settings
+from oneshot.config import code_setting, command, entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
@@ -25,7 +25,7 @@ def main(config: DictConfig, folder: Path) -> None:
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, config.new_images))
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
-    del recorded["run"]
+    del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
     result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded, space)
     log.info(
@@ -34,7 +34,7 @@ def main(config: DictConfig, folder: Path) -> None:
         f"{result['largest_test_accuracy']:.4f}" if "largest_test_accuracy" in result else "unknown (no supernet)",
     )  # fmt: skip
     log.info("retrained subnet in %s", folder)
-    log.info("next: %s", command("export_subnet", subnet=folder))
+    log.info("next: %s", command("export_subnet", subnet=folder, **code_setting(subnet.space)))
 
 
 if __name__ == "__main__":

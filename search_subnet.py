@@ -4,17 +4,18 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, ListConfig
 
 from oneshot.config import (
     DataSize,
+    code_setting,
     command,
     cost_settings,
     entry,
     make_data,
     make_predictor,
     make_space,
+    make_strategy,
     moved_data,
     newest_run,
     settings,
@@ -45,11 +46,13 @@ def main(config: DictConfig, folder: Path) -> None:
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
     prediction = settings(PredictionSettings, config, "prediction")
-    strategy = hydra.utils.instantiate(config.search)
+    strategy = make_strategy(config)
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
         if config.supernet is not None:
             raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
+        if moved_data({}, config.data):
+            raise ValueError("no data are read where a predictor is searched without a supernet: leave out data")
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
         predictor = make_predictor(config, space, needs_supernet=False)
         if config.truth is not None:
@@ -82,14 +85,15 @@ def main(config: DictConfig, folder: Path) -> None:
     if number is not None:
         truth = retrain_truth(scorer, list(scorer.store.scores), number, trainer, retrain, ranking.num_seeds)
     judged = None if truth is None else judge_ranking(scorer, truth, ranking, predict)
+    code = code_setting(scorer.space)
     if len(outcomes) == 1:
         write_outcome(scorer, outcomes[0], folder, judged)
         log.info("best subnet in %s; look at %s", folder, folder / "report.html")
-        log.info("next: %s", command("retrain_subnet", subnet=folder))
+        log.info("next: %s", command("retrain_subnet", subnet=folder, **code))
     else:
         best = write_outcomes(scorer, outcomes, limited, references, judged)
         log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
-        log.info("next: %s", command("retrain_subnet", subnet=best[-1]))
+        log.info("next: %s", command("retrain_subnet", subnet=best[-1], **code))
 
 
 if __name__ == "__main__":

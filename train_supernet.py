@@ -1,13 +1,21 @@
 """Train a supernet: ``python train_supernet.py +space=ofa``. All settings: ``--cfg job``; docs/training.md."""
 
 import logging
-from functools import partial
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import command, entry, make_data, make_space, phase_settings, plain, settings
+from oneshot.config import (
+    code_setting,
+    command,
+    entry,
+    make_data,
+    make_sampler,
+    make_space,
+    phase_settings,
+    plain,
+    settings,
+)
 from oneshot.pipeline.recorded import of_training
 from oneshot.pipeline.train import train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
@@ -32,13 +40,12 @@ def main(config: DictConfig, folder: Path) -> None:
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
-    make_sampler = partial(hydra.utils.instantiate, config.sampler, seed=config.seed)
     recorded = plain(config)
-    del recorded["run"]
+    del recorded["run"], recorded["code"]
     train_supernet(
         space,
         data,
-        make_sampler,
+        lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
         trainer,
         folder,
         recorded,
@@ -51,7 +58,7 @@ def main(config: DictConfig, folder: Path) -> None:
         config.norm_affine,
     )
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
-    log.info("next: %s", command("search_subnet", supernet=folder))
+    log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
 
 
 if __name__ == "__main__":

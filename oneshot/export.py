@@ -6,14 +6,12 @@ which `oneshot` cannot be imported, has reloaded it and reproduced the network's
 
 import copy
 import importlib
-import io
 import json
 import logging
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,20 +21,39 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import suggest
+from oneshot.conversion import (
+    DEFAULT_OPSET,
+    FORMATS,
+    INPUT_NAME,
+    OPSETS,
+    OUTPUT_NAME,
+    Half,
+    convert,
+    first_line,
+)
 from oneshot.runs import fingerprint, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 
-__all__ = ["FORMATS", "JSON", "Exported", "export_module"]
+__all__ = ["DEFAULT_OPSET", "FORMATS", "HALF_TOLERANCE", "JSON", "OPSETS", "TOLERANCE", "Exported", "export_module"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-FORMATS: Mapping[str, str] = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
-"""Suffix of the file that each format writes."""
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 
-_INPUT_NAME = "image"
-_OUTPUT_NAME = "logits"
-_WRITTEN_KEYS = ("format", "file", "bytes", "sha256", "torch", "inputs", "outputs", "verification", "conversion")
+_WRITTEN_KEYS = (
+    "format",
+    "precision",
+    "opset",
+    "file",
+    "bytes",
+    "sha256",
+    "torch",
+    "inputs",
+    "outputs",
+    "verification",
+    "conversion",
+)
 _VERIFY_TIMEOUT_SECONDS = 600
 
 # Runs under `python -I -c`: only what a user of the exported file would have, never the code that produced it. The site
@@ -85,7 +102,9 @@ def export_module(
     input_shape: tuple[int, int, int],
     card: Mapping[str, JSON],
     batch_sizes: Sequence[int] = (1, 5),
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
+    opset: int | None = None,
+    half: bool = False,
 ) -> Exported:
     """Write `folder/model.<suffix>` and its card `folder/model.json`, and check the file in a fresh process.
 
@@ -94,14 +113,20 @@ def export_module(
     `input_shape` is `(channels, height, width)`. The card holds `card` and the file's format, name, bytes, SHA-256,
     torch version, input and output names and shapes, and the result of the check.
 
-    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
-    the largest logit is below 1 and relative to it above. What lies in `folder` is replaced only by a file that does.
+    With `half` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
+    is used like any other. `opset` is the version of ONNX's operators, `DEFAULT_OPSET` unless given, and only for ONNX.
 
-    Raises ValueError for an unknown format, missing optional packages, a bad shape, batch size, tolerance or card, or
-    a module that does not map images to one tensor of logits; RuntimeError where the conversion or the check fails;
-    OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
+    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
+    the largest logit is below 1 and relative to it above: `TOLERANCE` unless given, `HALF_TOLERANCE` of the float32 network's
+    logits with `half`. What lies in `folder` is replaced only by a file that does.
+
+    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch
+    size, tolerance or card, or a module that does not map images to one tensor of logits; RuntimeError where the conversion
+    or the check fails; OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
     """
+    tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
     _check_arguments(format, input_shape, batch_sizes, tolerance)
+    opset = _check_opset(format, opset)
     _check_card(card)
     if format == "onnx":
         _require_onnx()
@@ -113,7 +138,8 @@ def export_module(
 
     path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
     log.info("converting to %s", format)
-    data, conversion = _convert(network, _random_images(example_batch, input_shape), format)
+    converted = Half(network).eval() if half else network
+    data, conversion = convert(converted, _random_images(example_batch, input_shape), format, opset)
     with tempfile.TemporaryDirectory(prefix="export-") as staging:
         staged = Path(staging) / path.name
         staged.write_bytes(data)
@@ -121,13 +147,15 @@ def export_module(
         difference = _verify(staged, format, images, expected, tolerance)
     facts: dict[str, JSON] = {
         "format": format,
+        "precision": "float16 inside, float32 images and logits" if half else "float32",
+        **({} if opset is None else {"opset": opset}),
         "file": path.name,
         "bytes": len(data),
         "sha256": fingerprint([data]),
         "torch": str(torch.__version__),
         "conversion": conversion,
-        "inputs": [_describe_tensor(_INPUT_NAME, input_shape)],
-        "outputs": [_describe_tensor(_OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
+        "inputs": [_describe_tensor(INPUT_NAME, input_shape)],
+        "outputs": [_describe_tensor(OUTPUT_NAME, next(iter(expected.values())).shape[1:])],
         "verification": {
             "batch_sizes": list(images),
             "max_abs_difference": difference,
@@ -152,6 +180,18 @@ def _check_arguments(format: str, input_shape: tuple[int, ...], batch_sizes: Seq
         raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(batch_sizes)}")
     if not 0 < tolerance < float("inf"):
         raise ValueError(f"tolerance must be a positive number, got {tolerance}")
+
+
+def _check_opset(format: str, opset: int | None) -> int | None:
+    if format != "onnx":
+        if opset is not None:
+            raise ValueError(f"opset is a version of ONNX's operators: format={format} has none")
+        return None
+    if opset is None:
+        return DEFAULT_OPSET
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
+        raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}")
+    return opset
 
 
 def _check_card(card: Mapping[str, JSON]) -> None:
@@ -190,7 +230,7 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
             logits = network(image)
     except RuntimeError as error:
         raise ValueError(
-            f"the module does not accept images of shape {tuple(image.shape)}: {_first_line(error)}"
+            f"the module does not accept images of shape {tuple(image.shape)}: {first_line(error)}"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim < 1 or logits.shape[0] != image.shape[0]:
         received = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -198,72 +238,6 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("the module returns logits that are not finite, so an export of it cannot be checked")
     return logits
-
-
-def _convert(network: nn.Module, image: Tensor, format: str) -> tuple[bytes, str]:
-    """Return the bytes of the exported file and a word on how they were made.
-
-    The bytes are made in memory because torch's writers report a full disk as a RuntimeError without an errno.
-    """
-    converters: dict[str, Callable[[nn.Module, Tensor], tuple[bytes, str]]] = {
-        "torchscript": _to_torchscript,
-        "onnx": _to_onnx,
-        "pt2": _to_pt2,
-    }
-    # The one place where warnings are silenced: TorchScript announces its deprecation at every submodule, tracing warns
-    # of what the check below decides, and the ONNX exporter warns and logs of its own internals. None is the user's to act on.
-    exporter_logs = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
-    levels = [exporter_log.level for exporter_log in exporter_logs]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        for exporter_log in exporter_logs:
-            exporter_log.setLevel(logging.WARNING)
-        try:
-            return converters[format](network, image)
-        except OSError:
-            raise
-        except Exception as error:
-            raise RuntimeError(
-                f"the module cannot be exported as {format}: {_first_line(error.__cause__ or error)}"
-            ) from error
-        finally:
-            for exporter_log, level in zip(exporter_logs, levels, strict=True):
-                exporter_log.setLevel(level)
-
-
-def _to_torchscript(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
-    try:
-        frozen, conversion = torch.jit.freeze(torch.jit.script(network)), "script"
-    except Exception:  # the compiler raises whatever the construct that it does not know leads to
-        frozen, conversion = torch.jit.freeze(torch.jit.trace(network, image)), "trace"
-    buffer = io.BytesIO()
-    torch.jit.save(frozen, buffer)
-    return buffer.getvalue(), conversion
-
-
-def _to_onnx(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
-    program = torch.onnx.export(
-        network,
-        (image,),
-        dynamo=True,
-        external_data=False,
-        dynamic_shapes=({0: "batch"},),
-        input_names=[_INPUT_NAME],
-        output_names=[_OUTPUT_NAME],
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    return model.SerializeToString(), f"opset {opset}"
-
-
-def _to_pt2(network: nn.Module, image: Tensor) -> tuple[bytes, str]:
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (image,), dynamic_shapes=({0: batch},))
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue(), "torch.export"
 
 
 def _verify(
@@ -278,6 +252,11 @@ def _verify(
             raise RuntimeError(
                 f"the exported {path.name} gives logits of shape {shape} for a batch of {batch}, "
                 f"the module {tuple(logits.shape)}; no file was kept"
+            )
+        if not numpy.isfinite(received[batch]).all():
+            raise RuntimeError(
+                f"the exported {path.name} gives logits that are not finite for a batch of {batch}: values overflow (in "
+                "float16, those above 65504); no file was kept"
             )
         difference = float(numpy.abs(received[batch] - logits.numpy()).max(initial=0.0))
         allowed = tolerance * max(1.0, float(logits.abs().max()))
@@ -319,10 +298,6 @@ def _run_in_fresh_process(path: Path, format: str, images: Mapping[int, Tensor])
 
 def _describe_tensor(name: str, shape: Sequence[int]) -> JSON:
     return {"name": name, "shape": ["batch", *shape], "dtype": "float32"}
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _last_line(traceback: str) -> str:

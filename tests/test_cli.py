@@ -48,7 +48,8 @@ class MySpace(SearchSpace):
 
 SMALL = ["data.image_size=8", "data.max_train_images=60", "data.held_out=40", "data.test=40", "trainer.batch_size=30"]
 TRAIN = ["+space=my_space", *SMALL, "trainer.device=cpu", "calibration_images=32"]
-SEARCH = ["supernet=supernet", "search=random", "search.num_samples=3", "evaluation.device=cpu"]
+CODE = "code=my_space.py"
+SEARCH = ["supernet=supernet", CODE, "search=random", "search.num_samples=3", "evaluation.device=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150)
     assert (trained.returncode, trained.stderr) == (0, "")
     assert f"{ROOT}/search_subnet.py supernet=" in trained.stdout
+    assert f"supernet={folder / 'supernet'} code={folder / 'my_space.py'}" in trained.stdout
     expect_success(run_program("search_subnet.py", [*SEARCH, "run=search"], folder))
-    arguments = ["subnet=search", "trainer.epochs=1", "trainer.device=cpu", "run=retrain"]
+    arguments = ["subnet=search", CODE, "trainer.epochs=1", "trainer.device=cpu", "run=retrain"]
     expect_success(run_program("retrain_subnet.py", arguments, folder))
     return folder
 
@@ -103,8 +105,8 @@ def test_paths_are_found_without_being_typed(tmp_path: Path) -> None:
     for script, options in (
         ("train_supernet.py", arguments),
         ("search_subnet.py", SEARCH[1:]),
-        ("retrain_subnet.py", ["trainer.epochs=1", "trainer.device=cpu"]),
-        ("export_subnet.py", []),
+        ("retrain_subnet.py", [CODE, "trainer.epochs=1", "trainer.device=cpu"]),
+        ("export_subnet.py", [CODE]),
     ):
         expect_success(run_program(script, options, tmp_path))
     (card,) = tmp_path.glob("runs/export/*/model.json")
@@ -129,7 +131,7 @@ def test_a_folder_that_another_process_writes_is_left_alone(workshop: Path) -> N
 
 
 def test_a_table_of_latencies(workshop: Path) -> None:
-    arguments = ["supernet=supernet", "latency.repeats=2", "check_networks=3", "run=latency"]
+    arguments = ["supernet=supernet", CODE, "latency.repeats=2", "check_networks=3", "run=latency"]
     first = expect_success(run_program("measure_latency.py", arguments, workshop))
     assert "input size 8: 10 layers, 10 to measure" in first.stdout
     assert re.search(r"3 whole networks: the sum of the layers is off by [\d.]+% \(median\)", first.stdout)
@@ -241,6 +243,27 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         ),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
         (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, uniform"),
+        (["+space=ofa", "+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
+        (["+space=ofa", "+epoch=3"], r"no setting 'epoch'; did you mean 'trainer\.epochs'\?$"),
+        (["+space=ofa", "epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?"),
+        (["+space=ofa", "+trainer.foo=1"], r"no setting 'trainer\.foo'$"),
+        (["+space=ofa", "+trainer.seed=1"], r"no setting 'trainer\.seed'; did you mean 'seed'\?$"),
+        (["+space=ofa", "+trainer={lrr: 1}"], r"no setting 'trainer\.lrr'; did you mean 'trainer\.lr'\?$"),
+        (["+space=ofa", "+distillation.ratios=1"], r"'distillation\.ratios'; did you mean 'distillation\.ratio'\?$"),
+        (["+space=ofa", "+phases.all={epochs: 1, larges: 2}"], r"'phases\.all\.larges'; did you mean .*largest'\?$"),
+        (["+space=ofa", "+phases.all=3"], r"phases\.all holds settings by name, not 3$"),
+        (["+space=ofa", "+options.kernels=[3]"], r"'kernels' matches no choice of this space"),
+        (["+space=ofa", "+data.augmentation.crop=1"], r"no setting 'data\.augmentation\.crop'"),
+        (
+            ["+space=ofa", "+sampler.num_path=1"],
+            r"no setting 'sampler\.num_path'; did you mean 'sampler\.num_paths'\?$",
+        ),
+        (["+space=ofa", "+sampler.seed=1"], r"no setting 'sampler\.seed'"),
+        (["+space=timm"], r"no space=timm \(there are: "),
+        (["+space=yaml"], r"no space=yaml "),
+        (["+space=ofa", "code=nowhere.py"], r"there is no file .*nowhere\.py$"),
+        (["+space=ofa", "code=3"], r"code names one Python file .*, not 3$"),
+        (["+space=ofa", "hydra/launcher=joblib"], r"needs a package .*: pip install 'oneshot-nas\[cluster\]'$"),
         (["+space=ofa", "data=digit"], r"no data=digit; did you mean 'digits'\?"),
         (["+space=ofa", "trainer.epoch=3"], r"no setting 'trainer\.epoch'; did you mean 'trainer\.epochs'\?"),
         (["+space=ofa", "space.depth=3"], r"no setting 'space\.depth'; did you mean 'space\.depths'\?"),
@@ -262,7 +285,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "data=image_folder"], r"data\.root has no value: add data\.root="),
         (["+space=ofa", "data=image_folder", "data.root=/nowhere"], r"/nowhere does not exist"),
         (["+space=ofa", "data=cifar10"], r"CIFAR10 is missing .*data\.download=true"),
-        (["+space=ofa", "data._target_=os.system"], r"data sources are functions of oneshot\.data, not 'os\.system'"),
+        (
+            ["+space=ofa", "data._target_=os.system"],
+            r"data\._target_ is one of oneshot\.data\.digits, .*, not 'os\.system'$",
+        ),
         (["+space=ofa", "space._target_=os.system"], r"'os\.system' is not a search space"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -275,11 +301,34 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
     ("script", "arguments", "pattern"),
     [
         ("search", ["supernet=nowhere"], r"no run folder nowhere"),
-        ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or not a checkpoint"),
+        ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or no PyTorch file"),
         ("search", ["supernet=search/subnet.pt"], r"subnet\.pt is not what is expected here"),
         ("search", ["supernet=supernet", "+data.split_seed=1"], r"data\.split_seed .* cannot change"),
         ("search", ["seed=1.5"], r"seed: 1\.5 is not an integer"),
         ("retrain", ["subnet=search", "+data.held_out=9"], r"data\.held_out .* cannot change"),
+        ("search", ["+max_macs=40000"], r"no setting 'max_macs'; did you mean 'cost\.max_macs'\?$"),
+        ("search", ["+cost.foo=1"], r"no setting 'cost\.foo'$"),
+        ("search", ["+evaluation.metrics=loss"], r"'evaluation\.metrics'; did you mean 'evaluation\.metric'\?$"),
+        (
+            "search",
+            ["+search.populations=3"],
+            r"no setting 'search\.populations'; did you mean 'search\.population'\?$",
+        ),
+        ("search", ["supernet=supernet", "+data.foo=1"], r"data\.foo .* cannot change"),
+        ("search", ["+space=ofa", "data.root=x", "predictor=published"], r"no data are read .*leave out data$"),
+        ("retrain", ["+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
+        ("retrain", ["subnet=search", "+data.foo=1"], r"data\.foo .* cannot change"),
+        (
+            "retrain",
+            ["subnet=search", "+space.width=9", "retrain.weights=scratch"],
+            r"'width'; did you mean 'widths'\?",
+        ),
+        ("export", ["+opsets=13"], r"no setting 'opsets'; did you mean 'opset'\?$"),
+        ("export", ["subnet=retrain", "opset=13"], r"opset is a version of ONNX's operators: format=torchscript"),
+        ("export", ["subnet=retrain", "half=3"], r"half is true or false, not 3$"),
+        ("export", ["opset=new"], r"opset is a number or null, not 'new'$"),
+        ("measure", ["+repeats=3"], r"no setting 'repeats'; did you mean 'latency\.repeats'\?$"),
+        ("measure", ["+latency.foo=3"], r"no setting 'latency\.foo'$"),
         ("search", ["search=evolutoin"], r"no search=evolutoin; did you mean 'evolution'\?"),
         ("search", ["search.population=0"], r"population .*at least 1, got 0"),
         ("search", ["supernet=supernet", "cost.max_macs=1"], r"max_macs=1 cannot be met: .* to .* MACs"),
@@ -316,7 +365,7 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
 def test_errors_of_the_later_commands(workshop: Path, script: str, arguments: list[str], pattern: str) -> None:
     (workshop / "wrong.json").write_text('{"width": 5, "kernel": 3}')
     script += "_latency.py" if script == "measure" else "_subnet.py"
-    expect_error(run_program(script, arguments, workshop), script, pattern)
+    expect_error(run_program(script, [CODE, *arguments], workshop), script, pattern)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +386,7 @@ def test_damaged_checkpoints(workshop: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     damaged = tmp_path / "checkpoints" / path.name
     damaged.write_bytes(path.read_bytes()[:-100])
-    finished = run_program("search_subnet.py", [f"supernet={tmp_path}"], workshop)
+    finished = run_program("search_subnet.py", [f"supernet={tmp_path}", CODE], workshop)
     expect_error(finished, "search_subnet.py", "none of its 1 checkpoints can be read")
     assert path.name in finished.stdout
     torch.save({"format": "oneshot.checkpoint.1", "model": Path("/")}, damaged)
@@ -349,9 +398,17 @@ def test_the_file_of_a_space(tmp_path: Path) -> None:
     """It is gone when its supernet is searched; it defines two spaces."""
     (tmp_path / "my_space.py").write_text(MY_SPACE)
     expect_success(run_program("train_supernet.py", [*TRAIN, "trainer.epochs=1", "run=supernet"], tmp_path))
-    (tmp_path / "my_space.py").unlink()
-    pattern = r"'my_space\.MySpace' cannot be imported .*run in the folder that holds its file"
+    without = [argument for argument in SEARCH if argument != CODE]
+    pattern = r"space 'my_space\.MySpace' is not part of oneshot: add code=my_space\.py .*trust.* to the command"
+    expect_error(run_program("search_subnet.py", without, tmp_path), "search_subnet.py", pattern)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "my_space.py").rename(elsewhere / "my_space.py")
+    pattern = r"there is no file .*my_space\.py$"
     expect_error(run_program("search_subnet.py", SEARCH, tmp_path), "search_subnet.py", pattern)
+    expect_success(run_program("search_subnet.py", [*without, "code=elsewhere/my_space.py"], tmp_path))
+    arguments = ["code=elsewhere/my_space.py", *TRAIN, "trainer.epochs=1", "run=supernet"]
+    assert "continuing at step 2 of 2" in expect_success(run_program("train_supernet.py", arguments, tmp_path)).stdout
     (tmp_path / "my_space.py").write_text(MY_SPACE + "\n\nclass Another(MySpace):\n    pass\n")
     pattern = r"my_space\.py defines 2 search spaces"
     expect_error(run_program("train_supernet.py", TRAIN, tmp_path), "train_supernet.py", pattern)

@@ -18,7 +18,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from oneshot.config import CONF, cost_settings, make_space, phase_settings, settings
+from oneshot.config import (
+    CONF,
+    cost_settings,
+    make_sampler,
+    make_space,
+    make_strategy,
+    moved_data,
+    phase_settings,
+    plain,
+    settings,
+)
+from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.predicted import PredictionSettings
@@ -144,7 +155,11 @@ def test_the_space_is_not_among_the_defaults() -> None:
 
 @pytest.mark.parametrize("entry", ["search_subnet", "retrain_subnet"])
 def test_settings_of_the_data_can_be_changed_later(entry: str) -> None:
-    assert composed(entry, "+data.root=/other/place").data == {"root": "/other/place"}
+    for typed in ("data.root=/other/place", "+data.root=/other/place"):
+        assert moved_data({"root": "here", "download": True}, composed(entry, typed).data) == {
+            "root": "/other/place",
+            "download": True,
+        }
 
 
 # Objects -------------------------------------------------------------------------------------------------------------
@@ -182,7 +197,7 @@ def test_a_sampler(group: str, name: str) -> None:
     space = (
         make_space(OmegaConf.load(own), toy_data()) if own.is_file() else find_class("oneshot.spaces.NASBenchMacro")()
     )
-    sampler = hydra.utils.instantiate(config, space=space, seed=3)
+    sampler = make_sampler(plain(config), space, 3)
     assert isinstance(sampler, Sampler)
     assert (sampler.space, sampler.seed) == (space, 3)
     assert sampler.sample(0)
@@ -203,13 +218,13 @@ def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
     if settings_in_file.pop("_target_").endswith(".load"):
         assert settings_in_file == {"path": None}
         path, space = shared_data / "ofa" / "acc_predictor.pth", find_class("oneshot.spaces.OFAMobileNetV3")()
-        predictor = hydra.utils.instantiate(config, path=path, space=space)
+        predictor = build(plain(config) | {"path": str(path)}, PREDICTORS, "predictor", space=space)
     else:
-        predictor = hydra.utils.instantiate(config)
+        predictor = build(plain(config), PREDICTORS, "predictor")
         parameters = inspect.signature(type(predictor).__init__).parameters
         own = {key: value.default for key, value in parameters.items() if key != "self"}
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-        assert settings_in_file == plain
+        listed = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+        assert settings_in_file == listed
         predictor.fit(np.eye(12, dtype=np.float32), np.arange(12.0))
         assert predictor.predict(np.eye(12, dtype=np.float32)).shape == (12,)
     assert isinstance(predictor.state_dict(), dict)
@@ -217,8 +232,7 @@ def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
 
 @pytest.mark.parametrize(("group", "name"), options("search"))
 def test_a_strategy(group: str, name: str) -> None:
-    config = composed("search_subnet", f"{group}={name}").search
-    strategy = hydra.utils.instantiate(config)
+    strategy = make_strategy(composed("search_subnet", f"{group}={name}"))
     assert strategy.budget == {"derivation": 10, "exhaustive": 100_000}.get(name, 1000)
     assert strategy == type(strategy)()
 
@@ -251,7 +265,7 @@ def test_an_experiment_sets_what_it_names_and_makes_its_objects(group: str, name
             assert value.items() <= given.items() if isinstance(value, dict) else given == value, f"{key}.{setting}"
     settings(TrainSettings, config, "trainer", seed=config.seed)
     space = make_space(config.space, toy_data())
-    assert hydra.utils.instantiate(config.sampler, space=space).sample(0)
+    assert make_sampler(plain(config.sampler), space, 0).sample(0)
     parts = file.get("hydra", {}).get("sweeper", {}).get("params", {})
     for choice, given in parts.items():
         pattern = choice.removeprefix("+options.")
@@ -279,8 +293,8 @@ def test_a_preset_sets_what_it_names_and_makes_its_objects(name: str) -> None:
     settings(Distillation, config, "distillation")
     space = find_class("oneshot.spaces.OFAMobileNetV3")(num_classes=10, resolutions=(24, 28, 32))
     assert plan_phases(phases, space).keys() == phases.keys()
-    sampler = dict(config.sampler) | ({"num_observations": 50} if "num_observations" in config.sampler else {})
-    assert hydra.utils.instantiate(sampler, space=space).sample(0)
+    sampler = plain(config.sampler) | ({"num_observations": 50} if "num_observations" in config.sampler else {})
+    assert make_sampler(sampler, space, 0).sample(0)
 
 
 def test_progressive_shrinking_has_the_published_values() -> None:

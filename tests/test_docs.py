@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
@@ -31,7 +30,8 @@ from packaging.requirements import Requirement
 from PIL import Image
 from torch import nn
 
-from oneshot.config import CONF, cost_settings, make_space, phase_settings, register_spaces, settings
+from oneshot.config import CONF, cost_settings, make_space, make_strategy, phase_settings, register_spaces, settings
+from oneshot.config.keys import check_keys
 from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.data import FileSource, prepare
 from oneshot.data.decoding import CorruptImages, decode_all
@@ -189,10 +189,11 @@ COMMANDS = list(commands())
 
 @pytest.fixture
 def _own_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples"))
     register_spaces(["+space=my_space"])
     yield
+    sys.modules.pop("my_space")
     GlobalHydra.instance().clear()
 
 
@@ -223,7 +224,8 @@ def test_command_is_valid(script: str, words: list[str]) -> None:
     elif script == "train_supernet":
         pytest.fail("the command has no +space=")
     if "search" in config:
-        assert hydra.utils.instantiate(config.search).budget > 0
+        assert make_strategy(config).budget > 0
+    check_keys(config, script)
 
 
 def first_of_sweep(text: str) -> str:

@@ -20,7 +20,7 @@ from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oneshot import export
+from oneshot import conversion, export
 from oneshot.export import FORMATS, Exported, export_module
 
 INPUT_SHAPE = (3, 16, 16)
@@ -200,14 +200,14 @@ def test_a_file_of_another_network_is_refused_with_the_difference_and_the_old_fi
     module = _build(_small)
     first = _export(module, tmp_path)
     kept = {path: path.read_bytes() for path in (first.path, first.card)}
-    convert = export._to_torchscript
+    convert = conversion._to_torchscript
 
     def shifted(network: nn.Module, images: Tensor) -> tuple[bytes, str]:
         other = copy.deepcopy(network)
         other[1].bias.add_(0.25)
         return convert(other, images)
 
-    monkeypatch.setattr(export, "_to_torchscript", shifted)
+    monkeypatch.setattr(conversion, "_to_torchscript", shifted)
     with pytest.raises(
         RuntimeError, match=r"model\.ts differ from the module's by 0\.25 .*batch of 1, .*0\.000\d* all"
     ):
@@ -370,3 +370,67 @@ def test_the_tolerance_grows_with_the_logits(tmp_path: Path, monkeypatch: pytest
     assert export._verify(tmp_path / "m", "pt2", images, expected, 1e-4) == pytest.approx(0.05)
     with pytest.raises(RuntimeError, match=r"0\.5 .*more than the 0\.1 allowed"):
         export._verify(tmp_path / "m", "pt2", images, expected, 1e-4)
+
+
+# Precision and opset ------------------------------------------------------------------------------------------------
+
+
+def _wide() -> nn.Module:
+    layers = [nn.Conv2d(3, 128, 3, 2, 1), nn.BatchNorm2d(128), nn.Hardswish(), nn.Conv2d(128, 128, 3, padding=1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, NUM_CLASSES)).eval()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("format", ["torchscript", ONNX, "pt2"])
+def test_float16_files_are_half_as_large_and_used_like_the_others(format: str, tmp_path: Path) -> None:
+    module = _build(_wide)
+    half = _export(module, tmp_path, format, half=True, batch_sizes=(1,))
+    weights = sum(tensor.numel() for tensor in module.state_dict().values())
+    assert half.path.stat().st_size < 2 * weights + 60_000 < 4 * weights
+    card = json.loads(half.card.read_text())
+    assert card["precision"] == "float16 inside, float32 images and logits"
+    assert card["verification"]["tolerance"] == export.HALF_TOLERANCE
+    assert 0 < half.max_abs_difference < export.HALF_TOLERANCE
+    images = torch.randn(3, *INPUT_SHAPE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits, expected = _load(half)(images), module(images)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits, expected, atol=export.HALF_TOLERANCE)
+    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
+
+
+def test_what_overflows_in_float16_is_refused(tmp_path: Path) -> None:
+    module = _build(_small)
+    with torch.no_grad():
+        module[1].weight.mul_(1e6)
+    with pytest.raises(RuntimeError, match=r"not finite for a batch of 1: values overflow .* no file was kept"):
+        _export(module, tmp_path, half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs the onnx extra")
+@pytest.mark.parametrize("opset", [13, 18])
+def test_an_onnx_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
+    import onnx
+
+    exported = _export(_build(_wide), tmp_path, "onnx", opset=opset)
+    found = {entry.domain: entry.version for entry in onnx.load(exported.path).opset_import}
+    assert found[""] == opset == json.loads(exported.card.read_text())["opset"]
+    assert exported.max_abs_difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("format", "opset", "message"),
+    [
+        ("onnx", 12, "opset is a number from 13 to 23, not 12"),
+        ("onnx", 99, "opset is a number from 13 to 23, not 99"),
+        ("onnx", "13", "opset is a number from 13 to 23, not '13'"),
+        ("onnx", True, "opset is a number from 13 to 23, not True"),
+        ("pt2", 18, "format=pt2 has none"),
+        ("torchscript", 18, "format=torchscript has none"),
+    ],
+)
+def test_a_wrong_opset_says_which_there_are(format: str, opset: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        _export(_small(), tmp_path / "folder", format, opset=opset)
+    assert not (tmp_path / "folder").exists()

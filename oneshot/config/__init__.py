@@ -5,12 +5,15 @@ from oneshot.config.making import (
     cost_settings,
     make_data,
     make_predictor,
+    make_sampler,
+    make_strategy,
     moved_data,
     phase_settings,
     plain,
     settings,
     trained_sampler,
 )
+from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, make_space, register_spaces
@@ -19,12 +22,15 @@ __all__ = [
     "CONF",
     "DataKind",
     "DataSize",
+    "code_setting",
     "command",
     "cost_settings",
     "entry",
     "make_data",
     "make_predictor",
+    "make_sampler",
     "make_space",
+    "make_strategy",
     "moved_data",
     "newest_run",
     "phase_settings",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from oneshot.arch import suggest
 from oneshot.config.commands import command
+from oneshot.config.keys import keys_of, no_setting
 from oneshot.config.paths import CONF
 from oneshot.config.quoting import override
 from oneshot.training import NonFiniteLossError
@@ -28,10 +25,12 @@ def explain(error: BaseException, config_name: str) -> str | None:
     chain = _chain(error)
     for cause in chain:
         text = str(cause)
-        missing = re.search(r"Could not find '(\w+)/([^']*)'", text)
+        missing = re.search(r"Could not find '([\w/]+)/([^']*)'", text)
         if missing:
             group, name = missing.groups()
             known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+            if group == "hydra/launcher" and name in ("joblib", "submitit_local", "submitit_slurm"):
+                return f"{group}={name} needs a package that is not installed: pip install 'oneshot-nas[cluster]'"
             return f"there is no {group}={name}{suggest(name, known)} (there are: {', '.join(known)})"
         key = re.search(r"(?:Could not override|Error merging override|Key) '?\+*([\w.@/]+)'?", text)
         if key and ("not in struct" in text or "Could not override" in text):
@@ -105,18 +104,9 @@ def _unknown_key(key: str, config_name: str) -> str:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(config_name, overrides=overrides)
-        known = _keys(OmegaConf.to_container(config))
+        known = keys_of(config)
     except Exception:  # the message matters more than the suggestion
         known = []
     if key in known:
         return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
-    tail = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = difflib.get_close_matches(key, known, n=1) or tail[:1]
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"there is no setting {key!r}{hint} (all settings: {command(config_name, '--cfg job')})"
-
-
-def _keys(config: Any, prefix: str = "") -> list[str]:
-    if not isinstance(config, Mapping):
-        return []
-    return [name for key, value in config.items() for name in (f"{prefix}{key}", *_keys(value, f"{prefix}{key}."))]
+    return f"{no_setting(key, known)} (all settings: {command(config_name, '--cfg job')})"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from oneshot.config.building import DATA, PREDICTORS, SAMPLERS, STRATEGIES, build
+from oneshot.config.keys import keys_of, no_setting
 from oneshot.costs import CostSettings
 from oneshot.data import ImageData, Recorded
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
+from oneshot.reading import short
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import PhaseSettings
@@ -23,22 +25,33 @@ T = TypeVar("T")
 
 def settings(kind: type[T], config: DictConfig, group: str, **extra: Any) -> T:
     """The dataclass ``kind`` with the values of ``config[group]`` and ``extra``; types and names are checked."""
-    try:
-        given = {name: value for name, value in config[group].items() if name not in extra}
-        merged = OmegaConf.merge(OmegaConf.structured(kind), given, extra)
-        made = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{group}.{error.full_key}: {str(error).splitlines()[0]}") from None
-    assert isinstance(made, kind)
-    return made
+    return _settings(kind, config[group], group, keys_of(config), extra)
 
 
 def phase_settings(config: DictConfig) -> dict[str, PhaseSettings]:
     """The phases of the training of a supernet by name, in order."""
+    fields = [f"phases.{name}.{field.name}" for name in config.phases for field in dataclasses.fields(PhaseSettings)]
+    return {
+        str(name): _settings(PhaseSettings, phase, f"phases.{name}", fields, {})
+        for name, phase in config.phases.items()
+    }
+
+
+def _settings(kind: type[T], values: Any, where: str, known: Sequence[str], extra: Mapping[str, Any]) -> T:
+    if not isinstance(values, DictConfig):
+        raise ValueError(f"{where} holds settings by name, not {short(values)}")
+    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in map(str, values):
+        if name not in fields or (name == "seed" and name in extra):
+            others = [key for key in known if key != f"{where}.{name}"]
+            raise ValueError(no_setting(f"{where}.{name}", others))
     try:
-        return {str(name): settings(PhaseSettings, config.phases, str(name)) for name in config.phases}
-    except ValueError as error:
-        raise ValueError(f"phases.{error}") from None
+        given = {name: value for name, value in values.items() if name not in extra}
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given, dict(extra)))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(made, kind)
+    return made
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -49,47 +62,46 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def make_data(config: Mapping[str, Any], recorded: Recorded | None = None) -> ImageData:
-    """The image data of a ``data`` config. Only functions of ``oneshot.data`` are ever called, because the config may come from a
-    checkpoint.
+    """The image data of a ``data`` config, which may come from a checkpoint: see ``build``.
 
     Args:
         recorded: the split of an earlier step to take over.
     """
-    for target in _targets(config):
-        if not target.startswith("oneshot.data."):
-            raise ValueError(f"data sources are functions of oneshot.data, not {target!r}")
-    source = hydra.utils.instantiate({**config, "_partial_": True})
-    made = source() if recorded is None else source(recorded=recorded)
+    made = build(config, DATA, "data", **({} if recorded is None else {"recorded": recorded}))
     assert isinstance(made, ImageData)
     return made
 
 
-def _targets(config: Any) -> list[str]:
-    if isinstance(config, Mapping):
-        own = [str(config["_target_"])] if "_target_" in config else []
-        return own + [target for value in config.values() for target in _targets(value)]
-    if isinstance(config, (list, tuple)):
-        return [target for value in config for target in _targets(value)]
-    return []
+def make_sampler(config: Mapping[str, Any], space: SearchSpace, seed: int, **changes: Any) -> Sampler:
+    """The sampler of a ``sampler`` config, which may come from a checkpoint, with some of its settings changed."""
+    if not isinstance(config, Mapping):
+        raise ValueError(f"sampler holds settings by name, not {short(config)}")
+    made = build({**config, **changes}, SAMPLERS, "sampler", space=space, seed=seed)
+    assert isinstance(made, Sampler)
+    return made
+
+
+def make_strategy(config: DictConfig) -> Any:
+    """The strategy of a ``search`` config."""
+    return build(plain(config.search), STRATEGIES, "search")
 
 
 def trained_sampler(trained: Trained) -> Sampler:
     """The sampler of a supernet's training, with what it has learned.
 
     Raises:
-        ValueError: there are several supernets, or the sampler is not one of oneshot's; only those are ever made, because the
-            config comes from a checkpoint.
+        ValueError: there are several supernets, or the sampler is not one of oneshot's.
     """
     if trained.members:
         raise ValueError(
             "a derivation draws from the sampler of one supernet, not of several: give one as supernet=FOLDER"
         )
-    for name in _targets(trained.config["sampler"]):
-        if not name.startswith(("oneshot.samplers.", "oneshot.policies.")):
-            raise ValueError(f"samplers that can be drawn from later are those of oneshot.samplers, not {name!r}")
-    space = trained.supernet.space
-    sampler: Sampler = hydra.utils.instantiate(trained.config["sampler"], space, seed=trained.config["seed"])
-    sampler.load_state_dict(dict(trained.sampler_state))
+    config = trained.config
+    try:
+        sampler = make_sampler(config.get("sampler"), trained.supernet.space, config["seed"])  # type: ignore[arg-type]
+        sampler.load_state_dict(dict(trained.sampler_state))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{trained.folder} does not hold the sampler of its training: {short(str(error))}") from error
     return sampler
 
 
@@ -130,9 +142,9 @@ def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool 
         raise ValueError(
             "without a supernet (+space) a predictor that has learned already is needed: predictor=published predictor.path=FILE"
         )
-    target = hydra.utils.get_method(config.predictor._target_)
-    extra = {"space": space} if "space" in inspect.signature(target).parameters else {}
-    predictor: Predictor = hydra.utils.instantiate(config.predictor, **extra)
+    given = plain(config.predictor)
+    published = given.get("_target_") == "oneshot.predictors.PublishedPredictor.load"
+    predictor: Predictor = build(given, PREDICTORS, "predictor", **({"space": space} if published else {}))
     if not needs_supernet and not isinstance(predictor, PublishedPredictor):
         raise ValueError(
             f"{type(predictor).__name__} learns from a supernet: give supernet=FOLDER instead of +space, or predictor=published"
@@ -146,15 +158,16 @@ _MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt"
 
 
 def moved_data(trained_on: Mapping[str, Any], changes: DictConfig) -> dict[str, Any]:
-    """The data config of an earlier step with the ``changes`` of this one.
+    """The data config of an earlier step with the ``changes`` of this one; those that are None are none.
 
     Raises:
         ValueError: a change that would mix the training, held-out and test images.
     """
-    for name in map(str, changes):
+    made = {name: value for name, value in plain(changes).items() if value is not None}
+    for name in made:
         if name not in _MAY_MOVE:
             raise ValueError(
                 f"data.{name} is that of the supernet's training and cannot change, or its training images could be ranked or "
                 f"tested on; what can: {', '.join(_MAY_MOVE)}"
             )
-    return dict(trained_on) | plain(changes)
+    return dict(trained_on) | made

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.commands import command
 from oneshot.config.errors import explain, name_folder
+from oneshot.config.keys import check_keys
+from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
 from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
@@ -35,6 +37,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         def run(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
+                run_code(code)  # again in the processes of a launcher, which know nothing of it
+                check_keys(config, config_name)
                 for name in ("seed", "calibration_images"):
                     if name in config and not isinstance(config[name], int):
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
@@ -56,18 +60,17 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                 name_folder(error, folder)
                 errors.append(error)
 
-        process, errors = os.getpid(), list[Exception]()
+        process, errors, code = os.getpid(), list[Exception](), list[str]()
 
         def program() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
-            sys.path.insert(0, os.getcwd())
             try:
                 if "${" in os.getcwd() or any(word.startswith("run=") and r"\${" in word for word in sys.argv[1:]):
                     raise ValueError(
                         "Hydra cannot work in a folder that has ${ in its path; rename it or choose another run=FOLDER"
                     )
                 check_paths(sys.argv[1:])
-                register_spaces(sys.argv[1:])
+                code.extend(register_spaces(sys.argv[1:]))
                 note_fixed(sys.argv[1:])
                 run()
             except (KeyboardInterrupt, Interrupted) as stopped:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +13,10 @@ from omegaconf import DictConfig
 
 from oneshot.arch import suggest
 from oneshot.config.making import plain
+from oneshot.config.own_code import mentions_a_space, named_code, named_spaces, run_code
 from oneshot.config.paths import CONF
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.loading import find_class
+from oneshot.spaces.loading import construct, find_class
 
 
 class DataKind(Protocol):
@@ -67,49 +66,38 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
             raise ValueError(
                 f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
             )
-    return found(**arguments)
+    return construct(found, arguments)
 
 
 def known_spaces() -> list[str]:
     """The names that ``+space=`` takes: the configs and the user's own files in this folder."""
-    own = [
-        path.stem
-        for path in Path.cwd().glob("*.py")
-        if "SearchSpace" in path.read_text(encoding="utf-8", errors="ignore")
-    ]
     configs = sorted(path.stem for path in (CONF / "space").glob("*.yaml"))
-    return configs + sorted(name for name in own if name not in configs and not (CONF / f"{name}.yaml").exists())
+    own = sorted(path.stem for path in Path.cwd().glob("*.py") if mentions_a_space(path))
+    return configs + [name for name in own if name not in configs and not (CONF / f"{name}.yaml").exists()]
 
 
-def register_spaces(arguments: list[str]) -> None:
-    """Lets ``+space=my_space`` name a file ``my_space.py`` in the current folder (or on PYTHONPATH) that defines one search
-    space: its constructor's arguments become the config's keys.
+def register_spaces(arguments: Sequence[str]) -> list[str]:
+    """Runs the user's own code that a command line names: with ``code=``, and with ``+space=my_space`` a file ``my_space.py``
+    that defines one search space, whose constructor's arguments become the config's keys.
+
+    Returns:
+        What was run, for other processes: ``run_code`` does it again there.
     """
-    names = {
-        name.strip()
-        for argument in arguments
-        if (match := re.fullmatch(r"\+?space=([\w,\s]+)", argument))
-        for name in match.group(1).split(",")
-    }
-    for name in names:
-        if (CONF / "space" / f"{name}.yaml").exists() or not name.isidentifier():
-            continue
-        if importlib.util.find_spec(name) is None:
-            continue
-        module = importlib.import_module(name)
+    code = named_code(arguments)
+    spaces = named_spaces(arguments, code)
+    run_code(code)
+    for (name, file), module in zip(spaces.items(), run_code(spaces.values()), strict=True):
         found = [
             value
             for value in vars(module).values()
             if inspect.isclass(value) and issubclass(value, SearchSpace) and value.__module__ == name
         ]
         if len(found) != 1:
-            raise ValueError(
-                f"{name}.py defines {len(found)} search spaces; +space={name} needs it to define exactly one"
-            )
+            raise ValueError(f"{file} defines {len(found)} search spaces; +space={name} needs it to define exactly one")
         node: dict[str, Any] = {"_target_": f"{name}.{found[0].__qualname__}"}
         for parameter in list(inspect.signature(found[0].__init__).parameters.values())[1:]:
             default = None if parameter.default is inspect.Parameter.empty else parameter.default
             from_data = parameter.name in ("num_classes", "resolution", "resolutions")
             node[parameter.name] = None if from_data else list(default) if isinstance(default, tuple) else default
         ConfigStore.instance().store(group="space", name=name, node=node)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    return list(dict.fromkeys([*code, *spaces.values()]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ import yaml
 
 from oneshot.arch import Arch, suggest
 from oneshot.costs.layers import LayerWalk
+from oneshot.reading import read_json, read_yaml, short
 from oneshot.runs import write_json, write_text
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 
 _SUFFIX = "_lookup_table.yaml"
 _DESCRIPTION = "table.json"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -128,22 +128,14 @@ class LatencyTable:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    content = read_json(path, "description")
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no description of a latency table but a {type(content).__name__}")
     return content
 
 
 def _read_times(path: Path) -> dict[str, LayerTime]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no latency table {path}")
-    try:
-        content = yaml.load(path.read_bytes(), Loader=_LOADER)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, "latency table")
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} is no latency table: it holds {'nothing' if not content else type(content).__name__}")
     return {str(name): _read_time(path, name, entry) for name, entry in content.items()}
@@ -153,6 +145,6 @@ def _read_time(path: Path, name: object, entry: Any) -> LayerTime:
     values = {"std": 0.0, "count": 1, **entry} if isinstance(entry, dict) else {}
     for key in ("mean", "std", "count"):
         value = values.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(f"{path}: the {key} of layer {str(name)!r} is a number from 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+            raise ValueError(f"{path}: the {key} of layer {short(name)} is a number from 0, not {short(value)}")
     return LayerTime(float(values["mean"]), float(values["std"]), int(values["count"]))

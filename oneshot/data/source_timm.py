@@ -61,7 +61,10 @@ def timm_dataset(
     names = {"train": train_split, "held_out": held_out_split, "test": test_split}
     arguments: dict[str, object] = {"root": location, "download": download}
     for key, value in (reader_options or {}).items():
+        _check_option(key, value)
         arguments[key] = dict(value) if isinstance(value, Mapping) else value
+    if not name and Path(location or "").suffix == ".tar":
+        arguments["cache_tarinfo"] = False
     splits = _open_splits(name, names, arguments, options)
     classes = _class_names(splits)
     data = to_image_data(
@@ -92,6 +95,16 @@ def _check_location(name: str, root: str | os.PathLike[str] | None) -> str | Non
     if not name and not location.exists():
         raise FileNotFoundError(f"{location} does not exist; set data.root")
     return str(location)
+
+
+def _check_option(key: str, value: object) -> None:
+    """Refuse what would run code or read a pickle: a checkpoint keeps the options, and later commands take them from there."""
+    if key in ("trust_remote_code", "cache_tarinfo"):
+        raise ValueError(
+            f"data.reader_options.{key} cannot be set: oneshot runs no code and reads no pickles of a data set"
+        )
+    if key == "class_map" and not isinstance(value, Mapping) and not str(value).lower().endswith(".txt"):
+        raise ValueError(f"data.reader_options.class_map maps names to numbers or is a .txt file, not {value!r}")
 
 
 def _open_splits(

@@ -9,7 +9,6 @@ from torch import nn
 
 from oneshot.arch import Arch, Choice, Option
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 
 
@@ -33,7 +32,7 @@ class SupernetFamily(nn.Module):
                 raise ValueError(
                     f"supernets of one search are of one space, not of {first.definition} and {member.space.definition}"
                 )
-        whole = from_definition(first.definition)
+        whole = first.whole()
         self.space = whole.restrict(
             {choice.name: _union(choice, [member.space for member in members]) for choice in whole.choices}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Option
 from oneshot.evaluation import image_scores, lead_of_first
 from oneshot.pipeline.scoring import Scorer
 from oneshot.progress import progress
+from oneshot.reading import read_json
 from oneshot.runs import write_json
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: 
     metric, path = scorer.evaluation.metric, folder / "top.json"
     listed = [arch.to_dict() for arch in top]
     kept = _read(path)
-    if kept.get("metric") != metric or [entry["arch"] for entry in kept.get("networks", [])] != listed:
+    if not _is_of(kept, metric, listed):
         scores = [_scores(scorer, arch) for arch in progress(log, "compare", "network", iterable=top)]
         leads = lead_of_first(np.stack(scores), seed=scorer.seed)
         kept = {
@@ -53,6 +53,15 @@ def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: 
     )
 
 
+def _is_of(kept: dict[str, Any], metric: str, listed: list[dict[str, Option]]) -> bool:
+    try:
+        archs = [entry["arch"] for entry in kept["networks"]]
+        leads = [float(entry["lead_of_first"]["low"]) for entry in kept["networks"][1:]]
+        return kept["metric"] == metric and archs == listed and len(leads) < int(kept["held_out_images"])
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def _scores(scorer: Scorer, arch: Arch) -> np.ndarray[Any, np.dtype[np.float64]]:
     """``(num_images,)``, higher is better."""
     evaluator = scorer.evaluator
@@ -64,5 +73,5 @@ def _scores(scorer: Scorer, arch: Arch) -> np.ndarray[Any, np.dtype[np.float64]]
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "comparison")
     return content if isinstance(content, dict) else {}

@@ -16,11 +16,17 @@ _CARD = (
 )  # fmt: skip
 
 
-def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
+def export_subnet(
+    subnet: Subnet, folder: Path, export_format: str, opset: int | None = None, half: bool = False
+) -> Exported:
     """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own.
 
+    Args:
+        opset: the version of ONNX's operators; None is that of ``export_module``.
+        half: float16 weights; images and logits stay float32.
+
     Raises:
-        ValueError: an unknown format, or one whose extra package is missing.
+        ValueError: an unknown format, an opset that cannot be written, or a format whose extra package is missing.
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written, or another process writes there.
     """
@@ -47,4 +53,6 @@ def export_subnet(subnet: Subnet, folder: Path, export_format: str) -> Exported:
             format=export_format,
             input_shape=subnet.space.input_shape(subnet.arch),
             card=described | card,
+            opset=opset,
+            half=half,
         )

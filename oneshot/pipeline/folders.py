@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from oneshot.arch import Arch
 from oneshot.data import SplitRecord
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.published import load_published
+from oneshot.reading import read_json, short
 from oneshot.runs import fingerprint, write_json
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
@@ -30,6 +30,10 @@ from oneshot.training.checkpoint import (
 )
 
 SUBNET_FORMAT = "oneshot.subnet.1"
+_SUPERNET = {
+    "space": dict, "config": dict, "classes": list, "step": int, "total_steps": int, "task": dict, "model": dict,
+}  # fmt: skip
+_SUBNET = {"space": dict, "arch": dict, "weights": dict, "config": dict, "card": dict}
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,12 @@ class Subnet:
 
     def module(self) -> nn.Module:
         """The plain module with these weights, in eval mode on the CPU."""
-        module = self.space.network(self.arch)
-        module.load_state_dict(self.weights)
+        try:
+            module = self.space.network(self.arch)
+            module.load_state_dict(self.weights)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = short(str(error).splitlines()[-1].strip())
+            raise CheckpointError(f"the subnet's weights do not fit its architecture: {reason}") from None
         return module.eval()
 
 
@@ -91,7 +99,10 @@ def load_supernet(folder: Path) -> Trained:
         ValueError: no checkpoint is good, or it does not hold a supernet.
     """
     state, folder = supernet_state(folder)
-    supernet = Supernet(from_definition(state["space"]))
+    try:
+        supernet = Supernet(from_definition(state["space"]))
+    except (RuntimeError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: its space cannot be built: {short(str(error))}") from error
     _fill(supernet, state, folder)
     supernet.space = supernet.space.restrict(state.get("options", {}))  # checkpoints before phases have none
     classes = tuple(state["classes"])
@@ -203,19 +214,26 @@ def supernet_state(folder: Path) -> tuple[dict[str, Any], Path]:
         if state is None:
             raise CheckpointError(f"{folder}: none of its {len(checkpoints)} checkpoints can be read")
     assert state is not None
-    if state["kind"] != "supernet":
-        raise ValueError(f"{folder} holds a {state['kind']}, not a supernet")
+    if state.get("kind") != "supernet":
+        raise ValueError(f"{folder} holds a {str(state.get('kind'))[:20]}, not a supernet")
+    _check_parts(state, _SUPERNET, folder)
     return state, folder
 
 
+def _check_parts(state: Mapping[str, Any], parts: Mapping[str, type], path: Path) -> None:
+    for name, kind in parts.items():
+        if not isinstance(state.get(name), kind):
+            raise CheckpointError(f"{path} is damaged: its {name} is {short(state.get(name))}, not a {kind.__name__}")
+
+
 def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapping[str, torch.Tensor] = {}) -> None:
-    weights = state["average"] if state["average"] is not None else state["model"]
+    weights = state["model"] if state.get("average") is None else state["average"]
     try:
         supernet.load_state_dict({**weights, **kept})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise CheckpointError(
-            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {first}"
+            f"{folder} does not fit the space {supernet.space.definition['_target_']}: {first[:300]}"
         ) from None
 
 
@@ -255,6 +273,7 @@ def load_subnet(path: Path, names: tuple[str, ...] = ("retrained.pt", "subnet.pt
     elif not path.exists():
         raise FileNotFoundError(f"there is no subnet {path}")
     state = load_checkpoint(path, expected=SUBNET_FORMAT)
+    _check_parts(state, _SUBNET, path)
     space = from_definition(state["space"])
     record = record_of(state, path)
     return Subnet(space, space.arch(state["arch"]), state["weights"], state["config"], state["card"], record)
@@ -276,12 +295,7 @@ def read_arch(path: Path, space: SearchSpace) -> Arch:
         FileNotFoundError: there is no such file.
         ValueError: it is no JSON, or no architecture of the space.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no architecture file {path}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    values = read_json(path, "architecture file")
     if isinstance(values, dict) and isinstance(values.get("arch"), dict):
         values = values["arch"]
     if not isinstance(values, dict):

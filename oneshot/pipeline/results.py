@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from oneshot.costs import CostSettings
 from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.ranking import JudgedRanking, ranking_notes, ranking_section
 from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
+from oneshot.reading import read_json, short
 from oneshot.runs import write_json
 from oneshot.search import pareto_front
 
@@ -106,19 +106,19 @@ def read_references(path: Path, limited: str) -> list[report.Reference]:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or no network with that cost.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of references {path}")
+    entries = read_json(path, "file of references")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
         found = [
             report.Reference(str(entry["name"]), float(entry[limited]), float(entry["accuracy"]))
             for entry in entries
             if limited in entry
         ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path} is not a JSON list of objects with name, accuracy and {limited}: {type(error).__name__}: {error}"
-        ) from None
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {short(str(error))}"
+        raise ValueError(f"{path} is not a JSON list of objects with name, accuracy and {limited}: {reason}") from None
+    for reference in found:
+        if not (math.isfinite(reference.accuracy) and math.isfinite(reference.cost)):
+            raise ValueError(f"{path}: the accuracy and the {limited} of {short(reference.name)} are numbers")
     if not found:
         raise ValueError(f"{path} holds no network with {limited}")
     return found

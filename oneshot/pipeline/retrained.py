@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
 from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
 from oneshot.progress import progress
+from oneshot.reading import read_json
 from oneshot.runs import fingerprint, write_json
 from oneshot.training import TrainSettings
 
@@ -80,7 +80,7 @@ def _retrained(
         subnet = Subnet(scorer.space, arch, weights, dict(scorer.config), scorer.card(arch), scorer.data.record)
         retrain_subnet(subnet, None, scorer.data, settings, retrain, folder, scorer.config)
         shutil.rmtree(folder / "checkpoints")  # of no use any more, and many
-    result: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+    result: dict[str, Any] = read_json(finished, "result")
     return result
 
 

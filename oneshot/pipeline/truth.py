@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from oneshot.arch import Arch
+from oneshot.reading import read_json, short
 from oneshot.spaces.base import SearchSpace
-from oneshot.spaces.loading import from_definition
 
 _NAMES = ("accuracy", "mean_acc", "test_accuracy", "test_acc")  # of the accuracy, where an entry holds more than that
 
@@ -43,17 +41,12 @@ def read_truth(path: Path, space: SearchSpace) -> Truth:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or no network of the space.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no table of true accuracies {path}")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    entries = read_json(path, "table of true accuracies")
     if not isinstance(entries, dict) or not entries:
         raise ValueError(
             f"{path} is no table of true accuracies: a JSON object of architectures and accuracies is expected"
         )
-    whole = from_definition(space.definition)
+    whole = space.whole()
     found: dict[Arch, list[float]] = {}
     try:
         accuracies = {key: _accuracy(key, entry) for key, entry in entries.items()}
@@ -99,14 +92,9 @@ def _accuracy(key: str, entry: Any) -> float:
         value = next((entry[name] for name in _NAMES if name in entry), None)
     values = value if isinstance(value, list) and value else [value]
     for one in values:
-        if isinstance(one, bool) or not isinstance(one, (int, float)) or not math.isfinite(one) or not 0 <= one <= 100:
+        if isinstance(one, bool) or not isinstance(one, (int, float)) or not 0 <= one <= 100:
             raise ValueError(
                 f"the entry of {key!r} holds no accuracy: a number from 0 to 100, or an object that has one as "
-                f"{', '.join(_NAMES)}, is expected, not {_short(entry)}"
+                f"{', '.join(_NAMES)}, is expected, not {short(entry)}"
             )
     return fmean(values)
-
-
-def _short(entry: Any) -> str:
-    text = json.dumps(entry)
-    return text if len(text) <= 60 else f"{text[:60]}..."

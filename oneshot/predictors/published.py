@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from oneshot.arch import Option
 from oneshot.predictors.predictor import Features, Scores, check_features
+from oneshot.reading import read_torch
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Coding
 
@@ -47,10 +47,7 @@ class PublishedPredictor:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no published predictor at {path}")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{path} holds no state dict: {str(error).splitlines()[0]}") from error
+        state = read_torch(path)
         names = [(f"{layer}.weight", f"{layer}.bias") for layer in _LAYERS]
         expected = {f"{layer}.weight": shape for layer, shape in _LAYERS.items()}
         expected |= {f"{layer}.bias": shape[:1] for layer, shape in _LAYERS.items()}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from oneshot.published.families import FAMILIES, Family, family_of, num_blocks
+from oneshot.reading import read_torch
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 
@@ -36,17 +35,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} is no PyTorch checkpoint, or it holds more than tensors and plain values, which are not read"
-        ) from None
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # there is no end to the errors that a damaged file can cause
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} is truncated, damaged or no PyTorch checkpoint: {reason[0]}") from None
+    content = read_torch(path)
     if isinstance(content, Mapping) and str(content.get("format")).startswith("oneshot."):
         raise ValueError(f"{path} is a file of oneshot ({content['format']}), not a published checkpoint")
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

@@ -122,10 +122,19 @@ class Store(Generic[K, S]):
             found = self._connection.execute("SELECT content FROM identity WHERE part = ?", (part,)).fetchone()
         text = json.dumps(identity)
         if found is not None:
-            require_same(self.folder, held, json.loads(found[0]), json.loads(text))
+            require_same(self.folder, held, self._identity(found[0]), json.loads(text))
             return
         self._pending.append(("INSERT INTO identity VALUES (?, ?)", (part, text)))
         self.commit()
+
+    def _identity(self, text: object) -> dict[str, Any]:
+        try:
+            identity = json.loads(str(text))
+        except (ValueError, RecursionError):
+            identity = None
+        if not isinstance(identity, dict):
+            raise ValueError(f"{self.path} is damaged: it does not say what it is the record of; use another folder")
+        return identity
 
     # Scores ----------------------------------------------------------------------------------------------------------
 
@@ -229,8 +238,8 @@ class Store(Generic[K, S]):
             if text not in keys:
                 try:
                     keys[text] = decode(text)
-                except (ValueError, TypeError) as error:
-                    raise ValueError(f"{self.path}: {error}") from None
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise ValueError(f"{self.path}: {str(error)[:300]}") from None
             return keys[text]
 
         for text, number, accuracy, loss in self._connection.execute("SELECT * FROM scores"):

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.reading import short
 from oneshot.sharing import ChannelOrder, SharingRule
 
 
@@ -119,7 +120,7 @@ class SearchSpace(ABC):
         names = self._names
         for name in values:
             if name not in names:
-                raise ValueError(f"{name!r} is not a choice of this space{suggest(name, names)}")
+                raise ValueError(f"{short(name)} is not a choice of this space{suggest(name, names)}")
         taken: dict[str, Option] = {}
         for choice in self.choices:
             if not choice.is_active(taken):
@@ -128,7 +129,9 @@ class SearchSpace(ABC):
                 raise ValueError(f"choice {choice.name!r} has no value; its options are {list(choice.options)}")
             value = values[choice.name]
             if isinstance(value, (list, dict)) or value not in choice.options:
-                raise ValueError(f"choice {choice.name!r} cannot be {value!r}; its options are {list(choice.options)}")
+                raise ValueError(
+                    f"choice {choice.name!r} cannot be {short(value)}; its options are {list(choice.options)}"
+                )
             taken[choice.name] = choice.options[choice.options.index(value)]
         return Arch(self.canonical(taken))
 
@@ -141,7 +144,7 @@ class SearchSpace(ABC):
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise ValueError(f"an architecture is written as a JSON object of choices and values, not {text!r}")
@@ -294,6 +297,10 @@ class SearchSpace(ABC):
         space = copy.copy(self)
         space.choices = tuple(choices.values())
         return space
+
+    def whole(self) -> Self:
+        """This space without the restrictions of ``restrict``."""
+        return type(self)(**{name: value for name, value in self.definition.items() if name != "_target_"})
 
     @property
     def _names(self) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from oneshot.reading import read_torch, short
 from oneshot.runs import write_atomically
 
 log = logging.getLogger(__name__)
@@ -70,17 +69,12 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        state = _read(path, map_location)
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} holds objects other than tensors and plain values; it is not read") from None
-    except (MemoryError, PermissionError, FileNotFoundError):
-        raise
-    except Exception as error:  # there is no end to the errors that a damaged zip file can cause
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{path} is truncated, damaged or not a checkpoint: {reason[0]}") from None
+        state = read_torch(path, map_location, archive=True)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     if not isinstance(state, dict) or state.get("format") != expected:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path} is not what is expected here (its format is {found!r}, not {expected!r})")
+        raise CheckpointError(f"{path} is not what is expected here (its format is {short(found)}, not {expected!r})")
     return state
 
 
@@ -90,15 +84,6 @@ def is_checkpoint(path: Path) -> bool:
         return bool(load_checkpoint(path)["format"] == FORMAT)
     except CheckpointError:
         return False
-
-
-def _read(path: Path, map_location: str | torch.device) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        # Checksums do not cover attributes, and torch leaves the memory for what is marked as a folder uninitialised.
-        damaged = archive.testzip() or next((file.filename for file in archive.infolist() if file.external_attr), None)
-    if damaged is not None:
-        raise CheckpointError(f"{damaged} fails its checksum")
-    return torch.load(path, map_location=map_location, weights_only=True)
 
 
 def load_newest(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:

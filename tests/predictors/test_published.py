@@ -89,7 +89,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no published predictor at"):
         PublishedPredictor.load(tmp_path / "missing.pth", space)
     (tmp_path / "text.pth").write_text("no checkpoint")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="is no PyTorch file"):
         PublishedPredictor.load(tmp_path / "text.pth", space)
     torch.save({"0.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="is not the published predictor"):

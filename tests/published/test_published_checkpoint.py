@@ -185,9 +185,9 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*file"):
         load_published(supernet, path)
     contents: list[tuple[Callable[[], object], str]] = [
-        (lambda: path.write_text(json.dumps({"ks": 7})), "no PyTorch checkpoint"),
-        (lambda: path.write_bytes(b""), "no PyTorch checkpoint"),
-        (lambda: torch.save(torch.nn.Linear(2, 2), path), "it holds more than tensors and plain values"),
+        (lambda: path.write_text(json.dumps({"ks": 7})), "no PyTorch file"),
+        (lambda: path.write_bytes(b""), "no PyTorch file"),
+        (lambda: torch.save(torch.nn.Linear(2, 2), path), "it holds objects other than tensors and plain values"),
         (lambda: torch.save([torch.zeros(2)], path), "holds no state dict but a list"),
         (lambda: torch.save({"epoch": 3, "acc": 0.5}, path), "holds no state dict: epoch, acc are no tensor"),
         (
