@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,7 @@ class Arch(Mapping[str, Option]):
         return cls(values)
 
 
-def suggest(name: str, known: Mapping[str, object] | list[str] | tuple[str, ...]) -> str:
+def suggest(name: object, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name nearest to a mistyped one, or an empty string."""
     matches = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""

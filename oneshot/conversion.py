@@ -25,7 +25,7 @@ OUTPUT_NAME = "logits"
 
 
 class Half(nn.Module):
-    """`network` in float16 between images and logits in float32."""
+    """``network`` in float16 between images and logits in float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Half(nn.Module):
 
 
 def convert(network: nn.Module, image: Tensor, format: str, opset: int | None) -> tuple[bytes, str]:
-    """Return the bytes of the exported file and a word on how they were made.
+    """The bytes of the exported file and a word on how they were made.
 
     The bytes are made in memory because torch's writers report a full disk as a RuntimeError without an errno.
     """

@@ -1,7 +1,7 @@
-"""Export of a trained network to TorchScript, ONNX or torch.export, checked in a process that lacks this package.
+"""Exports of a trained network to TorchScript, ONNX or torch.export, checked in a process that lacks this package.
 
 The file is built in memory, written beside its destination and renamed into place only after a fresh Python process, in
-which `oneshot` cannot be imported, has reloaded it and reproduced the network's logits at several batch sizes.
+which ``oneshot`` cannot be imported, has reloaded it and reproduced the network's logits at several batch sizes.
 """
 
 import copy
@@ -56,7 +56,7 @@ _WRITTEN_KEYS = (
 )
 _VERIFY_TIMEOUT_SECONDS = 600
 
-# Runs under `python -I -c`: only what a user of the exported file would have, never the code that produced it. The site
+# Runs under ``python -I -c``: only what a user of the exported file would have, never the code that produced it. The site
 # directories are handed over because -I also hides a per-user installation of torch.
 _VERIFIER = """
 import sys
@@ -106,23 +106,23 @@ def export_module(
     opset: int | None = None,
     half: bool = False,
 ) -> Exported:
-    """Write `folder/model.<suffix>` and its card `folder/model.json`, and check the file in a fresh process.
+    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a fresh process.
 
-    The exported network is a float32 copy on the CPU in eval mode; `module` keeps its mode, device and memory format.
-    It maps images `(batch, channels, height, width)` with any batch of at least 1 to logits `(batch, ...)`.
-    `input_shape` is `(channels, height, width)`. The card holds `card` and the file's format, name, bytes, SHA-256,
+    The exported network is a float32 copy on the CPU in eval mode; ``module`` keeps its mode, device and memory format.
+    It maps images ``(batch, channels, height, width)`` with any batch of at least 1 to logits ``(batch, ...)``.
+    ``input_shape`` is ``(channels, height, width)``. The card holds ``card`` and the file's format, name, bytes, SHA-256,
     torch version, input and output names and shapes, and the result of the check.
 
-    With `half` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
-    is used like any other. `opset` is the version of ONNX's operators, `DEFAULT_OPSET` unless given, and only for ONNX.
+    With ``half`` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
+    is used like any other. ``opset`` is the version of ONNX's operators, ``DEFAULT_OPSET`` unless given, and only for ONNX.
 
-    The file must reproduce the logits of random images at each of `batch_sizes` to within `tolerance`, absolute where
-    the largest logit is below 1 and relative to it above: `TOLERANCE` unless given, `HALF_TOLERANCE` of the float32 network's
-    logits with `half`. What lies in `folder` is replaced only by a file that does.
+    The file must reproduce the logits of random images at each of ``batch_sizes`` to within ``tolerance``, absolute where
+    the largest logit is below 1 and relative to it above: ``TOLERANCE`` unless given, ``HALF_TOLERANCE`` of the float32 network's
+    logits with ``half``. What lies in ``folder`` is replaced only by a file that does.
 
     Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch
     size, tolerance or card, or a module that does not map images to one tensor of logits; RuntimeError where the conversion
-    or the check fails; OSError where `folder` cannot be written. Nothing new is left in `folder` when it raises.
+    or the check fails; OSError where ``folder`` cannot be written. Nothing new is left in ``folder`` when it raises.
     """
     tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
     _check_arguments(format, input_shape, batch_sizes, tolerance)
@@ -243,7 +243,11 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
 def _verify(
     path: Path, format: str, images: Mapping[int, Tensor], expected: Mapping[int, Tensor], tolerance: float
 ) -> float:
-    """Return the largest absolute difference over all batches; raise RuntimeError where the file is not the network."""
+    """The largest absolute difference over all batches.
+
+    Raises:
+        RuntimeError: the file is not the network.
+    """
     received = _run_in_fresh_process(path, format, images)
     largest = 0.0
     for batch, logits in expected.items():

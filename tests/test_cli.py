@@ -281,7 +281,7 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "calibration_images=1"], r"calibration_images is at least 2, not 1"),
         (["+space=ofa", "seed=x"], r"seed: .*'x'"),
         (["+space=ofa", "space.depths=[2,2]"], r"'stage1\.depth' has an option twice"),
-        (["+space=ofa", "+data.imagesize=3"], r"unknown data option 'imagesize' \(did you mean 'image_size'\?\)"),
+        (["+space=ofa", "+data.imagesize=3"], r"unknown data option 'imagesize' .*; did you mean 'image_size'\?"),
         (["+space=ofa", "data=image_folder"], r"data\.root has no value: add data\.root="),
         (["+space=ofa", "data=image_folder", "data.root=/nowhere"], r"/nowhere does not exist"),
         (["+space=ofa", "data=cifar10"], r"CIFAR10 is missing .*data\.download=true"),

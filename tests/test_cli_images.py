@@ -13,7 +13,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 
 from child_processes import Finished, run_program
-from test_cli import MY_SPACE, SEARCH, expect_error, expect_success
+from test_cli import CODE, MY_SPACE, SEARCH, expect_error, expect_success
 
 COLOURS = {"apple": (220, 40, 40), "pear": (40, 220, 40), "plum": (40, 40, 220)}
 TRAIN = ["+space=my_space", "data=image_folder", "data.root=fruit", "data.image_size=16", "calibration_images=32"]
@@ -55,15 +55,15 @@ def test_images_added_and_a_class_renamed_between_the_steps(workshop: Path) -> N
     assert "3 images are new since the supernet" in searched.stdout
     assert json.loads((workshop / "search" / "subnet.json").read_text())["card"]["held_out_accuracy"] >= 0.9
     expect_error(
-        run(workshop, "retrain_subnet.py", "subnet=search", "new_images=error", "run=refused"),
+        run(workshop, "retrain_subnet.py", "subnet=search", CODE, "new_images=error", "run=refused"),
         "retrain_subnet.py",
         r"3 images are new since the subnet in search, such as fruit/red_apple/00 a.png; new_images=ignore leaves them",
     )
-    arguments = ["subnet=search", "new_images=train", *TRAINER, "trainer.epochs=2", "run=retrain"]
+    arguments = ["subnet=search", CODE, "new_images=train", *TRAINER, "trainer.epochs=2", "run=retrain"]
     assert "3 are training images now" in expect_success(run(workshop, "retrain_subnet.py", *arguments)).stdout
     result = json.loads((workshop / "retrain" / "retrain.json").read_text())
     assert (result["test_images"], result["test_accuracy"] >= 0.9) == (18, True)
-    expect_success(run(workshop, "export_subnet.py", "subnet=retrain", "run=export"))
+    expect_success(run(workshop, "export_subnet.py", "subnet=retrain", CODE, "run=export"))
     assert json.loads((workshop / "export" / "model.json").read_text())["classes"] == ["red_apple", "pear", "plum"]
     started = [*TRAIN, *TRAINER, "trainer.epochs=1", "init=supernet", "data.split_seed=7", "run=second"]
     assert (

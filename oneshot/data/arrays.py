@@ -28,15 +28,15 @@ class ArraySource(ImageSource):
         enlarge_to: int | None = None,
         known_by: Sequence[int] | None = None,
     ) -> None:
-        """Hold an array, or a list of arrays.
+        """Holds an array, or a list of arrays.
 
         Args:
-            pixels: of each image, grey `(height, width)` of any depth, or RGB `(height, width, 3)` of uint8.
-            labels: class indices, shape `(num_images,)`.
+            pixels: of each image, grey ``(height, width)`` of any depth, or RGB ``(height, width, 3)`` of uint8.
+            labels: class indices, shape ``(num_images,)``.
             name: of the array, different for each array of a data set.
             enlarge_to: height and width in pixels to which images are resized by bilinear interpolation, which,
                 unlike the bicubic one used otherwise, does not overshoot when few pixels are enlarged a lot.
-            known_by: the digest of each image where `pixels` are not the original ones.
+            known_by: the digest of each image where ``pixels`` are not the original ones.
         """
         self.pixels = pixels
         self.labels = labels.to(torch.int64)
@@ -45,7 +45,7 @@ class ArraySource(ImageSource):
         self.known_by = known_by
 
     def load(self, index: int) -> Image:
-        """Return one image, of mode L or RGB."""
+        """One image, of mode L or RGB."""
         from PIL import Image as pil
 
         image = pil.fromarray(self.pixels[index])
@@ -54,5 +54,5 @@ class ArraySource(ImageSource):
         return image.resize((self.enlarge_to, self.enlarge_to), pil.Resampling.BILINEAR)
 
     def digest(self, index: int) -> int:
-        """Return what identifies one image, see `ImageSource.digest`."""
+        """What identifies one image, see ``ImageSource.digest``."""
         return digests.of_pixels(self.pixels[index]) if self.known_by is None else self.known_by[index]

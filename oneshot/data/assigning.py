@@ -26,7 +26,7 @@ def assign(
     """Assign the images of a data set to its sets.
 
     Copies of held-out and test images are left out of training, copies of test images out of the held-out ones; copies within
-    what is split at random stay together. Images that `recorded` knows keep the set that they had, wherever they lie now.
+    what is split at random stay together. Images that ``recorded`` knows keep the set that they had, wherever they lie now.
 
     Args:
         pool: the images.
@@ -36,10 +36,10 @@ def assign(
         recorded: the split of the run whose weights this one starts from.
 
     Returns:
-        Indices into the pool by set, `"unused"` among them.
+        Indices into the pool by set, ``"unused"`` among them.
 
     Raises:
-        ValueError: most images of a class of one set are in another one as well, or what `stratified_split` raises.
+        ValueError: most images of a class of one set are in another one as well, or what ``stratified_split`` raises.
     """
     first = _first_copies(pool.digests)
     _warn_of_two_labels(pool, first)
@@ -76,7 +76,7 @@ def assign(
 
 
 def known_sets(pool: Pool, recorded: Recorded) -> Tensor:
-    """Return for each image of the pool the set that it had, as an index into `SETS`, or -1 if it is not known.
+    """For each image of the pool the set that it had, as an index into ``SETS``, or -1 if it is not known.
 
     Images that were merely left out of training belong to it, as do those that only earlier runs trained on.
     """
@@ -91,7 +91,7 @@ def known_sets(pool: Pool, recorded: Recorded) -> Tensor:
 
 
 def _first_copies(digests: Tensor) -> Tensor:
-    """Return for each image the index of the first one with the same content."""
+    """For each image the index of the first one with the same content."""
     contents, inverse = digests.unique(return_inverse=True)
     order = torch.arange(len(digests))
     first = torch.full((len(contents),), len(digests)).scatter_reduce_(0, inverse, order, "amin")
@@ -109,7 +109,7 @@ def _warn_of_two_labels(pool: Pool, first: Tensor) -> None:
 
 
 def _copies_elsewhere(pool: Pool) -> Tensor:
-    """Return which images have a copy in the folder of a later set, which counts for more."""
+    """Which images have a copy in the folder of a later set, which counts for more."""
     contents, inverse = pool.digests.unique(return_inverse=True)
     last = torch.zeros(len(contents), dtype=torch.int64).scatter_reduce_(0, inverse, pool.places, "amax")[inverse]
     copied = pool.places < last
@@ -131,7 +131,7 @@ def _copies_elsewhere(pool: Pool) -> Tensor:
 
 
 def _refuse_most(pool: Pool, chosen: Tensor, among: Tensor, what: str, problem: str) -> None:
-    """Raise a ValueError if more than half of a class are `chosen`: then it is no accident."""
+    """Raises a ValueError if more than half of a class are ``chosen``: then it is no accident."""
     counts, totals = (
         torch.bincount(pool.labels[mask], minlength=len(pool.classes)).tolist() for mask in (chosen, among)
     )

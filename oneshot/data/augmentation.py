@@ -39,7 +39,7 @@ class Augmentation:
     erase_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        """Turn lists into tuples.
+        """Turns lists into tuples.
 
         Raises:
             ValueError: a setting is of the wrong type or out of range.
@@ -56,7 +56,7 @@ class Augmentation:
 
     @property
     def cuts_from_whole(self) -> bool:
-        """Whether crops of any size are cut out of whole images, which `Images.training_batches` does."""
+        """Whether crops of any size are cut out of whole images, which ``Images.training_batches`` does."""
         return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
 
 
@@ -71,10 +71,10 @@ def _interval(name: str, value: Sequence[float], *, greatest: float) -> tuple[fl
 
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Shift, mirror and erase each image of a batch at random; crops that are resized have been cut before.
+    """Shifts, mirrors and erases each image of a batch at random; crops that are resized have been cut before.
 
     Args:
-        images: uint8 `(batch, 3, height, width)`, height equal to width, on any device, as `Images.training_batches`
+        images: uint8 ``(batch, 3, height, width)``, height equal to width, on any device, as ``Images.training_batches``
             gives them.
         settings: what to do.
         generator: the only source of randomness; draws are made on its device and moved to the images'.
@@ -83,7 +83,7 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
         uint8, same shape and device; the images themselves if there is nothing to do.
 
     Raises:
-        ValueError: `images` are not uint8, square and batched.
+        ValueError: ``images`` are not uint8, square and batched.
     """
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(
@@ -113,7 +113,7 @@ def _integers(shape: tuple[int, ...], end: int, generator: torch.Generator) -> T
 
 
 def _crops(images: Tensor, offsets: Tensor, size: int) -> Tensor:
-    """Cut `size` pixels square out of each image, `offsets` being rows and columns `(2, batch)`."""
+    """Cuts ``size`` pixels square out of each image, ``offsets`` being rows and columns ``(2, batch)``."""
     windows = images.unfold(2, size, 1).unfold(3, size, 1)  # a view: (batch, 3, rows, columns, size, size)
     return windows[torch.arange(len(images), device=images.device), :, offsets[0], offsets[1]]
 
@@ -125,7 +125,7 @@ def _mirror(images: Tensor, indices: Tensor) -> Tensor:
 
 
 def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fill one random rectangle with uniform noise in a part of the images."""
+    """Fills one random rectangle with uniform noise in a part of the images."""
     batch, size = images.shape[0], images.shape[2]
     chosen = _uniform((batch, 1, 1), generator) < probability
     sides = torch.full((batch,), size, device=generator.device)

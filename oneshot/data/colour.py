@@ -21,10 +21,10 @@ def is_deep(image: Image) -> bool:
 
 
 def deep_values(image: Image) -> NDArray[np.generic]:
-    """Return the values of an image with more than eight bits a channel, as they are in the file.
+    """The values of an image with more than eight bits a channel, as they are in the file.
 
     Returns:
-        Grey `(height, width)`, or `(height, width, channels)` with two (grey, alpha), three or four (alpha) channels.
+        Grey ``(height, width)``, or ``(height, width, channels)`` with two (grey, alpha), three or four (alpha) channels.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return np.asarray(image)
@@ -40,7 +40,7 @@ def deep_values(image: Image) -> NDArray[np.generic]:
 
 
 def _raw_mode(image: Image) -> str:
-    """How the file stores a pixel, such as `RGB;16B`; empty for an image that is loaded or was made in memory."""
+    """How the file stores a pixel, such as ``RGB;16B``; empty for an image that is loaded or was made in memory."""
     from PIL.ImageFile import ImageFile
 
     if not isinstance(image, ImageFile) or not image.tile:
@@ -79,7 +79,7 @@ def to_rgb(image: Image, pixel_range: PixelRange | None) -> Image:
         pixel_range: the values that become black and white in images of more than eight bits a channel.
 
     Raises:
-        ValueError: the image has more than eight bits a channel, and `pixel_range` is None.
+        ValueError: the image has more than eight bits a channel, and ``pixel_range`` is None.
     """
     from PIL import ImageOps
 

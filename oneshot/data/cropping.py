@@ -18,9 +18,9 @@ class BoxDraws(NamedTuple):
     """Uniform numbers in [0, 1) from which the boxes of a batch follow, whatever the sizes of its images.
 
     Attributes:
-        areas: shape `(batch, attempts)`.
-        ratios: shape `(batch, attempts)`.
-        positions: shape `(2, batch)`.
+        areas: shape ``(batch, attempts)``.
+        ratios: shape ``(batch, attempts)``.
+        positions: shape ``(2, batch)``.
     """
 
     areas: Tensor
@@ -29,7 +29,7 @@ class BoxDraws(NamedTuple):
 
 
 def draw_boxes(batch: int, generator: torch.Generator) -> BoxDraws:
-    """Draw the numbers for the boxes of a batch, on the generator's device."""
+    """Draws the numbers for the boxes of a batch, on the generator's device."""
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device)
@@ -38,21 +38,21 @@ def draw_boxes(batch: int, generator: torch.Generator) -> BoxDraws:
 
 
 def boxes_of(draws: BoxDraws, heights: Tensor, widths: Tensor, area: Interval, ratio: Interval) -> Tensor:
-    """Turn drawn numbers into boxes inside images.
+    """Turns drawn numbers into boxes inside images.
 
     The area is uniform, the ratio of width to height log-uniform; of ten draws the first that fits is taken, and the
-    largest central box within the ratios if none fits, as in torchvision's `RandomResizedCrop` and timm's
-    `RandomResizedCropAndInterpolation`.
+    largest central box within the ratios if none fits, as in torchvision's ``RandomResizedCrop`` and timm's
+    ``RandomResizedCropAndInterpolation``.
 
     Args:
         draws: of a batch.
-        heights: of its images in pixels, int64 of shape `(batch,)`.
+        heights: of its images in pixels, int64 of shape ``(batch,)``.
         widths: likewise.
         area: least and greatest area, as parts of the image.
         ratio: least and greatest width / height.
 
     Returns:
-        int64 top, left, height, width in pixels, shape `(4, batch)`.
+        int64 top, left, height, width in pixels, shape ``(4, batch)``.
     """
     least, greatest = math.log(ratio[0]), math.log(ratio[1])
     areas = (area[0] + (area[1] - area[0]) * draws.areas) * heights.unsqueeze(1) * widths.unsqueeze(1)
@@ -71,16 +71,16 @@ def boxes_of(draws: BoxDraws, heights: Tensor, widths: Tensor, area: Interval, r
 
 
 def resized_crops(images: Sequence[Tensor], boxes: Tensor, size: int, interpolation: str) -> Tensor:
-    """Cut the boxes out of images and resize them, antialiased, as torchvision's `resized_crop` does.
+    """Cuts the boxes out of images and resizes them, antialiased, as torchvision's ``resized_crop`` does.
 
     Args:
-        images: uint8 `(3, height, width)` each, on the CPU.
-        boxes: top, left, height, width, shape `(4, batch)`.
+        images: uint8 ``(3, height, width)`` each, on the CPU.
+        boxes: top, left, height, width, shape ``(4, batch)``.
         size: height and width of the result in pixels.
         interpolation: bicubic or bilinear.
 
     Returns:
-        uint8 `(batch, 3, size, size)`.
+        uint8 ``(batch, 3, size, size)``.
     """
     crops = torch.empty((len(images), 3, size, size), dtype=torch.uint8)
     for crop, image, (top, left, height, width) in zip(crops, images, boxes.T.tolist(), strict=True):
@@ -94,6 +94,6 @@ def resized_crops(images: Sequence[Tensor], boxes: Tensor, size: int, interpolat
 def random_crops(
     images: Sequence[Tensor], draws: BoxDraws, area: Interval, ratio: Interval, size: int, interpolation: str
 ) -> Tensor:
-    """Cut the boxes that were drawn out of images of any sizes, see `boxes_of` and `resized_crops`."""
+    """Cuts the boxes that were drawn out of images of any sizes, see ``boxes_of`` and ``resized_crops``."""
     heights, widths = (torch.tensor([image.shape[side] for image in images]) for side in (1, 2))
     return resized_crops(images, boxes_of(draws, heights, widths, area, ratio), size, interpolation)

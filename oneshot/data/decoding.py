@@ -30,20 +30,20 @@ class CorruptImages:
     """The images of one data set that could not be decoded, over all its splits.
 
     Attributes:
-        keys: those found so far, in order, as `ImageSource.keys` names them.
+        keys: those found so far, in order, as ``ImageSource.keys`` names them.
         limit: how many are tolerated.
     """
 
     def __init__(self, limit: int) -> None:
-        """Begin with none found."""
+        """Begins with none found."""
         self.limit = limit
         self.keys: dict[str, None] = {}
 
     def add(self, key: str, reason: str) -> None:
-        """Record one corrupt image and warn of it; one that is known already is not counted again.
+        """Records one corrupt image and warns of it; one that is known already is not counted again.
 
         Raises:
-            ValueError: there are now more than `limit`.
+            ValueError: there are now more than ``limit``.
         """
         if key in self.keys:
             return
@@ -57,13 +57,13 @@ class CorruptImages:
 
 
 def num_available_cores() -> int:
-    """Return the number of CPU cores this process may use, at most eight."""
+    """The number of CPU cores this process may use, at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)
 
 
 def read_image(source: ImageSource, index: int, preprocessing: Preprocessing) -> Image | str:
-    """Return one image of a source in RGB, or why that is impossible.
+    """One image of a source in RGB, or why that is impossible.
 
     An image of so many pixels that Pillow takes it for an attack is one that cannot be read.
     """
@@ -77,7 +77,7 @@ def read_image(source: ImageSource, index: int, preprocessing: Preprocessing) ->
 
 @contextlib.contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Make Pillow raise, rather than warn, for images of more pixels than it takes for harmless.
+    """Makes Pillow raise, rather than warn, for images of more pixels than it takes for harmless.
 
     Not for several threads of a process at once; threads started within are covered.
     """
@@ -102,9 +102,9 @@ def decode_all(
     keep_whole: bool = False,
     max_bytes: float = math.inf,
 ) -> TensorImages:
-    """Decode the images of a source at `indices`, int64 of shape `(num_images,)`, without those that are corrupt.
+    """Decodes the images of a source at ``indices``, int64 of shape ``(num_images,)``, without those that are corrupt.
 
-    What takes long says how far it has come, under the name of `description`.
+    What takes long says how far it has come, under the name of ``description``.
 
     Args:
         source: where the images come from.
@@ -116,8 +116,8 @@ def decode_all(
         max_bytes: what the decoded images may take.
 
     Raises:
-        ValueError: more images are corrupt than `corrupt` tolerates.
-        TooLargeError: they take more than `max_bytes`.
+        ValueError: more images are corrupt than ``corrupt`` tolerates.
+        TooLargeError: they take more than ``max_bytes``.
     """
     positions, size = indices.tolist(), preprocessing.image_size
     num_bytes = len(positions) * 3 * size**2

@@ -25,24 +25,24 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def of_bytes(content: bytes) -> int:
-    """Return the digest of a file's bytes: of two million different images, some two are alike once in ten million sets."""
+    """The digest of a file's bytes: of two million different images, some two are alike once in ten million sets."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
 def of_pixels(pixels: NDArray[np.generic]) -> int:
-    """Return the digest of an array of pixels, grey `(height, width)` or RGB `(height, width, 3)`."""
+    """The digest of an array of pixels, grey ``(height, width)`` or RGB ``(height, width, 3)``."""
     kind = "" if pixels.dtype == np.uint8 else pixels.dtype.name
     return of_bytes(f"{pixels.shape}{kind}".encode() + pixels.tobytes())
 
 
 def of_image(image: Image) -> int:
-    """Return the digest of a decoded image: that of its array of pixels."""
+    """The digest of a decoded image: that of its array of pixels."""
     as_it_is = image.mode in ("L", "RGB", "F") or image.mode.startswith("I")
     return of_pixels(np.asarray(image if as_it_is else image.convert("RGBA")))
 
 
 def digests_of(source: ImageSource, description: str) -> Tensor:
-    """Return the digest of every image, int64 of shape `(num_images,)`, read by several threads where the source allows it.
+    """The digest of every image, int64 of shape ``(num_images,)``, read by several threads where the source allows it.
 
     What cannot be read is known by its key.
     """

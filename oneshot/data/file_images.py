@@ -32,14 +32,14 @@ class FileImages(Images):
         num_workers: int | None = None,
         corrupt: CorruptImages | None = None,
     ) -> None:
-        """Describe the set; nothing is decoded yet.
+        """Describes the set; nothing is decoded yet.
 
         Args:
             source: where the images come from.
             preprocessing: how they are decoded.
-            indices: which images of the source, int64 of shape `(num_images,)`; all of them by default.
+            indices: which images of the source, int64 of shape ``(num_images,)``; all of them by default.
             num_workers: processes that decode; 0 decodes in this one, None starts one per available core, at most 8.
-                A source that is not `concurrent` is always decoded in this one.
+                A source that is not ``concurrent`` is always decoded in this one.
             corrupt: counts the corrupt images and sets their limit, 10 by default.
         """
         self.source = source
@@ -52,10 +52,10 @@ class FileImages(Images):
         self.keys = tuple(source.keys[i] for i in self.indices.tolist())
 
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield centres and labels, see `Images.batches`.
+        """Yields centres and labels, see ``Images.batches``.
 
         Raises:
-            ValueError: more images are corrupt than `corrupt` tolerates, or all are.
+            ValueError: more images are corrupt than ``corrupt`` tolerates, or all are.
         """
         requests = (_Request(positions, min(2, len(positions)), None) for positions in index_batches)
         return self._answers(requests, len(index_batches), Augmentation())
@@ -63,10 +63,10 @@ class FileImages(Images):
     def training_batches(
         self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield crops or centres, see `Images.training_batches`.
+        """Yields crops or centres, see ``Images.training_batches``.
 
         Raises:
-            ValueError: more images are corrupt than `corrupt` tolerates, or all are.
+            ValueError: more images are corrupt than ``corrupt`` tolerates, or all are.
         """
         if augmentation.cuts_from_whole:
             requests = (
@@ -99,7 +99,7 @@ class FileImages(Images):
             yield answer.images, self.labels[answer.positions]
 
     def subset(self, indices: Tensor) -> FileImages:
-        """Return the set of the images at `indices`, see `Images.subset`."""
+        """The set of the images at ``indices``, see ``Images.subset``."""
         return FileImages(
             self.source,
             self.preprocessing,

@@ -49,16 +49,16 @@ class PassedOver:
     """Files and folders that were not read, by kind, with one example of each."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begins with none."""
         self._kinds: dict[str, tuple[int, str]] = {}
 
     def add(self, kind: str, path: str | os.PathLike[str]) -> None:
-        """Count a file or folder; `kind` is in the plural, such as "hidden files"."""
+        """Counts a file or folder; ``kind`` is in the plural, such as "hidden files"."""
         number, example = self._kinds.get(kind, (0, os.fspath(path)))
         self._kinds[kind] = (number + 1, example)
 
     def add_file(self, path: str) -> None:
-        """Count a file that is no image."""
+        """Counts a file that is no image."""
         if os.path.basename(path).startswith("."):
             self.add("hidden files", path)
             return
@@ -66,7 +66,7 @@ class PassedOver:
         self.add(f"{ending or 'other'} files that Pillow cannot open", path)
 
     def report(self, folder: Path) -> None:
-        """Warn, in one line, of all that was counted in `folder`."""
+        """Warns, in one line, of all that was counted in ``folder``."""
         if self._kinds:
             kinds = ", ".join(f"{number} {kind} (such as {path})" for kind, (number, path) in self._kinds.items())
             _LOGGER.warning("passed over in %s: %s", folder, kinds)
@@ -80,21 +80,21 @@ class FolderReader:
     """
 
     def __init__(self, root: Path) -> None:
-        """Begin at `root`, which exists."""
+        """Begins at ``root``, which exists."""
         self.passed_over = PassedOver()
         self._ancestors = {_identity(parent) for parent in root.resolve().parents}
         self._read: dict[tuple[int, int], Path] = {}
 
     def subfolders(self, folder: Path) -> dict[str, Path]:
-        """Return the folders in `folder` by name, without hidden ones, in the order of their names."""
+        """The folders in ``folder`` by name, without hidden ones, in the order of their names."""
         return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not is_hidden(path.name)}
 
     def has_images(self, folder: Path) -> bool:
-        """Whether an image lies in `folder` itself."""
+        """Whether an image lies in ``folder`` itself."""
         return any(path.is_file() and not is_hidden(path.name) and is_image(str(path)) for path in folder.iterdir())
 
     def claim(self, folder: Path) -> None:
-        """Keep `folder` from being read as a part of another.
+        """Keeps ``folder`` from being read as a part of another.
 
         Raises:
             ValueError: by a link, it is another one that was claimed.
@@ -104,7 +104,7 @@ class FolderReader:
             raise ValueError(f"{folder} and {other} are the same folder; remove one of the links")
 
     def pass_over_beside(self, folder: Path) -> None:
-        """Count the files and the hidden folders beside the class folders or splits in `folder`."""
+        """Counts the files and the hidden folders beside the class folders or splits in ``folder``."""
         for path in sorted(folder.iterdir()):
             if path.is_dir():
                 if is_hidden(path.name):
@@ -115,7 +115,7 @@ class FolderReader:
                 self.passed_over.add("files outside of the class folders", path)
 
     def images(self, folder: Path) -> list[str]:
-        """Return the paths of the images in a claimed folder and all folders below it, sorted by folder and name.
+        """The paths of the images in a claimed folder and all folders below it, sorted by folder and name.
 
         Links to folders are followed, but no real folder is read twice.
         """

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from oneshot.arch import suggest
 from oneshot.data.folder_files import FolderReader
-from oneshot.data.options import nearest
 
 _LOGGER = logging.getLogger(__name__)
 _ROLES = {
@@ -21,7 +21,7 @@ _SPLITS = ("train", "held_out", "test")
 
 
 def role_of(name: str) -> str | None:
-    """Return train, validation or test for a folder's name such as `Training`, `imgs_val` or `test2017`, None for others."""
+    """Train, validation or test for a folder's name such as ``Training``, ``imgs_val`` or ``test2017``, None for others."""
     letters = re.sub("[^a-z]", "", name.lower())
     for role, words in _ROLES.items():
         if re.fullmatch(f"{_FILLER}({words}){_FILLER}", letters):
@@ -30,10 +30,10 @@ def role_of(name: str) -> str | None:
 
 
 def find_splits(reader: FolderReader, root: Path, given: Mapping[str, str | None]) -> dict[str, Path]:
-    """Return the folders that hold the classes of `train`, and of `held_out` and `test` where there are such.
+    """The folders that hold the classes of ``train``, and of ``held_out`` and ``test`` where there are such.
 
     Args:
-        reader: of `root`.
+        reader: of ``root``.
         root: of the data set.
         given: folders below the root by split, where the user says so.
 
@@ -93,7 +93,7 @@ def _given_splits(root: Path, given: Mapping[str, str]) -> dict[str, Path]:
         if not path.is_dir():
             siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
             raise FileNotFoundError(
-                f"{path} is not a folder{nearest(path.name, siblings)}; data.{split}_folder is a folder below data.root"
+                f"{path} is not a folder, and data.{split}_folder is one below data.root{suggest(path.name, siblings)}"
             )
         splits[split] = path
     return splits
@@ -111,7 +111,7 @@ def _refuse_without_train(root: Path, named: Mapping[str, str], by_role: Mapping
 
 
 def _check_classes(reader: FolderReader, root: Path, found: Mapping[str, Path]) -> None:
-    """Refuse folders that look like sets of images rather than classes: several have the same folders inside."""
+    """Refuses folders that look like sets of images rather than classes: several have the same folders inside."""
     inside: dict[str, str] = {}
     for name, path in found.items():
         if reader.has_images(path):

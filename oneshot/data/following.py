@@ -16,17 +16,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def follow(pool: Pool, recorded: Recorded, max_missing: int) -> tuple[Pool, dict[str, Tensor]]:
-    """Find the images of a recorded split, in its order and whatever their files are called.
+    """Finds the images of a recorded split, in its order and whatever their files are called.
 
     What has changed since is said in one line each: classes that have another name, images that are in another class, that are
     missing, and that are new.
 
     Returns:
-        The pool with the recorded classes under their present names, and indices into it by set, `"unused"` among them.
+        The pool with the recorded classes under their present names, and indices into it by set, ``"unused"`` among them.
 
     Raises:
-        ValueError: classes were added or removed, more than `max_missing` images are missing, or there are new ones and
-            `recorded.new_images` forbids that.
+        ValueError: classes were added or removed, more than ``max_missing`` images are missing, or there are new ones and
+            ``recorded.new_images`` forbids that.
     """
     record = recorded.record
     pool = follow_classes(pool, recorded)
@@ -57,7 +57,7 @@ def follow(pool: Pool, recorded: Recorded, max_missing: int) -> tuple[Pool, dict
 
 
 def follow_classes(pool: Pool, recorded: Recorded) -> Pool:
-    """Give the classes of the pool their recorded numbers; one that holds the images of another name has been renamed.
+    """Gives the classes of the pool their recorded numbers; one that holds the images of another name has been renamed.
 
     Raises:
         ValueError: there are other classes than those recorded.
@@ -86,7 +86,7 @@ def follow_classes(pool: Pool, recorded: Recorded) -> Pool:
 
 
 def _match_classes(pool: Pool, record: SplitRecord) -> tuple[dict[int, int], Mapping[int, Counter[int]]]:
-    """Return the recorded class of present ones, and in which present classes the images of each recorded class lie.
+    """The recorded class of present ones, and in which present classes the images of each recorded class lie.
 
     A class is the recorded one most of whose images it holds, if most of what is known of it is of that one; else it is that
     of its name.
@@ -154,7 +154,7 @@ def _check_missing(pool: Pool, sets: Mapping[str, Tensor], recorded: Recorded, m
 
 
 def _new_images(pool: Pool, recorded: Recorded) -> Tensor:
-    """Return the images to train on beside the recorded ones; others that are new are counted in one line."""
+    """The images to train on beside the recorded ones; others that are new are counted in one line."""
     new = ~torch.isin(pool.digests, torch.cat(list(recorded.record.images.values())))
     if not new.any():
         return torch.empty(0, dtype=torch.int64)

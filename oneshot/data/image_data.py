@@ -92,20 +92,20 @@ def to_image_data(
     test: ImageSource | None = None,
     test_share: float | int = 0.2,
 ) -> ImageData:
-    """Split, decode and measure a data set.
+    """Splits, decode and measure a data set.
 
     Args:
         name: of the data set.
         classes: their names, in the order of the labels.
-        options: see `DataOptions`.
+        options: see ``DataOptions``.
         train: the training images.
-        held_out: images held out from training; split off `train` by `options.held_out` if there are none.
-        test: test images; split off `train` by `test_share` if there are none.
-        test_share: part or number of the images of `train` to test on.
+        held_out: images held out from training; split off ``train`` by ``options.held_out`` if there are none.
+        test: test images; split off ``train`` by ``test_share`` if there are none.
+        test_share: part or number of the images of ``train`` to test on.
 
     Raises:
         ValueError: there are fewer than two classes, labels are out of range, two sets share images, a class has too
-            few images to split, too many images are corrupt, or the images are not those of `options.recorded`.
+            few images to split, too many images are corrupt, or the images are not those of ``options.recorded``.
     """
     given = {"train": train, "held_out": held_out, "test": test}
     sources = {split: source for split, source in given.items() if source is not None}
@@ -207,11 +207,11 @@ def _store(
     whole_bytes: float,
     corrupt: CorruptImages,
 ) -> dict[str, Images]:
-    """Decode everything if it fits into memory, else leave it to the batches.
+    """Decodes everything if it fits into memory, else leave it to the batches.
 
     Args:
         splits: the source of each and the indices of its images there.
-        options: see `DataOptions`.
+        options: see ``DataOptions``.
         preprocessing: how images are decoded.
         whole_bytes: what a training image kept whole takes beside its centre, on average.
         corrupt: counts the corrupt ones.

@@ -21,9 +21,9 @@ class ImageSource(ABC):
     """Images of any size that are decoded on request, with labels that are known beforehand.
 
     Attributes:
-        labels: int64 class indices, shape `(num_images,)`.
+        labels: int64 class indices, shape ``(num_images,)``.
         keys: what identifies each image within its data set: its path, or its index within the source.
-        concurrent: whether `load` may be called from several threads or processes at once.
+        concurrent: whether ``load`` may be called from several threads or processes at once.
     """
 
     labels: Tensor
@@ -31,15 +31,15 @@ class ImageSource(ABC):
     concurrent: bool = True
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """The number of images."""
         return len(self.keys)
 
     @abstractmethod
     def load(self, index: int) -> Image:
-        """Return one image, of any mode and size; any exception from here or from decoding means it is corrupt."""
+        """One image, of any mode and size; any exception from here or from decoding means it is corrupt."""
 
     def digest(self, index: int) -> int:
-        """Return 64 bits, as a signed number, that tell the content of one image from that of any other one."""
+        """64 bits, as a signed number, that tell the content of one image from that of any other one."""
         return digests.of_image(self.load(index))
 
 
@@ -47,7 +47,7 @@ class Images(ABC):
     """A labelled set of images: the centres, squares of one size, and the whole images that training cuts crops from.
 
     Attributes:
-        labels: int64 class indices, shape `(num_images,)`.
+        labels: int64 class indices, shape ``(num_images,)``.
         image_size: height and width in pixels.
         keys: what identifies each image within its data set: its path, or its index within the source.
     """
@@ -57,21 +57,21 @@ class Images(ABC):
     keys: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """The number of images."""
         return len(self.labels)
 
     @abstractmethod
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the centres of the images at each tensor of indices, to evaluate on, one batch for each, in that order.
+        """Yields the centres of the images at each tensor of indices, to evaluate on, one batch for each, in that order.
 
         An image that turns out to be corrupt is left out of its batch, but never so that fewer than two images are left
         where two or more were asked for, or none where one was: then others of the set take the places.
 
         Args:
-            index_batches: int64 indices into this set, each of shape `(batch,)`.
+            index_batches: int64 indices into this set, each of shape ``(batch,)``.
 
         Yields:
-            uint8 images `(batch, 3, image_size, image_size)` and their int64 labels `(batch,)`.
+            uint8 images ``(batch, 3, image_size, image_size)`` and their int64 labels ``(batch,)``.
 
         Raises:
             ValueError: no image of the set can be decoded.
@@ -81,19 +81,19 @@ class Images(ABC):
     def training_batches(
         self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what `augment` takes: resized random crops of the whole images if `augmentation` has such, else centres.
+        """Yields what ``augment`` takes: resized random crops of the whole images if ``augmentation`` has such, else centres.
 
         Every batch has as many images as were asked for: one that turns out to be corrupt is replaced by the next of the
         set that is not, which depends on the files alone.
 
         Args:
-            index_batches: as `batches` takes them.
+            index_batches: as ``batches`` takes them.
             augmentation: says which crops.
             generators: one for each batch, from which its crops alone depend; asked for ahead of time, and not at all
                 if no crops are resized.
 
         Yields:
-            uint8 images `(batch, 3, image_size, image_size)` and their int64 labels `(batch,)`.
+            uint8 images ``(batch, 3, image_size, image_size)`` and their int64 labels ``(batch,)``.
 
         Raises:
             ValueError: no image of the set can be decoded.
@@ -101,15 +101,15 @@ class Images(ABC):
 
     @abstractmethod
     def subset(self, indices: Tensor) -> Images:
-        """Return the set of the images at `indices`, int64 of shape `(num_images,)`, in that order."""
+        """The set of the images at ``indices``, int64 of shape ``(num_images,)``, in that order."""
 
 
 class TensorImages(Images):
     """Images that are all held in memory.
 
     Attributes:
-        images: the centres, uint8 of shape `(num_images, 3, height, width)`.
-        whole: the whole images, uint8 of shape `(3, height, width)` each; None if the centres are all there is.
+        images: the centres, uint8 of shape ``(num_images, 3, height, width)``.
+        whole: the whole images, uint8 of shape ``(3, height, width)`` each; None if the centres are all there is.
         interpolation: of resized crops, bicubic or bilinear.
     """
 
@@ -122,7 +122,7 @@ class TensorImages(Images):
         whole: Sequence[Tensor] | None = None,
         interpolation: str = "bicubic",
     ) -> None:
-        """Hold `images` as they are; without `keys`, the images are identified by their positions.
+        """Holds ``images`` as they are; without ``keys``, the images are identified by their positions.
 
         Raises:
             ValueError: shapes or types are not those described above, or the lengths differ.
@@ -153,14 +153,14 @@ class TensorImages(Images):
         return self.images.numel() + sum(image.numel() for image in beside)
 
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the centres and labels at each tensor of indices, see `Images.batches`."""
+        """Yields the centres and labels at each tensor of indices, see ``Images.batches``."""
         for indices in index_batches:
             yield self.images[indices], self.labels[indices]
 
     def training_batches(
         self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield crops or centres, see `Images.training_batches`."""
+        """Yields crops or centres, see ``Images.training_batches``."""
         if not augmentation.cuts_from_whole:
             yield from self.batches(index_batches)
             return
@@ -172,7 +172,7 @@ class TensorImages(Images):
             yield crops, self.labels[indices]
 
     def subset(self, indices: Tensor) -> TensorImages:
-        """Return a copy of the images at `indices`, see `Images.subset`."""
+        """A copy of the images at ``indices``, see ``Images.subset``."""
         images, positions = self.images[indices], indices.tolist()
         whole = None
         if self.whole is not None:  # a view of the old centres would keep all of them in memory

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import TypedDict
 
+from oneshot.arch import suggest
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.colour import PixelRange
 from oneshot.data.preprocessing import INTERPOLATIONS
@@ -18,7 +18,7 @@ Statistics = tuple[float, float, float]
 
 
 class CommonOptions(TypedDict, total=False):
-    """The keyword arguments that every source takes besides its own, see `DataOptions`."""
+    """The keyword arguments that every source takes besides its own, see ``DataOptions``."""
 
     held_out: float | int
     split_seed: int
@@ -49,10 +49,10 @@ class DataOptions:
         mean: of each channel, of pixel values in [0, 1]; None measures it on the training images.
         std: likewise.
         crop_pct: part of the shorter side that the centre crop covers, timm's setting of this name; None is 0.875, or 1
-            where at least half of the training images are no larger than `image_size`.
+            where at least half of the training images are no larger than ``image_size``.
         interpolation: of all resizing, bicubic or bilinear.
         stored_size: shorter side in pixels to which larger images are reduced before random crops are cut from them;
-            None is twice `image_size`.
+            None is twice ``image_size``.
         pixel_range: values that become black and white in images of more than eight bits a channel; None measures them on
             the training images.
         memory_limit_gb: sets above this many gigabytes (10^9 bytes, decoded) are decoded batch by batch.
@@ -78,7 +78,7 @@ class DataOptions:
     recorded: Recorded | None = None
 
     def __post_init__(self) -> None:
-        """Turn lists into tuples.
+        """Turns lists into tuples.
 
         Raises:
             ValueError: an option is of the wrong type or out of range.
@@ -100,7 +100,7 @@ class DataOptions:
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"interpolation must be {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
-                f"{nearest(self.interpolation, INTERPOLATIONS)}"
+                f"{suggest(self.interpolation, INTERPOLATIONS)}"
             )
         if self.stored_size is not None:
             check_count("stored_size", self.stored_size, least=self.image_size)
@@ -123,7 +123,7 @@ class DataOptions:
 def make_options(
     common: Mapping[str, object], *, image_size: int, augmentation: Augmentation | None, default: Augmentation
 ) -> DataOptions:
-    """Check the keyword arguments of a source; `augmentation=None` means its `default`.
+    """Checks the keyword arguments of a source; ``augmentation=None`` means its ``default``.
 
     Raises:
         ValueError: an option is unknown, of the wrong type, or out of range.
@@ -131,19 +131,19 @@ def make_options(
     known = [field.name for field in fields(DataOptions)]
     for name in common:
         if name not in known:
-            raise ValueError(f"unknown data option {name!r}{nearest(name, known)}; common options: {', '.join(known)}")
+            raise ValueError(f"unknown data option {name!r} (common options: {', '.join(known)}){suggest(name, known)}")
     chosen = default if augmentation is None else augmentation
     return DataOptions(image_size=image_size, augmentation=chosen, **common)  # type: ignore[arg-type]  # checked there
 
 
 def check_count(name: str, value: object, least: int = 0) -> None:
-    """Raise a ValueError unless `value` is an integer of at least `least`."""
+    """Raises a ValueError unless ``value`` is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def check_share(name: str, value: object) -> None:
-    """Raise a ValueError unless `value` is a part between 0 and 1 or a positive number of images."""
+    """Raises a ValueError unless ``value`` is a part between 0 and 1 or a positive number of images."""
     if not isinstance(value, bool):
         if isinstance(value, int) and value >= 1:
             return
@@ -153,15 +153,9 @@ def check_share(name: str, value: object) -> None:
 
 
 def check_path(name: str, value: object) -> None:
-    """Raise a ValueError unless `value` is a path that is not empty."""
+    """Raises a ValueError unless ``value`` is a path that is not empty."""
     if not hasattr(value, "__fspath__") and not (isinstance(value, str) and value):
         raise ValueError(f"{name} must be a path, got {value!r}")
-
-
-def nearest(name: object, known: Iterable[str]) -> str:
-    """Return advice on a mistyped name, such as ` (did you mean 'x'?)`, empty if no known name is near."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def _pixel_range(value: Sequence[float] | None) -> PixelRange | None:

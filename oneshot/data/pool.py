@@ -23,7 +23,7 @@ class JoinedSource(ImageSource):
     """Several sources one after another, with labels of their own."""
 
     def __init__(self, sources: Sequence[ImageSource], labels: Tensor) -> None:
-        """Join the sources; `labels` are those of all their images."""
+        """Joins the sources; ``labels`` are those of all their images."""
         self.sources = tuple(sources)
         self.labels = labels
         self.keys = tuple(key for source in sources for key in source.keys)
@@ -31,12 +31,12 @@ class JoinedSource(ImageSource):
         self._starts = [0, *accumulate(len(source) for source in sources)]
 
     def load(self, index: int) -> Image:
-        """Return one image, see `ImageSource.load`."""
+        """One image, see ``ImageSource.load``."""
         source, own = self._find(index)
         return source.load(own)
 
     def digest(self, index: int) -> int:
-        """Return what identifies one image, see `ImageSource.digest`."""
+        """What identifies one image, see ``ImageSource.digest``."""
         source, own = self._find(index)
         return source.digest(own)
 
@@ -52,9 +52,9 @@ class Pool:
     Attributes:
         source: all of them.
         classes: the names of the classes.
-        labels: class indices, shape `(num_images,)`.
-        digests: what each image is known by, shape `(num_images,)`.
-        places: in which source each lies, as an index into `SETS`, shape `(num_images,)`.
+        labels: class indices, shape ``(num_images,)``.
+        digests: what each image is known by, shape ``(num_images,)``.
+        places: in which source each lies, as an index into ``SETS``, shape ``(num_images,)``.
     """
 
     source: JoinedSource
@@ -65,7 +65,7 @@ class Pool:
 
     @classmethod
     def of(cls, sources: Mapping[str, ImageSource], classes: Sequence[str]) -> Pool:
-        """Read the content of all images of the sources of a data set, which are named as in `SETS`."""
+        """Reads the content of all images of the sources of a data set, which are named as in ``SETS``."""
         ordered = [name for name in SETS if name in sources]
         labels = torch.cat([sources[name].labels for name in ordered]).to(torch.int64)
         return cls(
@@ -77,16 +77,16 @@ class Pool:
         )
 
     def with_classes(self, classes: Sequence[str], numbers: Sequence[int]) -> Pool:
-        """Return the same images with other classes; `numbers` holds the new number of each present one."""
+        """The same images with other classes; ``numbers`` holds the new number of each present one."""
         labels = torch.tensor(numbers)[self.labels]
         return replace(self, source=JoinedSource(self.source.sources, labels), classes=tuple(classes), labels=labels)
 
     def name(self, index: Tensor | int) -> str:
-        """Return what one image is called in messages."""
+        """What one image is called in messages."""
         return self.source.keys[int(index)]
 
     def class_name(self, index: Tensor | int) -> str:
-        """Return the name of the class of one image."""
+        """The name of the class of one image."""
         return self.classes[int(self.labels[int(index)])]
 
 
@@ -94,5 +94,5 @@ WORDS = {"train": "training", "held_out": "held-out", "test": "test"}
 
 
 def counted(number: int, what: str = "image") -> str:
-    """Return such as `1 image is` or `3 images are`."""
+    """Such as ``1 image is`` or ``3 images are``."""
     return f"1 {what} is" if number == 1 else f"{number} {what}s are"

@@ -16,10 +16,10 @@ def prepare(
     std: Sequence[float],
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Tensor:
-    """Resize to the resolution of a network and normalise.
+    """Resizes to the resolution of a network and normalise.
 
     Args:
-        images: uint8 `(batch, 3, height, width)`.
+        images: uint8 ``(batch, 3, height, width)``.
         resolution: height and width of the result in pixels; other than the images', they are resized (bilinear,
             antialiased).
         mean: of each channel, of pixel values in [0, 1].
@@ -27,7 +27,7 @@ def prepare(
         memory_format: of the result.
 
     Returns:
-        float32 `(batch, 3, resolution, resolution)`, on the same device.
+        float32 ``(batch, 3, resolution, resolution)``, on the same device.
     """
     if images.shape[2:] != (resolution, resolution):
         images = _resize(images, resolution)
@@ -40,7 +40,7 @@ def prepare(
 
 
 def _resize(images: Tensor, resolution: int) -> Tensor:
-    """Resize uint8 images; the CPU has a uint8 kernel four times as fast as the float one, CUDA has none."""
+    """Resizes uint8 images; the CPU has a uint8 kernel four times as fast as the float one, CUDA has none."""
     size = (resolution, resolution)
     if images.device.type == "cpu":
         return functional.interpolate(images, size, mode="bilinear", antialias=True)

@@ -22,14 +22,14 @@ _EXTREME = 16  # longer / shorter side above which the parts that are cut off ar
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Size, crop and colour of images.
+    """Sizes, crop and colour of images.
 
     Attributes:
         image_size: height and width in pixels of what a network sees.
         crop_pct: part of the shorter side that the centre crop covers, as timm's setting of this name.
         interpolation: bicubic or bilinear; always antialiased.
         stored_size: shorter side in pixels to which larger images are reduced before training crops are cut from them;
-            None is twice `image_size`.
+            None is twice ``image_size``.
         pixel_range: values that become black and white in images of more than eight bits a channel; None refuses them.
     """
 
@@ -50,7 +50,7 @@ class Preprocessing:
         return 2 * self.image_size if self.stored_size is None else self.stored_size
 
     def centre(self, image: Image) -> NDArray[np.uint8]:
-        """Resize the shorter side and cut out the centre, as timm's and torchvision's `Resize` and `CenterCrop` do.
+        """Resizes the shorter side and cuts out the centre, as timm's and torchvision's ``Resize`` and ``CenterCrop`` do.
 
         Where one side is more than 16 times the other, only what is cut out is computed; rounding then differs by a few
         levels.
@@ -59,7 +59,7 @@ class Preprocessing:
             image: of mode RGB.
 
         Returns:
-            Pixels `(3, image_size, image_size)`.
+            Pixels ``(3, image_size, image_size)``.
         """
         size, kernel = self.image_size, self._kernel()
         width, height = image.size
@@ -82,10 +82,10 @@ class Preprocessing:
         return image.size == (self.image_size, self.image_size) and self.shorter_side == self.image_size
 
     def whole(self, image: Image) -> Tensor:
-        """Return all of an image of mode RGB, reduced if its shorter side is above `largest_stored`.
+        """All of an image of mode RGB, reduced if its shorter side is above ``largest_stored``.
 
         Returns:
-            uint8 pixels `(3, height, width)`.
+            uint8 pixels ``(3, height, width)``.
         """
         scale = self.largest_stored / min(image.size)
         if scale < 1:

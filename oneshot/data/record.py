@@ -25,7 +25,7 @@ class SplitRecord:
     Attributes:
         name: of the data set.
         classes: their names, in the order of the labels.
-        images: for each set, and `"unused"` for those that `max_train_images` left out, the digests of its images in their
+        images: for each set, and ``"unused"`` for those that ``max_train_images`` left out, the digests of its images in their
             order, int64.
         labels: their class indices.
         earlier: digests of further images on which only runs before this one trained, whose weights it started from.
@@ -46,7 +46,7 @@ class SplitRecord:
     pixel_range: PixelRange | None
 
     def as_seen(self, options: DataOptions) -> DataOptions:
-        """Return the options with what they leave to the images as it was when the images were recorded."""
+        """The options with what they leave to the images as it was when the images were recorded."""
         return replace(
             options,
             mean=options.mean or self.mean,
@@ -70,16 +70,16 @@ class SplitRecord:
         return content.hexdigest()[:8]
 
     def after(self, *others: SplitRecord) -> SplitRecord:
-        """Return this record with what others trained on before."""
+        """This record with what others trained on before."""
         trained = torch.cat([self.earlier, *(other.trained_on for other in others)]).unique()
         return replace(self, earlier=trained[~torch.isin(trained, self.images["train"])])
 
     def leaks_from(self, trained: SplitRecord) -> dict[str, int]:
-        """Count the held-out and test images that another run trained on."""
+        """Counts the held-out and test images that another run trained on."""
         return {name: int(torch.isin(self.images[name], trained.trained_on).sum()) for name in ("held_out", "test")}
 
     def check_clean(self, trained: SplitRecord, who: str) -> None:
-        """Raise a ValueError if `who` trained on held-out or test images; the message counts them."""
+        """Raises a ValueError if ``who`` trained on held-out or test images; the message counts them."""
         counts = self.leaks_from(trained)
         if any(counts.values()):
             raise ValueError(
@@ -88,7 +88,7 @@ class SplitRecord:
             )
 
     def state(self) -> dict[str, Any]:
-        """Return tensors and plain values for a checkpoint, ten bytes an image."""
+        """Tensors and plain values for a checkpoint, ten bytes an image."""
         small = torch.int16 if len(self.classes) < 2**15 else torch.int32
         return {
             "name": self.name,
@@ -104,7 +104,7 @@ class SplitRecord:
 
     @classmethod
     def from_state(cls, state: object) -> SplitRecord:
-        """Read what `state` returned.
+        """Reads what ``state`` returned.
 
         Raises:
             ValueError: it is something else.
@@ -153,7 +153,7 @@ class Recorded:
         origin: what messages call the run.
         anew: False gives back the recorded sets; True makes the split of a new run that starts from the weights of the recorded
             one: images known from there keep their set, all others are split as the options say.
-        new_images: with `anew=False`, what is done with images that the record does not have: "ignore", "train" on those among
+        new_images: with ``anew=False``, what is done with images that the record does not have: "ignore", "train" on those among
             the training images, or "error".
         same_classes: whether the network's classes are the recorded ones, in their order.
     """
@@ -165,10 +165,10 @@ class Recorded:
     same_classes: bool = True
 
     def __post_init__(self) -> None:
-        """Check the settings.
+        """Checks the settings.
 
         Raises:
-            ValueError: `new_images` is something else.
+            ValueError: ``new_images`` is something else.
         """
         if self.new_images not in ("ignore", "train", "error"):
             raise ValueError(f"new_images is ignore, train or error, not {self.new_images!r}")

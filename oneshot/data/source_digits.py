@@ -20,13 +20,13 @@ def digits(
     augmentation: Augmentation | None = None,
     **common: Unpack[CommonOptions],
 ) -> ImageData:
-    """Load 1,797 handwritten digits of 8x8 grey pixels, enlarged (bilinear) to three equal channels.
+    """Loads 1,797 handwritten digits of 8x8 grey pixels, enlarged (bilinear) to three equal channels.
 
     Args:
         image_size: height and width in pixels.
         test: part or number of the images to test on.
         augmentation: random crops with 2 pixels of padding by default.
-        common: see `DataOptions`.
+        common: see ``DataOptions``.
 
     Raises:
         ValueError: an option is unknown, of the wrong type or out of range.

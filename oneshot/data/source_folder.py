@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Unpack
 
 import torch
 
+from oneshot.arch import suggest
 from oneshot.data import digests
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.folder_files import FolderReader
 from oneshot.data.folder_splits import find_splits
 from oneshot.data.image_data import ImageData, to_image_data
 from oneshot.data.images import ImageSource
-from oneshot.data.options import CommonOptions, check_path, check_share, make_options, nearest
+from oneshot.data.options import CommonOptions, check_path, check_share, make_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,19 +27,19 @@ class FileSource(ImageSource):
     """Image files, each known by its path."""
 
     def __init__(self, samples: Sequence[tuple[str, int]]) -> None:
-        """Hold paths and their labels."""
+        """Holds paths and their labels."""
         self.keys = tuple(path for path, _ in samples)
         self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
 
     def load(self, index: int) -> Image:
-        """Open one file."""
+        """Opens one file."""
         from PIL import Image as pil
 
         with open(self.keys[index], "rb") as file:
             return pil.open(BytesIO(file.read()))
 
     def digest(self, index: int) -> int:
-        """Return what identifies the content of one file; empty ones have none and are told apart by their paths."""
+        """What identifies the content of one file; empty ones have none and are told apart by their paths."""
         path = Path(self.keys[index])
         return digests.of_bytes(path.read_bytes() or os.fsencode(path))
 
@@ -54,11 +55,11 @@ def image_folder(
     augmentation: Augmentation | None = None,
     **common: Unpack[CommonOptions],
 ) -> ImageData:
-    """Load a folder of images.
+    """Loads a folder of images.
 
-    The layout is `root/train/<class>/*`, with or without `root/val/<class>/*` and `root/test/<class>/*`, or else
-    `root/<class>/*`. Usual names mean the same: `Training`, `valid`, `dev`, `testing_set`, `imgs_test`, ... A test folder is
-    the test set. A validation folder is the held-out set if there is a test folder, and the test set if there is none.
+    The layout is ``root/train/<class>/*``, with or without ``root/val/<class>/*`` and ``root/test/<class>/*``, or else
+    ``root/<class>/*``. Usual names mean the same: ``Training``, ``valid``, ``dev``, ``testing_set``, ``imgs_test``, ... A test
+    folder is the test set. A validation folder is the held-out set if there is a test folder, and the test set if there is none.
     Whatever set is missing then is split off the training images, at random and stratified.
 
     All files below a class folder that Pillow can open belong to the class, whatever their endings. Hidden files and
@@ -67,14 +68,14 @@ def image_folder(
 
     Args:
         root: the folder.
-        train_folder: where the class folders of the training images are, below the root, `.` for the root itself; None goes
+        train_folder: where the class folders of the training images are, below the root, ``.`` for the root itself; None goes
             by names.
         held_out_folder: likewise those of the held-out images, which are split off the training images if there is none.
         test_folder: likewise those of the test images.
         image_size: height and width in pixels of what a network sees.
         test: part or number of the images to test on, if no folder says which.
         augmentation: by default crops of 35 % to 100 % of the area with ratios from 3/4 to 4/3, and mirroring.
-        common: see `DataOptions`.
+        common: see ``DataOptions``.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -90,7 +91,7 @@ def image_folder(
     if not folder.is_dir():
         siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"image folder {folder} {what}{nearest(folder.name, siblings)}; set data.root")
+        raise FileNotFoundError(f"image folder {folder} {what}: set data.root{suggest(folder.name, siblings)}")
     given = {"train": train_folder, "held_out": held_out_folder, "test": test_folder}
     for split, name in given.items():
         if name is not None and (not isinstance(name, str) or not name):
@@ -107,7 +108,7 @@ def image_folder(
 
 
 def _read_splits(reader: FolderReader, splits: Mapping[str, Path]) -> tuple[dict[str, FileSource], list[str]]:
-    """Return the images of each split and the names of the classes."""
+    """The images of each split and the names of the classes."""
     folders = {
         split: {name: inner for name, inner in reader.subfolders(path).items() if inner not in splits.values()}
         for split, path in splits.items()
@@ -136,9 +137,9 @@ def _read_splits(reader: FolderReader, splits: Mapping[str, Path]) -> tuple[dict
 
 
 def _check_classes(folder: Path, own: Mapping[str, Path], train: Path, classes: Sequence[str]) -> None:
-    """Check that the classes of a split are those of the `train` folder."""
+    """Checks that the classes of a split are those of the ``train`` folder."""
     for name in sorted(own.keys() - set(classes)):
-        raise ValueError(f"{folder} has a class {name!r} that {train} does not have{nearest(name, classes)}")
+        raise ValueError(f"{folder} has a class {name!r} that {train} does not have{suggest(name, classes)}")
     for name in classes:
         if name not in own:
-            raise ValueError(f"{folder} has no class {name!r}, which {train} has{nearest(name, own)}")
+            raise ValueError(f"{folder} has no class {name!r}, which {train} has{suggest(name, own)}")

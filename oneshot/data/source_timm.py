@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
+from oneshot.arch import suggest
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.image_data import ImageData, to_image_data
-from oneshot.data.options import CommonOptions, DataOptions, check_path, check_share, make_options, nearest
+from oneshot.data.options import CommonOptions, DataOptions, check_path, check_share, make_options
 from oneshot.data.timm_reading import Split, open_split
 
 _READERS = ("hfds", "hfids", "tfds", "torch", "wds")
@@ -30,29 +31,29 @@ def timm_dataset(
     augmentation: Augmentation | None = None,
     **common: Unpack[CommonOptions],
 ) -> ImageData:
-    """Load a data set through `timm.data.create_dataset`.
+    """Loads a data set through ``timm.data.create_dataset``.
 
-    Streams (`hfids/`, `tfds/`, `wds/`) are decoded into memory once; others only if they fit into the memory limit.
+    Streams (``hfids/``, ``tfds/``, ``wds/``) are decoded into memory once; others only if they fit into the memory limit.
 
     Args:
-        name: as timm takes it: `hfds/user/name`, `wds/`, `tfds/name`, `torch/cifar10`, or empty for a folder or tar
-            file at `root`.
+        name: as timm takes it: ``hfds/user/name``, ``wds/``, ``tfds/name``, ``torch/cifar10``, or empty for a folder or tar
+            file at ``root``.
         root: where it lies, or where it is cached.
         train_split: name of the training images, as the reader calls them.
         held_out_split: name of the images held out from training; None splits them off the training images.
         test_split: name of the test images; None splits them off the training images.
         image_size: height and width in pixels; the shorter side is resized to it and the centre cut out.
-        test: part or number of the images to test on, if `test_split` is None.
+        test: part or number of the images to test on, if ``test_split`` is None.
         download: fetch the data set if it is missing and its reader can.
-        reader_options: further arguments of `timm.data.create_dataset`, such as `input_key`, `target_key`,
-            `class_map`, `num_samples`.
+        reader_options: further arguments of ``timm.data.create_dataset``, such as ``input_key``, ``target_key``,
+            ``class_map``, ``num_samples``.
         augmentation: by default crops of 35 % to 100 % of the area with ratios from 3/4 to 4/3, and mirroring.
-        common: see `DataOptions`.
+        common: see ``DataOptions``.
 
     Raises:
         FileNotFoundError: the root of a folder does not exist.
         ValueError: the name is unknown, timm cannot open a split (its reason is quoted), two splits are the same or
-            have other classes, or what `image_folder` raises.
+            have other classes, or what ``image_folder`` raises.
     """
     default = Augmentation(crop_scale=(0.35, 1.0), crop_ratio=(3 / 4, 4 / 3), horizontal_flip=True)
     options = make_options(common, image_size=image_size, augmentation=augmentation, default=default)
@@ -78,13 +79,13 @@ def timm_dataset(
 
 
 def _check_location(name: str, root: str | os.PathLike[str] | None) -> str | None:
-    """Check the name and return the root, with `~` replaced."""
+    """Checks the name and returns the root, with ``~`` replaced."""
     reader, slash, _ = name.partition("/")
     if name and not (slash and reader.lower() in _READERS):
         prefixes = ", ".join(f"{known}/" for known in _READERS)
         raise ValueError(
             f"name must begin with one of {prefixes} or be empty for a folder or tar file at data.root, got {name!r}"
-            f"{nearest(reader, _READERS)}"
+            f"{suggest(reader, _READERS)}"
         )
     if root is None:
         if not name or reader.lower() in ("torch", "wds"):
@@ -98,7 +99,7 @@ def _check_location(name: str, root: str | os.PathLike[str] | None) -> str | Non
 
 
 def _check_option(key: str, value: object) -> None:
-    """Refuse what would run code or read a pickle: a checkpoint keeps the options, and later commands take them from there."""
+    """Refuses what would run code or read a pickle: a checkpoint keeps the options, and later commands take them from there."""
     if key in ("trust_remote_code", "cache_tarinfo"):
         raise ValueError(
             f"data.reader_options.{key} cannot be set: oneshot runs no code and reads no pickles of a data set"
@@ -127,14 +128,14 @@ def _open_splits(
 
 
 def _class_names(splits: Mapping[str, Split]) -> list[str]:
-    """Return the names of all classes in the order of their labels, from the training split."""
+    """The names of all classes in the order of their labels, from the training split."""
     train = splits["train"]
     for split, opened in splits.items():
         for name, index in opened.class_to_index.items():
             if train.class_to_index and train.class_to_index.get(name) != index:
                 raise ValueError(
                     f"class {name!r} of the {split} images is number {index}, but {train.class_to_index.get(name)} in "
-                    f"the training images{nearest(name, train.class_to_index)}"
+                    f"the training images{suggest(name, train.class_to_index)}"
                 )
     known = {index: name for name, index in train.class_to_index.items()}
     num_classes = max([int(train.source.labels.max()), *known]) + 1

@@ -10,10 +10,11 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
+from oneshot.arch import suggest
 from oneshot.data.arrays import ArraySource
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.image_data import ImageData, to_image_data
-from oneshot.data.options import CommonOptions, check_path, make_options, nearest
+from oneshot.data.options import CommonOptions, check_path, make_options
 
 _AUGMENTATIONS = {
     "CIFAR10": Augmentation(crop_padding=4, horizontal_flip=True),
@@ -31,7 +32,7 @@ def torchvision_dataset(
     augmentation: Augmentation | None = None,
     **common: Unpack[CommonOptions],
 ) -> ImageData:
-    """Load one of torchvision's small data sets; its own test set is the test set.
+    """Loads one of torchvision's small data sets; its own test set is the test set.
 
     Args:
         name: CIFAR10, CIFAR100 or FashionMNIST.
@@ -39,7 +40,7 @@ def torchvision_dataset(
         download: fetch the files if they are missing.
         image_size: height and width in pixels, 32 by default (Fashion-MNIST is enlarged from 28).
         augmentation: by default random crops with 4 pixels of padding (2 for Fashion-MNIST) and mirroring.
-        common: see `DataOptions`.
+        common: see ``DataOptions``.
 
     Raises:
         FileNotFoundError: the files are missing or incomplete, or cannot be fetched.
@@ -47,7 +48,7 @@ def torchvision_dataset(
     """
     if name not in _AUGMENTATIONS:
         raise ValueError(
-            f"name must be one of {', '.join(_AUGMENTATIONS)}, got {name!r}{nearest(name, _AUGMENTATIONS)}"
+            f"name must be one of {', '.join(_AUGMENTATIONS)}, got {name!r}{suggest(name, _AUGMENTATIONS)}"
         )
     check_path("root", root)
     options = make_options(

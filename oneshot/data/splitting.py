@@ -16,9 +16,9 @@ class Fixed:
     """What a random split may not decide.
 
     Attributes:
-        first: for each image the first one with the same content, shape `(num_images,)`; copies follow it.
-        part: for each image the name of the part that it belongs to, as an index into `("train", *shares)`, or -1 where the
-            split decides, shape `(num_images,)`.
+        first: for each image the first one with the same content, shape ``(num_images,)``; copies follow it.
+        part: for each image the name of the part that it belongs to, as an index into ``("train", *shares)``, or -1 where the
+            split decides, shape ``(num_images,)``.
     """
 
     first: Tensor
@@ -28,12 +28,12 @@ class Fixed:
 def stratified_split(
     labels: Tensor, shares: Mapping[str, float | int], classes: Sequence[str], seed: int, fixed: Fixed | None = None
 ) -> dict[str, Tensor]:
-    """Split images at random so that all parts have the same proportions of classes, to within one image.
+    """Splits images at random so that all parts have the same proportions of classes, to within one image.
 
     Every part, and the rest, gets at least one image of each class.
 
     Args:
-        labels: int64 class indices, shape `(num_images,)`.
+        labels: int64 class indices, shape ``(num_images,)``.
         shares: the size of each part by name, a fraction of all images or their number; may be empty.
         classes: their names.
         seed: the same labels, shares and seed give the same split.
@@ -41,7 +41,7 @@ def stratified_split(
             same proportions, but a part that has its share gets no more.
 
     Returns:
-        Indices in ascending order for each part by name, and for the rest under `"train"`.
+        Indices in ascending order for each part by name, and for the rest under ``"train"``.
 
     Raises:
         ValueError: a share is out of range or smaller than the number of classes, a class has too few images, or no
@@ -86,10 +86,10 @@ def _counts(labels: Tensor, classes: Sequence[str]) -> list[int]:
 
 
 def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], seed: int) -> Tensor:
-    """Return the ascending indices of `num_images` images with the same proportions of classes, or of all.
+    """The ascending indices of ``num_images`` images with the same proportions of classes, or of all.
 
     Raises:
-        ValueError: `num_images` is smaller than the number of classes.
+        ValueError: ``num_images`` is smaller than the number of classes.
     """
     if num_images >= len(labels):
         return torch.arange(len(labels))
@@ -101,7 +101,7 @@ def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], s
 
 
 def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int]) -> list[int]:
-    """Divide a part among the classes by largest remainders: 1 to 1 + `free` images of each.
+    """Divides a part among the classes by largest remainders: 1 to 1 + ``free`` images of each.
 
     Args:
         name: of the part, for messages.

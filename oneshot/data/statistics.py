@@ -13,9 +13,9 @@ _BATCH_VALUES = 20_000_000
 
 
 def channel_statistics(images: Images, seed: int) -> tuple[Statistics, Statistics]:
-    """Return the mean and standard deviation of each channel, of pixel values in [0, 1].
+    """The mean and standard deviation of each channel, of pixel values in [0, 1].
 
-    They are exact up to 500 million values, and measured on a random part of larger sets, drawn with `seed`. The
+    They are exact up to 500 million values, and measured on a random part of larger sets, drawn with ``seed``. The
     standard deviation of a constant channel is given as one grey level, so that one can divide by it.
     """
     values_per_image = 3 * images.image_size**2

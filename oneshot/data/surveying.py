@@ -53,7 +53,7 @@ def _whole_bytes(size: tuple[int, int], preprocessing: Preprocessing) -> float:
 
 
 def look_at(source: ImageSource, indices: Tensor, seed: int) -> Survey:
-    """Look at the headers of at most 1,000 images of `indices`, drawn with `seed`."""
+    """Looks at the headers of at most 1,000 images of ``indices``, drawn with ``seed``."""
     sizes: list[tuple[int, int]] = []
     any_deep = False
     with bombs_refused():
@@ -68,16 +68,16 @@ def look_at(source: ImageSource, indices: Tensor, seed: int) -> Survey:
 
 
 def settle(source: ImageSource, indices: Tensor, survey: Survey, options: DataOptions, name: str) -> Preprocessing:
-    """Return the preprocessing that the options ask for, and the training images where the options leave it open.
+    """The preprocessing that the options ask for, and the training images where the options leave it open.
 
-    The crop percentage is 0.875 unless given, but 1 where at least half of the images are no larger than `image_size`.
+    The crop percentage is 0.875 unless given, but 1 where at least half of the images are no larger than ``image_size``.
     Images of more than eight bits a channel are scaled by the range of those in the training set.
 
     Args:
         source: of the training images.
         indices: which of its images are trained on.
         survey: of these.
-        options: see `DataOptions`.
+        options: see ``DataOptions``.
         name: of the data set.
     """
     crop_pct = options.crop_pct

@@ -50,10 +50,10 @@ class ReaderSource(ImageSource):
     """Images of an indexed data set, decoded on request."""
 
     def __init__(self, dataset: Any, prefix: str) -> None:
-        """Read all labels.
+        """Reads all labels.
 
         Args:
-            dataset: a `timm.data.ImageDataset`, whose reader is asked directly because the data set itself replaces a
+            dataset: a ``timm.data.ImageDataset``, whose reader is asked directly because the data set itself replaces a
                 corrupt image by its neighbour; or a torchvision data set.
             prefix: of the keys, different for each split.
         """
@@ -82,7 +82,7 @@ class ReaderSource(ImageSource):
         return (owner[index][1] for index in range(len(self.keys)))
 
     def load(self, index: int) -> Image:
-        """Open one image."""
+        """Opens one image."""
         from PIL import Image as pil
 
         if self.reader is None:
@@ -92,7 +92,7 @@ class ReaderSource(ImageSource):
             return pil.open(BytesIO(file.read()))
 
     def digest(self, index: int) -> int:
-        """Return what identifies one image: the bytes that its reader gives, or its pixels."""
+        """What identifies one image: the bytes that its reader gives, or its pixels."""
         if self.reader is None:
             return super().digest(index)
         with self.reader[index][0] as file:
@@ -100,13 +100,13 @@ class ReaderSource(ImageSource):
 
 
 def open_split(name: str, split: str, arguments: Mapping[str, Any], options: DataOptions, num_bytes: int) -> Split:
-    """Open a split with `timm.data.create_dataset`; a stream is decoded into memory here and now.
+    """Opens a split with ``timm.data.create_dataset``; a stream is decoded into memory here and now.
 
     Args:
         name: of the data set, as timm takes it.
         split: its name.
-        arguments: further arguments of `timm.data.create_dataset`.
-        options: see `DataOptions`.
+        arguments: further arguments of ``timm.data.create_dataset``.
+        options: see ``DataOptions``.
         num_bytes: what other streams have put into memory already.
 
     Raises:
@@ -134,10 +134,10 @@ def open_split(name: str, split: str, arguments: Mapping[str, Any], options: Dat
 
 
 def _leave_out_hidden(reader: Any, *, keep_classes: bool) -> None:
-    """Take out of timm's reader of folders what lies in hidden folders, and what is there once more by a link.
+    """Takes out of timm's reader of folders what lies in hidden folders, and what is there once more by a link.
 
     Args:
-        reader: a `ReaderImageFolder`.
+        reader: a ``ReaderImageFolder``.
         keep_classes: whether classes that are left without images keep their numbers.
     """
     passed_over = PassedOver()
@@ -170,7 +170,7 @@ def _leave_out_hidden(reader: Any, *, keep_classes: bool) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """Return the type and message of an error in one line of at most 300 characters."""
+    """The type and message of an error in one line of at most 300 characters."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 300 else text[:297] + "..."
 

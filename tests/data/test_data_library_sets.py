@@ -121,6 +121,6 @@ def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_mistyped_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"one of CIFAR10, CIFAR100, FashionMNIST, got 'FashonMNIST' \(did you mean 'FashionMNIST'\?\)"
+        ValueError, match=r"one of CIFAR10, CIFAR100, FashionMNIST, got 'FashonMNIST'; did you mean 'FashionMNIST'\?"
     ):
         torchvision_dataset("FashonMNIST", tmp_path)

@@ -254,7 +254,7 @@ class TestHuggingFace:
             None,
             r"name must begin with one of hfds/, hfids/, tfds/, torch/, wds/ or be empty .* got 'cifar10'",
         ),
-        ("hdfs/x", None, r"got 'hdfs/x' \(did you mean 'hfds'\?\)"),
+        ("hdfs/x", None, r"got 'hdfs/x'; did you mean 'hfds'\?"),
         ("", None, "data.root must be set for 'a folder or tar file'"),
         ("torch/cifar10", None, "data.root must be set for 'torch/cifar10'"),
         (
