@@ -17,7 +17,7 @@ class SafeConvolutions(TorchFunctionMode):
     a stride, of the pixels that they read. The results are the same but for rounding.
 
     On the CPU, oneDNN writes beyond its memory in the weight gradient of such a convolution where its images or its weights lie
-    in memory as ``channels_last`` (uxlfoundation/oneDNN, issue 6035), and the process dies with a segmentation fault. What is
+    in memory as ``channels_last`` (uxlfoundation/oneDNN #6035), and the process dies with a segmentation fault. What is
     called is looked at, not which modules there are, so that no network gets there.
     """
 
