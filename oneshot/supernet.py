@@ -161,6 +161,8 @@ class Supernet(nn.Module):
             entry = self._networks[arch] = self._plan(arch)
             if len(self._networks) > _MAX_NETWORKS:
                 self._networks.popitem(last=False)
+        else:
+            self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
         network, bindings, blocks, droppers = entry
         training = self.training
         if network.training != training:

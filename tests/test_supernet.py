@@ -413,3 +413,7 @@ def test_only_so_many_networks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
     assert built == list(range(6))
     assert torch.equal(first[0], supernet(torch.ones(1, 3, 4, 4), archs[0]))
     assert built == [*range(6), 0]
+    supernet(torch.ones(1, 3, 4, 4), archs[4])  # used again, so that the one of 5 is the oldest
+    supernet(torch.ones(1, 3, 4, 4), archs[1])
+    supernet(torch.ones(1, 3, 4, 4), archs[4])
+    assert built == [*range(6), 0, 1]
