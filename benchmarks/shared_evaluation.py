@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 
 from oneshot.arch import Arch
@@ -26,6 +27,7 @@ from oneshot.evaluation import Evaluator, Score
 from oneshot.evaluation.merging import MergedGraph
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace
+from oneshot.spaces.coding import Coding
 from oneshot.supernet import Supernet
 
 
@@ -130,10 +132,11 @@ def ranking(args: argparse.Namespace) -> None:
 def generation(name: str, space: SearchSpace, args: argparse.Namespace) -> None:
     evaluator = make_evaluator(space, args)
     rng = random.Random(args.seed)
-    parents = [space.sample(rng) for _ in range(10)]
+    coding, generator = Coding(space), np.random.default_rng(args.seed)
+    codes = coding.encode([space.sample(rng) for _ in range(10)])
     archs: list[Arch] = []
     while len(archs) < 50:
-        child = space.mutate(rng.choice(parents), rng, 0.1)
+        (child,) = coding.decode(coding.mutate(codes[[rng.randrange(10)]], 0.1, generator))
         archs += [child] if child not in archs else []
     total, distinct = macs_bound(evaluator, archs)
     evaluator.score_all(archs[:2])

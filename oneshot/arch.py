@@ -54,7 +54,7 @@ class Choice:
 
 class Arch(Mapping[str, Option]):
     """An architecture: the option taken for every active choice. Immutable, hashable, and equal to another one of the same
-    space exactly when both build the same network. Made by ``SearchSpace.arch``, ``sample``, ``mutate`` and the like, which
+    space exactly when both build the same network. Made by ``SearchSpace.arch``, ``sample`` and the like, which
     validate it and bring it into its canonical form.
     """
 
@@ -110,16 +110,6 @@ class Arch(Mapping[str, Option]):
     def to_json(self) -> str:
         """One line of JSON that ``SearchSpace.arch(json.loads(...))`` reads back."""
         return json.dumps(self._values)
-
-    @classmethod
-    def from_json(cls, text: str) -> Arch:
-        """The inverse of ``to_json``; pass the result through ``SearchSpace.arch`` where the text comes from outside."""
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(
-                f"an architecture is a JSON object of choice names and values, not {type(values).__name__}"
-            )
-        return cls(values)
 
 
 def suggest(name: object, known: Iterable[str]) -> str:

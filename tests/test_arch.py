@@ -53,7 +53,7 @@ def test_a_choice_that_makes_no_sense_is_refused(
 @given(st.dictionaries(st.text(), OPTIONS))
 def test_an_architecture_survives_json_and_pickle(values: dict[str, Option]) -> None:
     arch = Arch(values)
-    for read in (Arch.from_json(arch.to_json()), pickle.loads(pickle.dumps(arch))):
+    for read in (Arch(json.loads(arch.to_json())), pickle.loads(pickle.dumps(arch))):
         assert read == arch
         assert hash(read) == hash(arch)
         assert [(name, type(value)) for name, value in read.items()] == [(n, type(v)) for n, v in values.items()]
@@ -100,12 +100,6 @@ def test_only_integers_are_given_as_integers() -> None:
     assert arch.integer("depth") == 2
     with pytest.raises(TypeError, match=r"choice 'ratio' holds 2.0, not an integer"):
         arch.integer("ratio")
-
-
-@pytest.mark.parametrize("text", ["[1, 2]", "3", '"conv"', "null"])
-def test_json_that_is_no_architecture_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="an architecture is a JSON object of choice names and values, not"):
-        Arch.from_json(text)
 
 
 def test_a_suggestion_is_made_only_where_a_name_is_near() -> None:

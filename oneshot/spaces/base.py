@@ -167,25 +167,6 @@ class SearchSpace(ABC):
         """A random architecture: a uniform option for each active choice."""
         return self.decide(lambda choice: rng.choice(choice.options))
 
-    def mutate(self, arch: Arch, rng: random.Random, probability: float = 0.1) -> Arch:
-        """``arch`` with each choice redrawn uniformly with ``probability``; choices that become active are drawn."""
-        return self.decide(
-            lambda choice: (
-                rng.choice(choice.options)
-                if rng.random() < probability or choice.name not in arch
-                else arch[choice.name]
-            )
-        )
-
-    def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
-        """Each choice from one parent or the other, at even odds among those that have it; drawn where neither does."""
-
-        def inherit(choice: Choice) -> Option:
-            values = [parent[choice.name] for parent in (first, second) if choice.name in parent]
-            return rng.choice(values) if values else rng.choice(choice.options)
-
-        return self.decide(inherit)
-
     @property
     def largest(self) -> Arch:
         """The last option of every choice."""
@@ -264,14 +245,6 @@ class SearchSpace(ABC):
         if type(self).canonical is not SearchSpace.canonical:
             return sum(1 for _ in self.enumerate())
         return math.prod(_count(part, {}) for part in _components(self.choices))
-
-    def encode(self, arch: Arch) -> list[float]:
-        """One-hot values of all choices one after another, zeros for an inactive one: the input of a predictor."""
-        return [
-            float(choice.name in arch and arch[choice.name] == option)
-            for choice in self.choices
-            for option in choice.options
-        ]
 
     def restrict(self, options: Mapping[str, Sequence[Option]]) -> Self:
         """This space with fewer options: ``space.restrict({"*.kernel": (7,), "resolution": (32, 40)})``. Patterns match choice

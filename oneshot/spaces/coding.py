@@ -20,9 +20,8 @@ INACTIVE = -1
 class Coding:
     """Architectures of ``space`` as ``Codes``: one row each, its columns in the order of ``space.choices``.
 
-    Rows are equal exactly when the architectures are. The operators draw from the same distributions as those of
-    ``SearchSpace``, and cost a few calls for a whole population; in a space with canonical forms they take a Python step for
-    each row.
+    Rows are equal exactly when the architectures are. The operators cost a few calls for a whole population; in a space with
+    canonical forms they take a Python step for each row.
 
     Attributes:
         num_options: of each choice.
@@ -95,7 +94,9 @@ class Coding:
         return self._merge(settled)
 
     def one_hot(self, codes: Codes) -> NDArray[np.float32]:
-        """``(num_archs, num_features)``: each row as ``SearchSpace.encode`` gives it, the input of a predictor."""
+        """``(num_archs, num_features)``: one-hot options of all choices one after another, zeros for an inactive one: the
+        input of a predictor.
+        """
         features: NDArray[np.float32] = (codes[:, self._column_choice] == self._column_option).astype(np.float32)
         return features
 

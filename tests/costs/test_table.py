@@ -1,9 +1,9 @@
 """The cost table: exact figures, also where a space does not follow its grouping, and no walk where one was made before."""
 
-import itertools
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from space_examples import SPACES
@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from oneshot.arch import Arch, Choice
 from oneshot.costs import Cost, CostTable
 from oneshot.spaces import Make, NASBenchMacro, OFAMobileNetV3, SearchSpace
+from oneshot.spaces.coding import Coding
 
 
 def counted(space: SearchSpace, arch: Arch) -> Cost:
@@ -80,7 +81,9 @@ def test_what_was_walked_once_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.costs(archs) == first
     assert built == []
     # A stage's costs depend on its own choices, so that new architectures are mostly made of known stages.
-    table.costs([space.crossover(one, two, rng) for one, two in itertools.pairwise(archs)])
+    coding = Coding(space)
+    codes = coding.encode(archs)
+    table.costs(coding.decode(coding.crossover(codes[:-1], codes[1:], np.random.default_rng(1))))
     assert len(built) < 60
 
 

@@ -40,6 +40,7 @@ from oneshot.search import (
     Strategy,
 )
 from oneshot.spaces import OFAMobileNetV3
+from oneshot.spaces.coding import Coding
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
 TABLE = CostTable(SPACE)
@@ -275,11 +276,12 @@ def test_a_predictor_that_has_learned_needs_no_supernet(tmp_path: Path) -> None:
     space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32), depths=(2, 3), width_multiplier=0.35)
     macs = [CostTable(space).cost(arch).macs for arch in (space.smallest, space.largest)]
     costs = limits(1.3 * macs[0], 2.0 * macs[1])
+    coding = Coding(space)
     found = search_without_supernet(space, Deep(), EVOLUTION, costs, "macs", tmp_path, 0)  # type: ignore[arg-type]
     networks = json.loads((tmp_path / "networks.json").read_text())
     assert [space.arch(network["arch"]) for network in networks] == found
     assert networks[0]["macs"] <= costs[0].limits["macs"]
-    assert networks[1]["predicted"] == pytest.approx(sum(space.encode(found[1])) / 100)
+    assert networks[1]["predicted"] == pytest.approx(coding.one_hot(coding.encode([found[1]])).sum() / 100)
     assert networks[1]["predicted"] > networks[0]["predicted"]
     for network, arch in zip(networks, found, strict=True):
         assert from_published(space, network["published"]) == arch

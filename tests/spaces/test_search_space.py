@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from torch import nn
 from oneshot.arch import Arch, Choice, Option
 from oneshot.costs import CostTable
 from oneshot.spaces import Make, OFAMobileNetV3, SearchSpace
+from oneshot.spaces.coding import Coding
 from oneshot.supernet import Supernet
 
 
@@ -58,9 +60,11 @@ def test_everything_derived_agrees_with_enumeration(space: Decisions, rng: rando
     assert {space.largest, space.smallest, space.sample(rng)} <= everything
     arch = space.sample(rng)
     assert set(space.neighbours(arch)) <= everything
-    assert space.mutate(arch, rng, 0.5) in everything
-    assert space.crossover(arch, space.sample(rng), rng) in everything
-    assert len({tuple(space.encode(arch)) for arch in everything}) == len(everything)
+    coding, generator = Coding(space), np.random.default_rng(rng.getrandbits(32))
+    codes = coding.encode([arch, space.sample(rng)])
+    assert set(coding.decode(coding.mutate(codes, 0.5, generator))) <= everything
+    assert set(coding.decode(coding.crossover(codes, codes[::-1], generator))) <= everything
+    assert len({tuple(row) for row in coding.one_hot(coding.encode(everything)).tolist()}) == len(everything)
 
 
 @settings(deadline=None)
@@ -169,18 +173,19 @@ def test_restrictions_match_patterns_and_keep_the_order_of_options() -> None:
 
 def test_mutation_redraws_about_as_many_choices_as_asked() -> None:
     space = Decisions(tuple(Choice(f"choice{index}", tuple(range(10))) for index in range(500)))
-    rng = random.Random(0)
-    arch = space.sample(rng)
+    coding, rng = Coding(space), np.random.default_rng(0)
+    codes = coding.sample(1, rng)
     for probability in (0.1, 0.5):
-        child = space.mutate(arch, rng, probability)
-        changed = sum(child[name] != arch[name] for name in arch)
+        changed = (coding.mutate(codes, probability, rng) != codes).sum()
         assert changed / 500 == pytest.approx(probability * 0.9, abs=0.06)
 
 
 def test_crossover_takes_from_both_parents() -> None:
     space = Decisions(tuple(Choice(f"choice{index}", (0, 1)) for index in range(400)))
-    child = space.crossover(space.smallest, space.largest, random.Random(0))
-    assert sum(int(value) for value in child.values()) == pytest.approx(200, abs=40)
+    coding = Coding(space)
+    smallest, largest = coding.encode([space.smallest, space.largest])[:, None]
+    child = coding.crossover(smallest, largest, np.random.default_rng(0))
+    assert child.sum() == pytest.approx(200, abs=40)
 
 
 class Arguments(Decisions):
