@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,17 @@ class ChannelOrder:
         dim: the dimension of ``score`` along which the channels lie.
         members: every tensor that holds the channels and the dimension along which they lie, ``score`` among them; those that
             a block lacks are passed over.
+        units: how many there are that change places as a whole, such as attention heads; None is every channel of ``score``.
+        parts: how often a member holds all channels one after another, where that is not once: a fused query, key and value
+            does so three times.
     """
 
     blocks: str
     score: str
     dim: int
     members: Mapping[str, int]
+    units: int | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
@@ -53,6 +58,28 @@ def crop(stored: Tensor, shape: torch.Size) -> Tensor:
 def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of every dimension: a view."""
     return stored.as_strided(shape, stored.stride())
+
+
+class EqualParts(SharingRule):
+    """Cuts the leading slice of each of several equal parts of one dimension, such as those of a fused query, key and value;
+    other dimensions are cut by their leading slices.
+
+    Args:
+        dim: the dimension that is divided.
+        parts: how many parts it has.
+    """
+
+    def __init__(self, dim: int, parts: int) -> None:
+        super().__init__()
+        self.dim, self.parts = dim, parts
+
+    def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
+        """``stored`` cut to ``shape``."""
+        whole = stored.shape[self.dim]
+        rest = torch.Size((*shape[: self.dim], whole, *shape[self.dim + 1 :]))
+        split = crop(stored, rest) if stored.dim() > 1 else stored
+        split = split.unflatten(self.dim, (self.parts, whole // self.parts))
+        return split.narrow(self.dim + 1, 0, shape[self.dim] // self.parts).flatten(self.dim, self.dim + 1)
 
 
 class KernelTransform(SharingRule):

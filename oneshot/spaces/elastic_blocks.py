@@ -1,0 +1,282 @@
+"""What of an ordinary network can be elastic: which of its blocks can be narrower, and which it can do without."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oneshot.spaces.channel_groups import (
+    Group,
+    Inputs,
+    find_channel_groups,
+    named_tensors,
+    on_meta,
+    out_width,
+    producers,
+    shapes_in,
+)
+from oneshot.spaces.heads import find_head_groups
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
+
+
+@dataclass(frozen=True)
+class ElasticBlock:
+    """What can be smaller in one block.
+
+    Args:
+        widths: groups of hidden channels.
+        heads: groups of attention heads.
+        kernels: depthwise convolutions with a large kernel, by name.
+        kernel: the size of that kernel; 1 where there is none.
+        is_removable: whether the network can do without it: its output has the shape of its input.
+    """
+
+    widths: tuple[Group, ...] = ()
+    heads: tuple[Group, ...] = ()
+    kernels: tuple[str, ...] = ()
+    kernel: int = 1
+    is_removable: bool = False
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All channel groups."""
+        return self.widths + self.heads
+
+    @property
+    def is_narrowable(self) -> bool:
+        """Whether a part of it can be smaller."""
+        return bool(self.groups or self.kernels)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What ``analyse`` found in a network.
+
+    Args:
+        blocks: by their path in the network, in the order of execution.
+        macs: multiply-accumulates of every convolution and linear layer for one image, by path.
+        reasons: why other blocks, or other parts of them, stay as they are, and how often.
+    """
+
+    blocks: Mapping[str, ElasticBlock]
+    macs: Mapping[str, int]
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def elastic_share(self) -> float:
+        """The share of the multiply-accumulates that lies in layers with elastic channels, heads or kernels."""
+        elastic = {
+            f"{path}.{tensor}" if path else tensor
+            for path, block in self.blocks.items()
+            for tensor in (
+                *(member.name for group in block.groups for member in group.members),
+                *(f"{name}.weight" for name in block.kernels),
+            )
+        }
+        return sum(macs for layer, macs in self.macs.items() if f"{layer}.weight" in elastic) / max(
+            1, sum(self.macs.values())
+        )
+
+
+def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
+    """What can be elastic in ``model``, a network in eval mode on the CPU, and its output for ``image``.
+
+    Raises:
+        ValueError: it does not take the image.
+    """
+    names = find_blocks(model)
+    calls, macs, output = _record(model, names, image)
+    blocks: dict[str, ElasticBlock] = {}
+    reasons: Counter[str] = Counter()
+    known: dict[object, tuple[ElasticBlock, list[str]]] = {}
+    for name in names:
+        if name not in calls:
+            reasons["is not called"] += 1
+            continue
+        module, called = model.get_submodule(name), calls[name]
+        key = (repr(module), tuple((n, t.shape) for n, t in named_tensors(module)), str(on_meta(called.args)))
+        if key not in known:
+            own = {path.removeprefix(f"{name}."): count for path, count in macs.items() if path.startswith(f"{name}.")}
+            known[key] = _examine(module, called, own)
+        block, why = known[key]
+        reasons.update(why)
+        if block.is_narrowable or block.is_removable:
+            blocks[name] = block
+    if not names:
+        reasons["has no blocks"] += 1
+    return Analysis(blocks, macs, reasons), output
+
+
+def find_blocks(model: nn.Module) -> list[str]:
+    """The paths of the innermost modules that are items of a container, or called blocks, and hold two layers or more that make
+    channels.
+    """
+    found: list[str] = []
+
+    def visit(path: str, module: nn.Module, parent: nn.Module | None) -> bool:
+        inner = [visit(f"{path}.{name}" if path else name, child, module) for name, child in module.named_children()]
+        if any(inner):
+            return True
+        kind = type(module).__name__
+        is_item = isinstance(parent, (nn.Sequential, nn.ModuleList)) or any(
+            word in kind for word in ("Block", "Bottleneck", "Residual")
+        )
+        if path and is_item and not _is_container(module) and len(producers(module)) >= 2:
+            found.append(path)
+            return True
+        return False
+
+    visit("", model, None)
+    return found
+
+
+def _is_container(module: nn.Module) -> bool:
+    return type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class _Called:
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: tuple[torch.Size, ...]
+
+
+def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str, _Called], dict[str, int], Any]:
+    """The first call of every block, the multiply-accumulates of every layer, and the network's output."""
+    calls: dict[str, _Called] = {}
+    macs: Counter[str] = Counter()
+
+    def block_hook(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if name not in calls:
+                calls[name] = _Called(args, kwargs, (output.shape,) if isinstance(output, Tensor) else ())
+
+        return hook
+
+    def layer_hook(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            macs[name] += output.numel() // out_width(module) * module.weight.numel()  # type: ignore[operator, union-attr]
+
+        return hook
+
+    hooks = [model.get_submodule(name).register_forward_hook(block_hook(name), with_kwargs=True) for name in names]
+    hooks += [
+        module.register_forward_hook(layer_hook(name))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+    ]
+    try:
+        with torch.no_grad():
+            output = model(image)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return calls, dict(macs), output
+
+
+def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, list[str]]:
+    with torch.no_grad():
+        inputs = Inputs(_with_random_weights(module), _doubled(called.args), _doubled(called.kwargs))
+        try:
+            inputs.run()
+        except Exception as error:  # a forward that insists on its precision, for instance
+            return ElasticBlock(), [f"{type(module).__name__}: {' '.join(str(error).split())[:60]}"]
+        taken: set[str] = set()
+        heads, reasons = find_head_groups(inputs, taken)
+        widths, more = find_channel_groups(inputs, taken)
+    reasons += more
+    worth = [group for group in widths if _share(group, macs) >= _LEAST_SHARE]
+    first = next((arg for arg in called.args if isinstance(arg, Tensor)), None)
+    is_removable = first is not None and called.output == (first.shape,)
+    kernels, kernel = _large_kernels(module, inputs)
+    return ElasticBlock(tuple(worth), tuple(heads), kernels, kernel, is_removable), reasons
+
+
+def _share(group: Group, macs: Mapping[str, int]) -> float:
+    return sum(macs.get(member.name.removesuffix(".weight"), 0) for member in group.members) / max(1, sum(macs.values()))
+
+
+def _large_kernels(module: nn.Module, inputs: Inputs) -> tuple[tuple[str, ...], int]:
+    """The depthwise convolutions of a block whose kernels can be cropped, and their size."""
+    found = {
+        name: conv.kernel_size[0]
+        for name, conv in module.named_modules()
+        if isinstance(conv, nn.Conv2d)
+        and conv.groups == conv.in_channels > 1
+        and conv.kernel_size[0] == conv.kernel_size[1] >= 5
+        and conv.kernel_size[0] % 2
+        and conv.dilation == (1, 1)
+        and not isinstance(conv.padding, str)
+        and set(conv.padding) in ({0}, {conv.kernel_size[0] // 2})
+        and conv.padding_mode == "zeros"
+    }
+    if not found:
+        return (), 1
+    size = max(found.values())
+    names = tuple(name for name, kernel in found.items() if kernel == size)
+    trial = inputs.meta()
+    before = shapes_in(trial.run())
+    crop_kernels(trial.block, names, 3)
+    try:
+        return (names, size) if shapes_in(trial.run()) == before else ((), 1)
+    except Exception:  # its forward reads the kernel in some other way
+        return (), 1
+
+
+def crop_kernels(block: nn.Module, names: tuple[str, ...], size: int) -> None:
+    """Crops the kernels of convolutions of a block to their centre, in place; the padding follows."""
+    for name in names:
+        conv = block.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        border = (conv.kernel_size[0] - size) // 2
+        if border == 0:
+            continue
+        weight = conv.weight.detach()[:, :, border : border + size, border : border + size]
+        conv.weight = nn.Parameter(weight.clone(), conv.weight.requires_grad)
+        conv.kernel_size = (size, size)
+        if conv.padding != (0, 0):
+            conv.padding = (size // 2, size // 2)
+            conv._reversed_padding_repeated_twice = [size // 2] * 4
+
+
+def _with_random_weights(module: nn.Module) -> nn.Module:
+    """A copy in float64 in which no weight is zero or equal to another, as freshly initialised ones may be."""
+    generator = torch.Generator().manual_seed(0)
+    block = copy.deepcopy(module).double().eval().requires_grad_(False)
+    for name, parameter in block.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        scale = (parameter.numel() / parameter.shape[0]) ** -0.5 if parameter.dim() > 1 else 0.3
+        parameter.copy_(noise * scale + (0.7 if parameter.dim() <= 1 and name.endswith("weight") else 0.0))
+    for name, buffer in block.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype) + 0.5)
+    return block
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_doubled(item) for item in value)
+    return {key: _doubled(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[tuple[str, int, list[str]]]:
+    """Every container of blocks: its path, how many blocks it has, and those that it can do without, in order."""
+    parents = dict.fromkeys(path.rpartition(".")[0] for path, block in blocks.items() if block.is_removable)
+    for parent in parents:
+        container = model.get_submodule(parent)
+        if not isinstance(container, (nn.Sequential, nn.ModuleList)):
+            continue
+        removable = [
+            path for path, block in blocks.items() if block.is_removable and path.rpartition(".")[0] == parent
+        ]
+        yield parent, len(container), removable
