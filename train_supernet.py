@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from oneshot.config import entry, make_data, make_space, phase_settings, plain, settings
+from oneshot.config import data_settings, entry, make_data, make_space, phase_settings, plain, settings
 from oneshot.pipeline.train import train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -23,14 +23,15 @@ def main(config: DictConfig, folder: Path) -> None:
         TrainSettings, config, "trainer", seed=config.seed, **({"epochs": listed} if phases and epochs is None else {})
     )
     distillation = settings(Distillation, config, "distillation")
-    data = make_data(plain(config.data))
+    data_config = data_settings(config)
+    data = make_data(data_config)
     space = make_space(config.get("space"), data)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
     make_sampler = partial(hydra.utils.instantiate, config.sampler, seed=config.seed)
-    recorded = plain(config)
+    recorded = plain(config) | {"data": data_config}
     del recorded["run"]
     train_supernet(
         space,

@@ -55,6 +55,14 @@ def crop(stored: Tensor, shape: torch.Size) -> Tensor:
     return stored.as_strided(shape, stored.stride(), offset)
 
 
+def reordered(tensor: Tensor, dim: int, parts: int, order: Tensor) -> Tensor:
+    """``tensor`` with the units that lie along ``dim`` in another order: as many as ``order`` is long, each of equally many
+    channels, and all of them once in every one of ``parts``.
+    """
+    split = tensor.unflatten(dim, (parts, len(order), -1))
+    return split.index_select(dim + 1, order.to(tensor.device)).flatten(dim, dim + 2)
+
+
 def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of every dimension: a view."""
     return stored.as_strided(shape, stored.stride())

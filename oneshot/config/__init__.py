@@ -12,13 +12,14 @@ from oneshot.config.making import (
 )
 from oneshot.config.paths import CONF
 from oneshot.config.program import entry, newest_run
-from oneshot.config.spaces import DataKind, DataSize, make_space, register_spaces
+from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
 __all__ = [
     "CONF",
     "DataKind",
     "DataSize",
     "cost_settings",
+    "data_settings",
     "entry",
     "make_data",
     "make_predictor",

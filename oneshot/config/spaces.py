@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from oneshot.config.making import plain
 from oneshot.config.paths import CONF
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import find_class
+
+log = logging.getLogger(__name__)
 
 
 class DataKind(Protocol):
@@ -68,6 +71,21 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
                 f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
             )
     return found(**arguments)
+
+
+def data_settings(config: DictConfig) -> dict[str, Any]:
+    """The ``data`` config as plain values. What is null there is what the trained weights that the space starts from expect, where
+    it starts from such.
+    """
+    given = plain(config.data)
+    if config.get("space") is None:
+        return given
+    arguments = plain(config.space)
+    defaults = find_class(arguments.pop("_target_")).data_defaults(arguments)
+    chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
+    if chosen:
+        log.info("as the trained weights expect: %s", ", ".join(f"data.{name}={value}" for name, value in chosen.items()))
+    return given | chosen
 
 
 def known_spaces() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class CostSettings:
         latency_threads: CPU threads; None is torch's choice.
         latency_device: "cpu" or "cuda".
         latency_warmup, latency_repeats: runs before and during the measurement.
+        percentages: which of the limits are percentages of the network that the space was made of: "max_macs", "max_params".
     """
 
     max_macs: float | None = None
@@ -32,6 +34,7 @@ class CostSettings:
     latency_device: str = "cpu"
     latency_warmup: int = 3
     latency_repeats: int = 15
+    percentages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_macs", "max_params", "max_latency_ms"):
@@ -43,6 +46,15 @@ class CostSettings:
         for name in ("latency_batch", "latency_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"cost.{name} is at least 1, not {getattr(self, name)}")
+
+    def of_original(self, costs: Mapping[str, float]) -> CostSettings:
+        """These settings with percentages turned into limits.
+
+        Args:
+            costs: of the network that is 100 %, by name: "macs", "params".
+        """
+        limits = {name: getattr(self, name) / 100 * costs[name.removeprefix("max_")] for name in self.percentages}
+        return replace(self, percentages=(), **limits)
 
     @property
     def limits(self) -> dict[str, float]:

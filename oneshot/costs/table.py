@@ -76,6 +76,20 @@ class CostTable:
         """``(num_archs, 2)``: MACs and parameters of the architectures with these codes."""
         return self._table(codes).astype(np.int64, copy=False)
 
+    def original(self) -> Cost:
+        """MACs and parameters of the network that the space was made of.
+
+        Raises:
+            ValueError: it was not made of one.
+        """
+        if self.space.original is None:
+            raise ValueError(
+                f"a percentage is one of the network that a space was made of, and {type(self.space).__name__} was made of none: "
+                "give the limit as a number"
+            )
+        walked = self._walk(self.space.original)
+        return Cost(sum(block.macs for block in walked), sum(block.params for block in walked))
+
     # Walking ---------------------------------------------------------------------------------------------------------
 
     def _walk(self, arch: Arch) -> list[BlockCost]:

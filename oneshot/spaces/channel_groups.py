@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Pick = Callable[[Tensor, int], Tensor]
+from oneshot.sharing import reordered
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _SMALLEST = 8  # channels that are taken away in a trial, or one group of a grouped convolution where that is more
@@ -115,7 +115,7 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], l
         if name in taken:
             continue
         later = [other for other in list(makers)[position + 1 :] if other not in taken]
-        reason = ""
+        reason = "" if width > _SMALLEST else "narrow"
         for parts, team in _teams(name, width, [other for other in later if out_width(makers[other]) == width]):
             size = _unit(skeleton.block, width // parts)
             if width % (parts * size) or width // (parts * size) < 2 or width // parts <= _SMALLEST:
@@ -127,7 +127,7 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], l
                 continue
             found = trial.run({other: parts for other in team}, lambda n, width=width, parts=parts: n * parts // width)
             if isinstance(found, str):
-                reason = found
+                reason = reason or found
             elif not is_group(inputs, found):
                 reason = "exchanging its channels changes the output"
             else:
@@ -366,12 +366,6 @@ def is_group(inputs: Inputs, group: Group) -> bool:
         for one, other in zip(before, after, strict=True)
         if one.is_floating_point()
     )
-
-
-def reordered(tensor: Tensor, dim: int, parts: int, order: Tensor) -> Tensor:
-    """``tensor`` with the units along ``dim``, of which there are as many as ``order`` is long, in another order."""
-    split = tensor.unflatten(dim, (parts, len(order), -1))
-    return split.index_select(dim + 1, order.to(tensor.device)).flatten(dim, dim + 2)
 
 
 def leading(tensor: Tensor, dim: int, parts: int, share: tuple[int, int]) -> Tensor:

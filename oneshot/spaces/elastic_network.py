@@ -85,6 +85,7 @@ class ElasticNetwork(SearchSpace):
         if len(self.choices) == 1 and len(self.choices[0].options) == 1:
             why = "; ".join(reason for reason, _ in self.analysis.reasons.most_common(3))
             raise ValueError(f"nothing in {self.name} can be elastic: {why or 'it has no blocks'}")
+        self.original = self.largest
         self.sharing = {
             f"{path}.{member.name}": partial(EqualParts, member.dim, member.parts)
             for path, group in self._groups()
