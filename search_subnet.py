@@ -54,7 +54,9 @@ def main(config: DictConfig, folder: Path) -> None:
         predictor = make_predictor(config, space, needs_supernet=False)
         if config.truth is not None:
             raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
-        search_without_supernet(space, predictor, strategy, _in_numbers(costs, space), limited, folder, config.seed, references)
+        search_without_supernet(
+            space, predictor, strategy, _in_numbers(costs, space), limited, folder, config.seed, references
+        )
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
     given = config.supernet if isinstance(config.supernet, ListConfig) else [config.supernet]

@@ -23,10 +23,11 @@ _AIM = (0.5, 65)
 
 _INTRODUCTION = """# How much of timm's models can be elastic
 
-Written by `python benchmarks/timm_coverage.py --table docs/timm-coverage.md` with timm {version}: the smallest model of each of timm's {number}
-model classes, at the size of images that it was made for. *Elastic* is the share of the multiply-accumulates of convolutions and linear layers
-that lies in layers with elastic channels, attention heads or kernels. *Range* is the largest network's multiply-accumulates over those of the
-smallest at that size, depth included. *Seconds* is the time that it takes to make the space.
+Written by `python benchmarks/timm_coverage.py --table docs/timm-coverage.md` with timm {version}: the smallest model of each of
+timm's {number} model classes, at the size of images that it was made for. *Elastic* is the share of the multiply-accumulates of
+convolutions and linear layers that lies in layers with elastic channels, attention heads or kernels. *Range* is the largest
+network's multiply-accumulates over those of the smallest at that size, depth included. *Seconds* is the time that it takes to
+make the space.
 
 {above} of {number} classes have at least {least:.0%} in elastic layers.
 
@@ -82,7 +83,7 @@ def measure(model: str) -> dict[str, Any]:
         "blocks": len(analysis.blocks),
         "elastic": analysis.elastic_share,
         "range": largest / smallest,
-        "reasons": [reason for reason, _ in analysis.reasons.most_common(2)],
+        "reasons": [f"{share:.0%}: {reason}" for reason, share in analysis.static_shares()[:2] if share >= 0.05],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,26 +24,65 @@ class SharingRule(nn.Module):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where channels lie in a tensor.
+
+    Args:
+        dim: the dimension along which they lie.
+        parts: how many sets of them lie there, one behind another: 3 in the weight of a fused query, key and value.
+        start, stop: where they begin and end, if others lie beside them.
+    """
+
+    dim: int
+    parts: int = 1
+    start: int = 0
+    stop: int | None = None
+
+    def pieces(self, size: int, units: int, kept: int) -> list[tuple[int, int]]:
+        """The ``(start, length)`` of what is left of ``size`` entries where the first ``kept`` of ``units`` units stay."""
+        stop = size if self.stop is None else self.stop
+        part = (stop - self.start) // self.parts
+        inside = [(self.start + index * part, part // units * kept) for index in range(self.parts)]
+        found: list[tuple[int, int]] = []
+        for start, length in [(0, self.start), *inside, (stop, size - stop)]:
+            if found and sum(found[-1]) == start:
+                found[-1] = (found[-1][0], found[-1][1] + length)
+            elif length:
+                found.append((start, length))
+        return found
+
+    def reordered(self, tensor: Tensor, order: Tensor) -> Tensor:
+        """``tensor`` with the units, as many as ``order`` is long, in another order."""
+        size = tensor.shape[self.dim]
+        stop = size if self.stop is None else self.stop
+        entries = torch.arange(self.start, stop).view(self.parts, len(order), -1)[:, order.cpu()].flatten()
+        whole = torch.cat([torch.arange(self.start), entries, torch.arange(stop, size)])
+        return tensor.index_select(self.dim, whole.to(tensor.device))
+
+
+@dataclass(frozen=True)
 class ChannelOrder:
     """Channels inside the blocks of a pattern that may change places together.
 
     Args:
         blocks: pattern of block names, such as ``"stage*.block*"``.
-        score: the tensor that reads the channels; the L1 norm of what reads one is its importance.
+        score: the tensor that reads the channels: it tells how important they are.
         dim: the dimension of ``score`` along which the channels lie.
-        members: every tensor that holds the channels and the dimension along which they lie, ``score`` among them; those that
-            a block lacks are passed over.
+        members: every tensor that holds the channels and the dimension along which they lie, or their place, ``score`` among
+            them; those that a block lacks are passed over.
         units: how many there are that change places as a whole, such as attention heads; None is every channel of ``score``.
-        parts: how often a member holds all channels one after another, where that is not once: a fused query, key and value
-            does so three times.
     """
 
     blocks: str
     score: str
     dim: int
-    members: Mapping[str, int]
+    members: Mapping[str, int | Place]
     units: int | None = None
-    parts: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, member: str) -> Place:
+        """Where the channels lie in a member."""
+        found = self.members[member]
+        return Place(found) if isinstance(found, int) else found
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
@@ -55,39 +94,30 @@ def crop(stored: Tensor, shape: torch.Size) -> Tensor:
     return stored.as_strided(shape, stored.stride(), offset)
 
 
-def reordered(tensor: Tensor, dim: int, parts: int, order: Tensor) -> Tensor:
-    """``tensor`` with the units that lie along ``dim`` in another order: as many as ``order`` is long, each of equally many
-    channels, and all of them once in every one of ``parts``.
-    """
-    split = tensor.unflatten(dim, (parts, len(order), -1))
-    return split.index_select(dim + 1, order.to(tensor.device)).flatten(dim, dim + 2)
-
-
 def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of every dimension: a view."""
     return stored.as_strided(shape, stored.stride())
 
 
-class EqualParts(SharingRule):
-    """Cuts the leading slice of each of several equal parts of one dimension, such as those of a fused query, key and value;
-    other dimensions are cut by their leading slices.
+class Pieces(SharingRule):
+    """Cuts several pieces of a dimension, such as the first heads of a fused query, key and value; other dimensions are cut as
+    usual.
 
     Args:
-        dim: the dimension that is divided.
-        parts: how many parts it has.
+        pieces: by dimension, the ``(start, length)`` of the pieces for every size that the cut tensor may have.
     """
 
-    def __init__(self, dim: int, parts: int) -> None:
+    def __init__(self, pieces: Mapping[int, Mapping[int, Sequence[tuple[int, int]]]]) -> None:
         super().__init__()
-        self.dim, self.parts = dim, parts
+        self.pieces = pieces
 
     def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
         """``stored`` cut to ``shape``."""
-        whole = stored.shape[self.dim]
-        rest = torch.Size((*shape[: self.dim], whole, *shape[self.dim + 1 :]))
-        split = crop(stored, rest) if stored.dim() > 1 else stored
-        split = split.unflatten(self.dim, (self.parts, whole // self.parts))
-        return split.narrow(self.dim + 1, 0, shape[self.dim] // self.parts).flatten(self.dim, self.dim + 1)
+        for dim, of_size in self.pieces.items():
+            if shape[dim] != stored.shape[dim]:
+                cuts = [stored.narrow(dim, start, length) for start, length in of_size[shape[dim]]]
+                stored = torch.cat(cuts, dim)
+        return stored if stored.shape == shape else crop(stored, shape)
 
 
 class KernelTransform(SharingRule):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.sharing import ChannelOrder, reordered
+from oneshot.sharing import ChannelOrder
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Skeletons
 from oneshot.supernet import Supernet
@@ -44,10 +44,10 @@ def sort_channels(supernet: Supernet, trained: SearchSpace, reaching: Mapping[st
         bounds = {shape[order.dim] // size for shape in shapes[score]}
         energies = None if reaching is None else reaching.get(score)
         permutation = _permutation(_importance(weight, order.dim, size, energies), bounds)
-        for member, dim in order.members.items():
+        for member in order.members:
             tensor = tensors.get(f"{block}.{member}")
             if tensor is not None:
-                tensor.copy_(reordered(tensor, dim, order.parts.get(member, 1), permutation))
+                tensor.copy_(order.place(member).reordered(tensor, permutation))
     return len(orders)
 
 

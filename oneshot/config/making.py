@@ -92,8 +92,8 @@ def trained_sampler(trained: Trained) -> Sampler:
 
 
 def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
-    """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit. Limits such
-    as ``50%`` stay percentages: see ``CostSettings.of_original``.
+    """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit. Limits
+    such as ``50%`` stay percentages: see ``CostSettings.of_original``.
 
     Raises:
         ValueError: more than one list, an empty one, or limits that are no positive numbers.
@@ -114,7 +114,7 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
     if any(share is not None for share in shares) and None in shares:
         raise ValueError(f"cost.{lists[0]} is a list of percentages or one of numbers, not {listed!r}")
     for value, share in zip(listed, shares, strict=True):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) and share is None:
+        if isinstance(value, bool) or (not isinstance(value, (int, float)) and share is None):
             raise ValueError(f"cost.{lists[0]} is a list of numbers, not {value!r}")
     numbers = sorted({float(value) if share is None else share for value, share in zip(listed, shares, strict=True)})
     percentages = (*values, *(lists if shares[0] is not None else ()))
@@ -136,7 +136,9 @@ def _percentage(name: str, value: object) -> float | None:
     if match is None:
         return None
     if name == "max_latency_ms":
-        raise ValueError("cost.max_latency_ms is a number of milliseconds; percentages can be those of cost.max_macs and max_params")
+        raise ValueError(
+            "cost.max_latency_ms is a number of milliseconds; percentages can be those of cost.max_macs and max_params"
+        )
     return float(match[1])
 
 

@@ -74,8 +74,8 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
 
 
 def data_settings(config: DictConfig) -> dict[str, Any]:
-    """The ``data`` config as plain values. What is null there is what the trained weights that the space starts from expect, where
-    it starts from such.
+    """The ``data`` config as plain values; what is null there becomes what the trained weights expect that the space starts
+    from.
     """
     given = plain(config.data)
     if config.get("space") is None:
@@ -84,7 +84,9 @@ def data_settings(config: DictConfig) -> dict[str, Any]:
     defaults = find_class(arguments.pop("_target_")).data_defaults(arguments)
     chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
     if chosen:
-        log.info("as the trained weights expect: %s", ", ".join(f"data.{name}={value}" for name, value in chosen.items()))
+        log.info(
+            "as the trained weights expect: %s", ", ".join(f"data.{name}={value}" for name, value in chosen.items())
+        )
     return given | chosen
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.spaces.base import Make
-from oneshot.spaces.channel_groups import holds_tensors, named_tensors, narrow
 from oneshot.spaces.elastic_blocks import ElasticBlock, crop_kernels
+from oneshot.spaces.groups import holds_tensors, named_tensors, narrow
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -52,10 +52,8 @@ class Parts:
             found = _part_of(self._fresh_network(part), part)
         if part in self._blocks:
             block = self._blocks[part]
-            for group, width in zip(block.widths, widths, strict=False):
-                narrow(found, group, width // group.size)
-            for group, kept in zip(block.heads, heads, strict=False):
-                narrow(found, group, kept)
+            kept = [(group, width // group.size) for group, width in zip(block.widths, widths, strict=False)]
+            narrow(found, [*kept, *zip(block.heads, heads, strict=False)])
             if kernel is not None:
                 crop_kernels(found, block.kernels, kernel)
         return found

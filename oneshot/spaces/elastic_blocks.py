@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,19 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oneshot.spaces.channel_groups import (
-    Group,
-    Inputs,
-    find_channel_groups,
-    named_tensors,
-    on_meta,
-    out_width,
-    producers,
-    shapes_in,
-)
+from oneshot.spaces.channel_groups import find_channel_groups, out_width, producers
+from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.heads import find_head_groups
+from oneshot.spaces.trials import CONVOLUTIONS, Inputs, mapped, on_meta, shapes_in
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+log = logging.getLogger(__name__)
 _LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
 
 
@@ -63,27 +57,40 @@ class Analysis:
     Args:
         blocks: by their path in the network, in the order of execution.
         macs: multiply-accumulates of every convolution and linear layer for one image, by path.
-        reasons: why other blocks, or other parts of them, stay as they are, and how often.
+        reasons: why a layer is not elastic, by path.
     """
 
     blocks: Mapping[str, ElasticBlock]
     macs: Mapping[str, int]
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def elastic_share(self) -> float:
-        """The share of the multiply-accumulates that lies in layers with elastic channels, heads or kernels."""
-        elastic = {
+    def elastic_layers(self) -> set[str]:
+        """The weights of layers with elastic channels, heads or kernels, by path."""
+        return {
             f"{path}.{tensor}" if path else tensor
             for path, block in self.blocks.items()
             for tensor in (
-                *(member.name for group in block.groups for member in group.members),
+                *(name for group in block.groups for name in group.members),
                 *(f"{name}.weight" for name in block.kernels),
             )
         }
-        return sum(macs for layer, macs in self.macs.items() if f"{layer}.weight" in elastic) / max(
-            1, sum(self.macs.values())
-        )
+
+    @property
+    def elastic_share(self) -> float:
+        """The share of the multiply-accumulates in layers with elastic channels, heads or kernels."""
+        elastic = self.elastic_layers
+        inside = sum(macs for layer, macs in self.macs.items() if f"{layer}.weight" in elastic)
+        return inside / max(1, sum(self.macs.values()))
+
+    def static_shares(self) -> list[tuple[str, float]]:
+        """Why layers stay as they are, and which share of the multiply-accumulates they have; the largest first."""
+        elastic, total = self.elastic_layers, max(1, sum(self.macs.values()))
+        shares: Counter[str] = Counter()
+        for layer, macs in self.macs.items():
+            if f"{layer}.weight" not in elastic:
+                shares[self.reasons.get(layer, "it is in no block that could be narrower")] += macs
+        return [(reason, macs / total) for reason, macs in shares.most_common()]
 
 
 def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
@@ -95,11 +102,11 @@ def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
     names = find_blocks(model)
     calls, macs, output = _record(model, names, image)
     blocks: dict[str, ElasticBlock] = {}
-    reasons: Counter[str] = Counter()
-    known: dict[object, tuple[ElasticBlock, list[str]]] = {}
+    reasons: dict[str, str] = {}
+    known: dict[object, tuple[ElasticBlock, dict[str, str]]] = {}
     for name in names:
         if name not in calls:
-            reasons["is not called"] += 1
+            log.debug("%s is not called", name)
             continue
         module, called = model.get_submodule(name), calls[name]
         key = (repr(module), tuple((n, t.shape) for n, t in named_tensors(module)), str(on_meta(called.args)))
@@ -107,11 +114,9 @@ def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
             own = {path.removeprefix(f"{name}."): count for path, count in macs.items() if path.startswith(f"{name}.")}
             known[key] = _examine(module, called, own)
         block, why = known[key]
-        reasons.update(why)
+        reasons |= {f"{name}.{layer}": reason for layer, reason in why.items()}
         if block.is_narrowable or block.is_removable:
             blocks[name] = block
-    if not names:
-        reasons["has no blocks"] += 1
     return Analysis(blocks, macs, reasons), output
 
 
@@ -171,7 +176,7 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
     hooks += [
         module.register_forward_hook(layer_hook(name))
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS))
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS))
     ]
     try:
         with torch.no_grad():
@@ -182,17 +187,18 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
     return calls, dict(macs), output
 
 
-def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, list[str]]:
+def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, dict[str, str]]:
     with torch.no_grad():
         inputs = Inputs(_with_random_weights(module), _doubled(called.args), _doubled(called.kwargs))
         try:
             inputs.run()
         except Exception as error:  # a forward that insists on its precision, for instance
-            return ElasticBlock(), [f"{type(module).__name__}: {' '.join(str(error).split())[:60]}"]
+            reason = f"its block does not run in float64 ({' '.join(str(error).split())[:60]})"
+            return ElasticBlock(), dict.fromkeys(producers(module), reason)
         taken: set[str] = set()
         heads, reasons = find_head_groups(inputs, taken)
         widths, more = find_channel_groups(inputs, taken)
-    reasons += more
+    reasons |= more
     worth = [group for group in widths if _share(group, macs) >= _LEAST_SHARE]
     first = next((arg for arg in called.args if isinstance(arg, Tensor)), None)
     is_removable = first is not None and called.output == (first.shape,)
@@ -201,7 +207,7 @@ def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tup
 
 
 def _share(group: Group, macs: Mapping[str, int]) -> float:
-    return sum(macs.get(member.name.removesuffix(".weight"), 0) for member in group.members) / max(1, sum(macs.values()))
+    return sum(macs.get(name.removesuffix(".weight"), 0) for name in group.members) / max(1, sum(macs.values()))
 
 
 def _large_kernels(module: nn.Module, inputs: Inputs) -> tuple[tuple[str, ...], int]:
@@ -262,11 +268,7 @@ def _with_random_weights(module: nn.Module) -> nn.Module:
 
 
 def _doubled(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.double() if value.is_floating_point() else value
-    if isinstance(value, (list, tuple)):
-        return type(value)(_doubled(item) for item in value)
-    return {key: _doubled(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return mapped(value, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[tuple[str, int, list[str]]]:
@@ -276,7 +278,5 @@ def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[
         container = model.get_submodule(parent)
         if not isinstance(container, (nn.Sequential, nn.ModuleList)):
             continue
-        removable = [
-            path for path, block in blocks.items() if block.is_removable and path.rpartition(".")[0] == parent
-        ]
+        removable = [path for path, block in blocks.items() if block.is_removable and path.rpartition(".")[0] == parent]
         yield parent, len(container), removable

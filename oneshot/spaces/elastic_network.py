@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
-from oneshot.sharing import ChannelOrder, EqualParts, SharingRule
+from oneshot.sharing import ChannelOrder, Pieces
 from oneshot.spaces.assembly import Parts, assemble
 from oneshot.spaces.base import Make, SearchSpace
-from oneshot.spaces.channel_groups import Group
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
+from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
 
 log = logging.getLogger(__name__)
@@ -83,15 +83,10 @@ class ElasticNetwork(SearchSpace):
         }
         self.choices = self._make_choices(sizes, depth_ratio)
         if len(self.choices) == 1 and len(self.choices[0].options) == 1:
-            why = "; ".join(reason for reason, _ in self.analysis.reasons.most_common(3))
-            raise ValueError(f"nothing in {self.name} can be elastic: {why or 'it has no blocks'}")
+            why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
+            raise ValueError(f"nothing in {self.name} can be elastic: {why}")
         self.original = self.largest
-        self.sharing = {
-            f"{path}.{member.name}": partial(EqualParts, member.dim, member.parts)
-            for path, group in self._groups()
-            for member in group.members
-            if member.parts > 1
-        }
+        self.sharing = {f"{path}.{name}": partial(Pieces, found) for path, name, found in self._pieces()}
         self.channel_orders = [_order(path, group) for path, group in self._groups()]
         self._report()
 
@@ -110,7 +105,7 @@ class ElasticNetwork(SearchSpace):
     def _check_assembly(self, network: nn.Module, image: Tensor, logits: Tensor) -> None:
         """Raises ValueError unless the network, put together of its own parts, computes what it does."""
         parts = Parts(lambda: network, network, {})
-        whole: dict[str, Mapping[str, Any]] = dict.fromkeys(self.analysis.blocks, {})
+        whole: dict[str, Mapping[str, Any]] = {path: {} for path in self.analysis.blocks}
         built = assemble(network, parts, lambda name, block, *args, **kwargs: block(*args, **kwargs), whole)
         with torch.no_grad():
             if not torch.equal(built(image), logits):
@@ -118,6 +113,28 @@ class ElasticNetwork(SearchSpace):
 
     def _groups(self) -> list[tuple[str, Group]]:
         return [(path, group) for path, block in self.analysis.blocks.items() for group in block.groups]
+
+    def _pieces(self) -> Iterator[tuple[str, str, dict[int, dict[int, list[tuple[int, int]]]]]]:
+        """Block, tensor and pieces of every tensor that is not cut by a leading slice: by dimension, for each of its sizes."""
+        options = {choice.name: choice.options for choice in self.choices}
+        for path, block in self.analysis.blocks.items():
+            kept = [[(block.widths, _units(block, float(ratio)))] for ratio in options.get(f"{path}.width", ())]
+            kept += [[(block.heads, _heads(block, int(heads)))] for heads in options.get(f"{path}.heads", ())]
+            shapes = dict(named_tensors(self._skeleton.get_submodule(path)))
+            found: dict[str, dict[int, dict[int, list[tuple[int, int]]]]] = {}
+            for [(groups, units)] in kept:
+                for name, dim in {(name, place.dim) for group in groups for name, place in group.members.items()}:
+                    pieces = _left(name, dim, shapes[name].shape[dim], list(zip(groups, units, strict=True)))
+                    size = sum(length for _, length in pieces)
+                    found.setdefault(name, {}).setdefault(dim, {})[size] = pieces
+            for name, dims in found.items():
+                odd = {
+                    dim: sizes
+                    for dim, sizes in dims.items()
+                    if any(cuts != [(0, size)] for size, cuts in sizes.items())
+                }
+                if odd:
+                    yield path, name, odd
 
     # Choices ---------------------------------------------------------------------------------------------------------
 
@@ -157,10 +174,10 @@ class ElasticNetwork(SearchSpace):
     def _arguments(self, path: str, block: ElasticBlock, arch: Arch) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         if f"{path}.width" in arch:
-            arguments["widths"] = _widths(block, float(arch[f"{path}.width"]))
+            units = _units(block, float(arch[f"{path}.width"]))
+            arguments["widths"] = tuple(group.size * kept for group, kept in zip(block.widths, units, strict=True))
         if f"{path}.heads" in arch:
-            share = arch.integer(f"{path}.heads") / block.heads[0].units
-            arguments["heads"] = tuple(round(group.units * share) for group in block.heads)
+            arguments["heads"] = _heads(block, arch.integer(f"{path}.heads"))
         if f"{path}.kernel" in arch:
             arguments["kernel"] = arch.integer(f"{path}.kernel")
         return arguments
@@ -180,8 +197,9 @@ class ElasticNetwork(SearchSpace):
             sum(bool(block.heads) for block in blocks), sum(bool(block.kernels) for block in blocks),
             sum(bool(paths) for _, paths in self._stages.values()), ", ".join(map(str, self.choices[0].options)),
         )  # fmt: skip
-        for reason, count in self.analysis.reasons.most_common():
-            log.info("%s: stays as it is, %d times: %s", self.name, count, reason)
+        for reason, share in self.analysis.static_shares():
+            if share >= 0.01:
+                log.info("%s: %.0f %% of the multiply-accumulates stay as they are: %s", self.name, 100 * share, reason)
 
 
 def _ratios(name: str, ratios: Sequence[float]) -> tuple[float, ...]:
@@ -205,39 +223,53 @@ def _in_order(removable: list[str], number: int, depth_ratio: float, removal: Se
     return order[: number - max(1, math.ceil(number * depth_ratio))]
 
 
-def _widths(block: ElasticBlock, ratio: float) -> tuple[int, ...]:
-    """The channels of each group at ``ratio``."""
-    widths = []
+def _units(block: ElasticBlock, ratio: float) -> tuple[int, ...]:
+    """The units of each group of hidden channels that stay at ``ratio``."""
+    kept = []
     for group in block.widths:
-        multiple = math.lcm(_MULTIPLE, group.size)
-        if ratio == 1 or multiple > group.width:
-            multiple = group.size
-        wanted = max(1, round(group.width * ratio / multiple)) * multiple
-        widths.append(min(wanted, group.width) if ratio < 1 else group.width)
-    return tuple(widths)
+        step = max(1, math.lcm(_MULTIPLE, group.size) // group.size)  # units that make a multiple of 8 channels
+        step = step if step <= group.units else 1
+        kept.append(group.units if ratio == 1 else min(group.units, max(1, round(group.units * ratio / step)) * step))
+    return tuple(kept)
+
+
+def _heads(block: ElasticBlock, heads: int) -> tuple[int, ...]:
+    """The heads of each group that stay where ``heads`` of the first do."""
+    return tuple(max(1, round(group.units * heads / block.heads[0].units)) for group in block.heads)
 
 
 def _width_options(block: ElasticBlock, ratios: Sequence[float]) -> tuple[Option, ...]:
     """The ratios that give different widths; the largest of those that give the same."""
     if not block.widths:
         return ()
-    return tuple(sorted({_widths(block, ratio): ratio for ratio in ratios}.values()))
+    return tuple(sorted({_units(block, ratio): ratio for ratio in ratios}.values()))
+
+
+def _left(name: str, dim: int, size: int, kept: list[tuple[Group, int]]) -> list[tuple[int, int]]:
+    """The pieces along ``dim`` that stay of a tensor with ``size`` entries."""
+    entries = list(range(size))
+    for group, units in kept:
+        place = group.members.get(name)
+        if place is not None and place.dim == dim:
+            pieces = place.pieces(size, group.units, units)
+            stays = {entry for start, length in pieces for entry in range(start, start + length)}
+            entries = [entry for entry in entries if entry in stays]
+    found: list[tuple[int, int]] = []
+    for entry in entries:
+        if found and sum(found[-1]) == entry:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((entry, 1))
+    return found
 
 
 def _head_options(block: ElasticBlock, ratios: Sequence[float]) -> tuple[Option, ...]:
-    if not block.heads or len({group.units for group in block.heads}) > 1:
+    if not block.heads:
         return ()
     heads = block.heads[0].units
-    return tuple(sorted({max(1, round(heads * ratio)) for ratio in ratios}))
+    found = {_heads(block, count): count for count in sorted({max(1, round(heads * ratio)) for ratio in ratios})}
+    return tuple(found.values())
 
 
 def _order(path: str, group: Group) -> ChannelOrder:
-    reader = group.members[0]
-    return ChannelOrder(
-        path,
-        reader.name,
-        reader.dim,
-        {member.name: member.dim for member in group.members},
-        units=group.units,
-        parts={member.name: member.parts for member in group.members if member.parts > 1},
-    )
+    return ChannelOrder(path, group.reader, 1, group.members, group.units)

@@ -9,26 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from oneshot.spaces.channel_groups import (
-    Baseline,
-    Group,
-    Inputs,
-    Trial,
-    is_group,
-    named_tensors,
-    out_width,
-    producers,
-)
+from oneshot.spaces.channel_groups import is_group, out_width, producers
+from oneshot.spaces.groups import Group, Number, named_tensors
+from oneshot.spaces.trials import Baseline, Inputs, Trial
 
 _COUNTS = ("num_heads", "heads", "n_heads", "num_attention_heads", "nh")
 
 
-def find_head_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], list[str]]:
-    """The groups of attention heads of a block, and why there are not more; see ``find_channel_groups``."""
+def find_head_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], dict[str, str]]:
+    """The groups of attention heads of a block, and by layer why others do not make one; see ``find_channel_groups``."""
     skeleton = inputs.meta()
     baseline: Baseline | None = None
     groups: list[Group] = []
-    reasons: list[str] = []
+    reasons: dict[str, str] = {}
     for name, module in skeleton.block.named_modules():
         count = next((vars(module)[key] for key in _COUNTS if isinstance(vars(module).get(key), int)), 1)
         inside = {f"{name}.{layer}" if name else layer: made for layer, made in producers(module).items()}
@@ -37,7 +30,7 @@ def find_head_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], list
         baseline = baseline or Baseline.of(skeleton)
         found = _find(inputs, baseline, name, count, inside)
         if isinstance(found, str):
-            reasons.append(f"{type(module).__name__}: {found}")
+            reasons |= dict.fromkeys(inside, found)
         else:
             group, makers = found
             groups.append(group)
@@ -49,26 +42,24 @@ def _find(
     inputs: Inputs, baseline: Baseline, name: str, count: int, inside: dict[str, nn.Module]
 ) -> tuple[Group, list[str]] | str:
     module = baseline.inputs.block.get_submodule(name)
-    reason = "no layer makes queries, keys and values for it"
+    reason = "no layer makes queries, keys and values for its heads"
     for makers, inner in _hypotheses(inside, count):
-        for numbers, extra in itertools.product(_numbers(name, module, count, inner), _extras(name, module, count, makers)):
+        options = itertools.product(_numbers(name, module, count, inner), _extras(name, module, count, makers))
+        for numbers, extra in options:
             widths = {out_width(inside[layer]): parts for layer, parts in makers.items()}
-
-            def parts_of(width: int, widths: dict[int, int] = widths) -> int:
-                return widths.get(width, 1)
-
-            found = Trial(baseline, count, inner // count).run(makers, parts_of, numbers, extra)
+            found = Trial(baseline, count, inner // count).run(makers, {inner: 1} | widths, numbers, extra)
             if isinstance(found, str):
                 reason = found
-            elif is_group(inputs, found):
-                return found, list(makers)
-            else:
-                reason = "exchanging heads changes the output"
+                continue
+            for group in found:
+                if is_group(inputs, group):
+                    return group, list(makers)
+            reason = "exchanging its heads changes the output"
     return reason
 
 
 def _hypotheses(inside: dict[str, nn.Module], count: int) -> Iterator[tuple[dict[str, int], int]]:
-    """Layers that make queries, keys and values, with the number of these that each makes; and the channels of one of them all."""
+    """Layers that make queries, keys and values, and how many of these each makes; and the channels of one of them."""
     layers = list(inside)
     inner = inside[layers[-1]].weight.shape[1]  # type: ignore[index, union-attr]
     candidates = [layer for layer in layers[:-1] if out_width(inside[layer]) % count == 0]
@@ -82,16 +73,16 @@ def _hypotheses(inside: dict[str, nn.Module], count: int) -> Iterator[tuple[dict
         yield dict.fromkeys(fused, 1), int(out_width(inside[candidates[0]]))
 
 
-def _numbers(name: str, module: nn.Module, count: int, inner: int) -> Iterator[list[tuple[str, str]]]:
+def _numbers(name: str, module: nn.Module, count: int, inner: int) -> Iterator[list[Number]]:
     """Attributes that count heads, or channels of all heads: those that are surely so first."""
-    heads = [(name, key) for key in _COUNTS if vars(module).get(key) == count]
-    widths = [
-        (name, key)
+    heads: list[Number] = [(name, key, None) for key in _COUNTS if vars(module).get(key) == count]
+    widths: list[Number] = [
+        (name, key, None)
         for key, value in vars(module).items()
-        if isinstance(value, int) and not isinstance(value, bool) and value == inner and (name, key) not in heads
+        if isinstance(value, int) and not isinstance(value, bool) and value == inner and (name, key, None) not in heads
     ]
     sure = [pair for pair in widths if pair[1] not in ("dim", "in_features", "embed_dim")]
-    seen: list[list[tuple[str, str]]] = []
+    seen: list[list[Number]] = []
     for chosen in (heads + sure, heads, heads + widths):
         if chosen not in seen:
             seen.append(chosen)

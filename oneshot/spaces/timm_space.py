@@ -63,9 +63,7 @@ class TimmSpace(ElasticNetwork):
 
         self.starts_trained = weights is not None
         self.definition["weights"] = None
-        super().__init__(
-            create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal
-        )
+        super().__init__(create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal)
 
     @classmethod
     def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +76,12 @@ class TimmSpace(ElasticNetwork):
         found = timm.get_pretrained_cfg(str(arguments["model"]))
         if found is None:
             return {}
-        wishes = {"mean": found.mean, "std": found.std, "interpolation": found.interpolation, "crop_pct": found.crop_pct}
+        wishes = {
+            "mean": found.mean,
+            "std": found.std,
+            "interpolation": found.interpolation,
+            "crop_pct": found.crop_pct,
+        }
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in wishes.items()
@@ -124,9 +127,7 @@ class NetworkSpace(ElasticNetwork):
 
         self.starts_trained = weights is not None
         self.definition["weights"] = None
-        super().__init__(
-            create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal
-        )
+        super().__init__(create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal)
 
 
 def _check_name(model: str) -> None:
@@ -136,7 +137,9 @@ def _check_name(model: str) -> None:
         known = timm.list_models() + timm.list_pretrained()
         near = get_close_matches(model, known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"timm has no model {model!r}{hint} (python -c 'import timm; print(timm.list_models())' lists them)")
+        raise ValueError(
+            f"timm has no model {model!r}{hint} (python -c 'import timm; print(timm.list_models())' lists them)"
+        )
 
 
 def _create(model: str, **options: Any) -> nn.Module:
