@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.spaces.base import Make
-from oneshot.spaces.elastic_blocks import ElasticBlock, crop_kernels
+from oneshot.spaces.elastic_blocks import ElasticBlock, crop_kernels, ends
 from oneshot.spaces.groups import holds_tensors, named_tensors, narrow
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -135,7 +135,7 @@ def assemble(
         skipped: blocks that are left out.
     """
     made: dict[int, nn.Module] = {}
-    above = {path[:end] for path in blocks for end in _ends(path)}
+    above = {path[:end] for path in blocks for end in ends(path) if path}
 
     def visit(path: str, module: nn.Module) -> nn.Module:
         if id(module) not in made:
@@ -146,7 +146,7 @@ def assemble(
         if path in skipped:
             return Skipped()
         if path in blocks:
-            return make(path, parts, path, **blocks[path])
+            return make(block_name(path), parts, path, **blocks[path])
         if next(named_tensors(module), None) is None and path not in above:
             return copy.deepcopy(module)
         if path not in above and type(module) not in _CONTAINERS:
@@ -172,9 +172,14 @@ def assemble(
     return visit("", skeleton)
 
 
+def block_name(path: str) -> str:
+    """What a part is called: its path in the network; "network" where it is the network itself."""
+    return path or "network"
+
+
 def held_in(skeleton: nn.Module, blocks: Collection[str]) -> list[str]:
     """The paths of the tensors that ``assemble`` makes ``Held``; the network's own names of them, that is."""
-    above = {path[:end] for path in blocks for end in _ends(path)}
+    above = {path[:end] for path in blocks for end in ends(path)}
     return [
         _join(path, name)
         for path, module in skeleton.named_modules()
@@ -182,12 +187,6 @@ def held_in(skeleton: nn.Module, blocks: Collection[str]) -> list[str]:
         if holds_tensors(module)
         for name, _ in _own_tensors(module)
     ]
-
-
-def _ends(path: str) -> Iterator[int]:
-    """The lengths of the paths of everything above a module, the network itself among it."""
-    yield 0
-    yield from (index for index, character in enumerate(path) if character == ".")
 
 
 def _join(path: str, name: str) -> str:
@@ -200,6 +199,8 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _part_of(network: nn.Module, path: str) -> nn.Module:
+    if not path:
+        return network
     owner, _, name = path.rpartition(".")
     module = network.get_submodule(owner)
     if name in module._modules:

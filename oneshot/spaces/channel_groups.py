@@ -7,7 +7,6 @@ hold the same channels. They are believed only if permuting these channels leave
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from oneshot.spaces.groups import Group, like, owner_of
-from oneshot.spaces.trials import CONVOLUTIONS, Baseline, Inputs, Trial, tensors_in
+from oneshot.spaces.trials import CONVOLUTIONS, Baseline, Inputs, Trial, fresh_copy, tensors_in
 
 _SMALLEST = 8  # channels that are taken away in a trial, or one group of a grouped convolution where that is more
 _MAX_TRIALS = 12
@@ -117,7 +116,7 @@ def _unit(block: nn.Module, width: int) -> int:
 def is_group(inputs: Inputs, group: Group) -> bool:
     """Whether exchanging the units of ``group`` leaves the block's output as it is, to rounding."""
     order = torch.randperm(group.units, generator=torch.Generator().manual_seed(group.units))
-    block = copy.deepcopy(inputs.block)
+    block = fresh_copy(inputs.block)
     for name, place in group.members.items():
         _, kind, local = owner_of(block, name)
         kind[local] = like(kind[local], place.reordered(kind[local].detach(), order))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from oneshot.spaces.channel_groups import find_channel_groups, out_width, producers
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.heads import find_head_groups
-from oneshot.spaces.trials import CONVOLUTIONS, Inputs, mapped, on_meta, shapes_in
+from oneshot.spaces.trials import CONVOLUTIONS, Inputs, fresh_copy, mapped, on_meta, shapes_in
 
 log = logging.getLogger(__name__)
 _LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
@@ -111,40 +110,49 @@ def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
         module, called = model.get_submodule(name), calls[name]
         key = (repr(module), tuple((n, t.shape) for n, t in named_tensors(module)), str(on_meta(called.args)))
         if key not in known:
-            own = {path.removeprefix(f"{name}."): count for path, count in macs.items() if path.startswith(f"{name}.")}
+            start = f"{name}." if name else ""
+            own = {path.removeprefix(start): count for path, count in macs.items() if path.startswith(start)}
             known[key] = _examine(module, called, own)
         block, why = known[key]
-        reasons |= {f"{name}.{layer}": reason for layer, reason in why.items()}
+        reasons |= {f"{name}.{layer}".lstrip("."): reason for layer, reason in why.items()}
         if block.is_narrowable or block.is_removable:
             blocks[name] = block
     return Analysis(blocks, macs, reasons), output
 
 
 def find_blocks(model: nn.Module) -> list[str]:
-    """The paths of the innermost modules that are items of a container, or called blocks, and hold two layers or more that make
-    channels.
+    """The paths of a network's blocks, none of which holds another: the innermost modules that are items of a container, or
+    called blocks, and hold two layers or more that make channels; and the largest modules with as many, such as a stem, that
+    hold none of those. A network without any is one block, whose path is empty.
     """
-    found: list[str] = []
-
-    def visit(path: str, module: nn.Module, parent: nn.Module | None) -> bool:
-        inner = [visit(f"{path}.{name}" if path else name, child, module) for name, child in module.named_children()]
-        if any(inner):
-            return True
-        kind = type(module).__name__
-        is_item = isinstance(parent, (nn.Sequential, nn.ModuleList)) or any(
-            word in kind for word in ("Block", "Bottleneck", "Residual")
-        )
-        if path and is_item and not _is_container(module) and len(producers(module)) >= 2:
-            found.append(path)
-            return True
-        return False
-
-    visit("", model, None)
-    return found
+    inner = list(_innermost("", model, None))
+    above = {"", *(path[:end] for path in inner for end in ends(path))}
+    found = [
+        path
+        for path, module in model.named_modules()
+        if path in inner or (path not in above and path.rpartition(".")[0] in above and len(producers(module)) >= 2)
+    ]
+    return found or [""]
 
 
-def _is_container(module: nn.Module) -> bool:
-    return type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+def _innermost(path: str, module: nn.Module, parent: nn.Module | None) -> Iterator[str]:
+    found = False
+    for name, child in module.named_children():
+        for block in _innermost(f"{path}.{name}" if path else name, child, module):
+            found = True
+            yield block
+    is_item = isinstance(parent, (nn.Sequential, nn.ModuleList)) or any(
+        word in type(module).__name__ for word in ("Block", "Bottleneck", "Residual")
+    )
+    is_container = type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    if not found and path and is_item and not is_container and len(producers(module)) >= 2:
+        yield path
+
+
+def ends(path: str) -> Iterator[int]:
+    """The lengths of the paths of everything above a module, the network itself among it."""
+    yield 0
+    yield from (index for index, character in enumerate(path) if character == ".")
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,7 @@ def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tup
     reasons |= more
     worth = [group for group in widths if _share(group, macs) >= _LEAST_SHARE]
     first = next((arg for arg in called.args if isinstance(arg, Tensor)), None)
-    is_removable = first is not None and called.output == (first.shape,)
+    is_removable = first is not None and called.output == (first.shape,) and not isinstance(module, nn.Sequential)
     kernels, kernel = _large_kernels(module, inputs)
     return ElasticBlock(tuple(worth), tuple(heads), kernels, kernel, is_removable), reasons
 
@@ -256,7 +264,7 @@ def crop_kernels(block: nn.Module, names: tuple[str, ...], size: int) -> None:
 def _with_random_weights(module: nn.Module) -> nn.Module:
     """A copy in float64 in which no weight is zero or equal to another, as freshly initialised ones may be."""
     generator = torch.Generator().manual_seed(0)
-    block = copy.deepcopy(module).double().eval().requires_grad_(False)
+    block = fresh_copy(module).double().requires_grad_(False)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
         scale = (parameter.numel() / parameter.shape[0]) ** -0.5 if parameter.dim() > 1 else 0.3

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
 from oneshot.sharing import ChannelOrder, Pieces
-from oneshot.spaces.assembly import Parts, assemble
+from oneshot.spaces.assembly import Parts, assemble, block_name
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
 from oneshot.spaces.groups import Group, named_tensors
@@ -74,7 +74,7 @@ class ElasticNetwork(SearchSpace):
         if not kernels:
             self.analysis = _without_kernels(self.analysis)
         self._check_assembly(network, image, logits)
-        self._skeleton = network.to("meta")
+        self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
         self._stages = {
@@ -86,7 +86,7 @@ class ElasticNetwork(SearchSpace):
             why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
             raise ValueError(f"nothing in {self.name} can be elastic: {why}")
         self.original = self.largest
-        self.sharing = {f"{path}.{name}": partial(Pieces, found) for path, name, found in self._pieces()}
+        self.sharing = {f"{block_name(path)}.{name}": partial(Pieces, found) for path, name, found in self._pieces()}
         self.channel_orders = [_order(path, group) for path, group in self._groups()]
         self._report()
 
@@ -118,8 +118,12 @@ class ElasticNetwork(SearchSpace):
         """Block, tensor and pieces of every tensor that is not cut by a leading slice: by dimension, for each of its sizes."""
         options = {choice.name: choice.options for choice in self.choices}
         for path, block in self.analysis.blocks.items():
-            kept = [[(block.widths, _units(block, float(ratio)))] for ratio in options.get(f"{path}.width", ())]
-            kept += [[(block.heads, _heads(block, int(heads)))] for heads in options.get(f"{path}.heads", ())]
+            kept = [
+                [(block.widths, _units(block, float(ratio)))] for ratio in options.get(f"{block_name(path)}.width", ())
+            ]
+            kept += [
+                [(block.heads, _heads(block, int(heads)))] for heads in options.get(f"{block_name(path)}.heads", ())
+            ]
             shapes = dict(named_tensors(self._skeleton.get_submodule(path)))
             found: dict[str, dict[int, dict[int, list[tuple[int, int]]]]] = {}
             for [(groups, units)] in kept:
@@ -154,7 +158,9 @@ class ElasticNetwork(SearchSpace):
                 "heads": _head_options(block, self._width_ratios),
                 "kernel": tuple(range(3, block.kernel + 1, 2))[-3:] if block.kernels else (),
             }
-            choices += [Choice(f"{path}.{name}", found, when) for name, found in options.items() if len(found) > 1]
+            choices += [
+                Choice(f"{block_name(path)}.{name}", found, when) for name, found in options.items() if len(found) > 1
+            ]
         return tuple(choices)
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
@@ -173,13 +179,13 @@ class ElasticNetwork(SearchSpace):
 
     def _arguments(self, path: str, block: ElasticBlock, arch: Arch) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
-        if f"{path}.width" in arch:
-            units = _units(block, float(arch[f"{path}.width"]))
+        if f"{block_name(path)}.width" in arch:
+            units = _units(block, float(arch[f"{block_name(path)}.width"]))
             arguments["widths"] = tuple(group.size * kept for group, kept in zip(block.widths, units, strict=True))
-        if f"{path}.heads" in arch:
-            arguments["heads"] = _heads(block, arch.integer(f"{path}.heads"))
-        if f"{path}.kernel" in arch:
-            arguments["kernel"] = arch.integer(f"{path}.kernel")
+        if f"{block_name(path)}.heads" in arch:
+            arguments["heads"] = _heads(block, arch.integer(f"{block_name(path)}.heads"))
+        if f"{block_name(path)}.kernel" in arch:
+            arguments["kernel"] = arch.integer(f"{block_name(path)}.kernel")
         return arguments
 
     def covering(self) -> list[Arch]:
@@ -272,4 +278,4 @@ def _head_options(block: ElasticBlock, ratios: Sequence[float]) -> tuple[Option,
 
 
 def _order(path: str, group: Group) -> ChannelOrder:
-    return ChannelOrder(path, group.reader, 1, group.members, group.units)
+    return ChannelOrder(block_name(path), group.reader, 1, group.members, group.units)

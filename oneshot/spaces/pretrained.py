@@ -17,8 +17,8 @@ Filter = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, a PyTorch file with a state dict, or a checkpoint of timm's ``train.py``:
-    weights where it has them. Loading never runs code from the file.
+    """The tensors of a ``.safetensors`` file, a PyTorch file with a state dict, or a checkpoint of timm's ``train.py``: the
+    averaged weights where it has such. Loading never runs code from the file.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -16,7 +16,6 @@ from oneshot.spaces.groups import (
     Number,
     change,
     holds_tensors,
-    is_count,
     like,
     named_tensors,
     numbers_of,
@@ -36,7 +35,7 @@ class Inputs:
 
     def meta(self) -> Inputs:
         """The same on the meta device."""
-        return Inputs(copy.deepcopy(self.block).to("meta"), on_meta(self.args), on_meta(self.kwargs))
+        return Inputs(fresh_copy(self.block).to("meta"), on_meta(self.args), on_meta(self.kwargs))
 
     def run(self) -> Any:
         """The output of the block."""
@@ -107,13 +106,12 @@ class Trial:
             numbers: attributes to shrink besides those of layers.
             extra: further tensors that hold the units, and the dimension along which they lie.
         """
-        block = copy.deepcopy(self.baseline.inputs.block)
+        block = fresh_copy(self.baseline.inputs.block)
         self._places, self._open, self._parts_of = {}, {}, parts_of or {}
         try:
             for name, parts in makers.items():
                 layer = block.get_submodule(name)
-                for local in ("weight", "bias"):
-                    self._cut(layer, name, local, 0, parts)
+                self._cut_outputs(layer, name, parts)
                 self._shrink(layer, "out_channels" if isinstance(layer, CONVOLUTIONS) else "out_features")
             for tensor, dim in (extra or {}).items():
                 path, _, local = tensor.rpartition(".")
@@ -164,6 +162,13 @@ class Trial:
         if is_open:
             self._open[name] = size
 
+    def _cut_outputs(self, layer: nn.Module, name: str, parts: int) -> None:
+        """Cuts what a layer has for each channel that it makes: its weight and bias, also the gains of some."""
+        width = len(layer.weight)  # type: ignore[arg-type]
+        for local, tensor in {**layer._parameters, **layer._buffers}.items():
+            if tensor is not None and tensor.dim() and len(tensor) == width:
+                self._cut(layer, name, local, 0, parts)
+
     def _run_adapting(self, block: nn.Module) -> tuple[torch.Size, ...]:
         hooks = [
             module.register_forward_pre_hook(self._adapting(name))
@@ -208,8 +213,7 @@ class Trial:
         elif isinstance(module, CONVOLUTIONS) and module.groups > 1:
             if module.in_channels != module.out_channels or (width - gone) % (width // module.groups) or is_open:
                 raise _Unfit("a grouped convolution that mixes them with others")
-            for local in ("weight", "bias"):
-                self._cut(module, name, local, 0, parts)
+            self._cut_outputs(module, name, parts)
             for attribute in ("in_channels", "out_channels", "groups"):
                 self._shrink(module, attribute)
         elif isinstance(module, CONVOLUTIONS):
@@ -228,7 +232,11 @@ class Trial:
                     raise _Unfit(f"a {type(module).__name__} of another width")
                 self._cut(module, name, local, dims[0], parts, gone, is_open)
         for attribute, value in list(vars(module).items()):
-            if value in (width, (width,)) and attribute in ("num_features", "normalized_shape", "num_channels", "dim"):
+            if (
+                type(value) in (int, tuple)
+                and value in (width, (width,))
+                and attribute in ("num_features", "normalized_shape", "num_channels", "dim")
+            ):
                 self._shrink(module, attribute, gone)
         if isinstance(module, nn.GroupNorm) and module.num_groups > 1:
             self._shrink(module, "num_groups")
@@ -281,6 +289,11 @@ def _in_words(error: Exception) -> str:
     return f"{type(error).__name__} ({text[:60]})"
 
 
+def fresh_copy(block: nn.Module) -> nn.Module:
+    """A copy in eval mode without what some attention layers keep of their weights between calls in eval mode."""
+    return copy.deepcopy(block).train().eval()
+
+
 def shapes_in(value: Any) -> tuple[torch.Size, ...]:
     """The shapes of all tensors in nested outputs."""
     return tuple(tensor.shape for tensor in tensors_in(value))
@@ -308,6 +321,3 @@ def mapped(value: Any, by: Callable[[Tensor], Any]) -> Any:
         items = [mapped(item, by) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return {key: mapped(item, by) for key, item in value.items()} if isinstance(value, Mapping) else value
-
-
-__all__ = ["CONVOLUTIONS", "Baseline", "Inputs", "Trial", "is_count", "mapped", "on_meta", "shapes_in", "tensors_in"]
