@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -188,6 +189,18 @@ class ElasticNetwork(SearchSpace):
             arguments["kernel"] = arch.integer(f"{block_name(path)}.kernel")
         return arguments
 
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copy.copy(self)  # nothing in a space changes
+
+    def __reduce__(self) -> Any:
+        arguments = {name: value for name, value in self.definition.items() if name != "_target_"}
+        return _restored, (type(self), arguments, self.choices)
+
     def covering(self) -> list[Arch]:
         """The largest architecture, which has every tensor at its largest shape."""
         return [self.largest]
@@ -206,6 +219,12 @@ class ElasticNetwork(SearchSpace):
         for reason, share in self.analysis.static_shares():
             if share >= 0.01:
                 log.info("%s: %.0f %% of the multiply-accumulates stay as they are: %s", self.name, 100 * share, reason)
+
+
+def _restored(kind: type[ElasticNetwork], arguments: dict[str, Any], choices: tuple[Choice, ...]) -> ElasticNetwork:
+    space = kind(**arguments)
+    space.choices = choices
+    return space
 
 
 def _ratios(name: str, ratios: Sequence[float]) -> tuple[float, ...]:
