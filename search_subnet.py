@@ -19,7 +19,7 @@ from oneshot.config import (
     settings,
     trained_sampler,
 )
-from oneshot.costs import CostSettings, CostTable
+from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.ranking import RankingSettings, judge_ranking
@@ -95,11 +95,12 @@ def main(config: DictConfig, folder: Path) -> None:
 
 def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSettings]:
     """Percentages in limits turned into numbers."""
-    if not any(cost.percentages for cost in costs):
+    if not any(isinstance(cost, RelativeCostSettings) for cost in costs):
         return costs
     original = CostTable(space).original()
     log.info("100 %% is the original: %.4gM MACs, %.4gM parameters", original.macs / 1e6, original.params / 1e6)
-    return [cost.of_original({"macs": original.macs, "params": original.params}) for cost in costs]
+    whole = {"macs": original.macs, "params": original.params}
+    return [cost.of_original(whole) if isinstance(cost, RelativeCostSettings) else cost for cost in costs]
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Place:
 
     def pieces(self, size: int, units: int, kept: int) -> list[tuple[int, int]]:
         """The ``(start, length)`` of what is left of ``size`` entries where the first ``kept`` of ``units`` units stay."""
-        stop = size if self.stop is None else self.stop
-        part = (stop - self.start) // self.parts
+        stop = self.inside(size).stop
+        part = len(self.inside(size)) // self.parts
         inside = [(self.start + index * part, part // units * kept) for index in range(self.parts)]
         found: list[tuple[int, int]] = []
         for start, length in [(0, self.start), *inside, (stop, size - stop)]:
@@ -51,12 +51,15 @@ class Place:
                 found.append((start, length))
         return found
 
+    def inside(self, size: int) -> range:
+        """The entries, of ``size`` along the dimension, in which the channels lie."""
+        return range(self.start, size if self.stop is None else self.stop)
+
     def reordered(self, tensor: Tensor, order: Tensor) -> Tensor:
         """``tensor`` with the units, as many as ``order`` is long, in another order."""
         size = tensor.shape[self.dim]
-        stop = size if self.stop is None else self.stop
-        entries = torch.arange(self.start, stop).view(self.parts, len(order), -1)[:, order.cpu()].flatten()
-        whole = torch.cat([torch.arange(self.start), entries, torch.arange(stop, size)])
+        inside = torch.tensor(self.inside(size)).view(self.parts, len(order), -1)[:, order.cpu()].flatten()
+        whole = torch.cat([torch.arange(self.start), inside, torch.arange(self.inside(size).stop, size)])
         return tensor.index_select(self.dim, whole.to(tensor.device))
 
 

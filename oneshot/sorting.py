@@ -39,11 +39,12 @@ def sort_channels(supernet: Supernet, trained: SearchSpace, reaching: Mapping[st
     shapes = _shapes(trained)
     for order, block in orders:
         score = f"{block}.{order.score}"
-        weight = tensors[score]
-        size = 1 if order.units is None else weight.shape[order.dim] // order.units
-        bounds = {shape[order.dim] // size for shape in shapes[score]}
-        energies = None if reaching is None else reaching.get(score)
-        permutation = _permutation(_importance(weight, order.dim, size, energies), bounds)
+        inside = order.place(order.score).inside(tensors[score].shape[order.dim])
+        weight = tensors[score].narrow(order.dim, inside.start, len(inside))
+        units = order.units or len(inside)
+        energies = None if reaching is None or score not in reaching else reaching[score][inside.start : inside.stop]
+        importance = _importance(weight, order.dim, len(inside) // units, energies)
+        permutation = _permutation(importance, _bounds(order, block, units, tensors, shapes))
         for member in order.members:
             tensor = tensors.get(f"{block}.{member}")
             if tensor is not None:
@@ -98,13 +99,28 @@ def _orders(supernet: Supernet) -> list[tuple[ChannelOrder, str]]:
     return found
 
 
+def _bounds(
+    order: ChannelOrder,
+    block: str,
+    units: int,
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, set[torch.Size]],
+) -> set[int]:
+    """The numbers of units that networks have, as a member tells in which no other channels lie."""
+    whole = [name for name in (order.score, *order.members) if order.place(name).stop is None]
+    name = next(name for name in whole if f"{block}.{name}" in tensors)
+    dim = order.place(name).dim
+    size = tensors[f"{block}.{name}"].shape[dim]
+    return {shape[dim] * units // size for shape in shapes[f"{block}.{name}"]}
+
+
 def _importance(weight: Tensor, dim: int, size: int, energies: Tensor | None) -> Tensor:
     """Of each unit of ``size`` channels along ``dim``."""
     others = [other for other in range(weight.dim()) if other != dim]
     if energies is None:
-        return weight.abs().sum(others).unflatten(0, (-1, size)).sum(1)
+        return weight.abs().sum(others).view(-1, size).sum(1)
     squares = weight.double().square().sum(others) * energies.to(weight.device)
-    return squares.unflatten(0, (-1, size)).sum(1).sqrt()
+    return squares.view(-1, size).sum(1).sqrt()
 
 
 def _permutation(importance: Tensor, bounds: set[int]) -> Tensor:

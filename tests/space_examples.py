@@ -201,7 +201,9 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "darts": lambda: DARTS(num_classes=5, resolution=8, channels=2, num_cells=4),
     "enas_micro": lambda: ENASMicro(num_classes=5, resolution=8, num_layers=2, channels=4, num_nodes=3),
     "enas_macro": lambda: ENASMacro(num_classes=5, resolution=9, num_layers=6, channels=8),
-    "timm_efficientnet": lambda: TimmSpace("test_efficientnet", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)),
+    "timm_efficientnet": lambda: TimmSpace(
+        "test_efficientnet", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)
+    ),
     "timm_vit": lambda: TimmSpace("test_vit", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)),
     "cell": CellSpace,
     "vit": ViTSpace,

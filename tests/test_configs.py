@@ -60,6 +60,7 @@ CLASS_OF: dict[str, type[Any]] = {
 }
 POLICY_DEFAULTS = {"policy": PolicySettings, "learning": ReinforceSettings}
 FROM_DATA = {"num_classes", "resolution", "resolutions"}
+REQUIRED = {"timm": "space.model=test_efficientnet", "network": "space.build=torchvision:squeezenet1_1"}
 
 
 def options(*groups: str) -> list[Any]:
@@ -152,7 +153,7 @@ def test_settings_of_the_data_can_be_changed_later(entry: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), options("space"))
 def test_a_space_is_made_to_fit_the_data(group: str, name: str) -> None:
-    config = composed("train_supernet", f"+{group}={name}").space
+    config = composed("train_supernet", f"+{group}={name}", *filter(None, [REQUIRED.get(name)])).space
     data = toy_data()
     space = make_space(config, data)
     assert isinstance(space, SearchSpace)
@@ -171,7 +172,7 @@ def test_a_space_has_every_argument_at_its_default(group: str, name: str) -> Non
         if parameter.name in FROM_DATA:
             assert file[parameter.name] is None
         else:
-            default = parameter.default
+            default = "???" if parameter.default is inspect.Parameter.empty else parameter.default
             assert file[parameter.name] == (list(default) if isinstance(default, tuple) else default), parameter.name
 
 

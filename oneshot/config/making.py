@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from oneshot.costs import CostSettings
+from oneshot.costs import CostSettings, RelativeCostSettings
 from oneshot.data import ImageData
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
@@ -93,7 +92,7 @@ def trained_sampler(trained: Trained) -> Sampler:
 
 def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
     """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit. Limits
-    such as ``50%`` stay percentages: see ``CostSettings.of_original``.
+    such as ``50%`` stay percentages: see ``RelativeCostSettings``.
 
     Raises:
         ValueError: more than one list, an empty one, or limits that are no positive numbers.
@@ -123,7 +122,7 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
 
 def _costs(config: DictConfig, values: Mapping[str, float], percentages: tuple[str, ...]) -> CostSettings:
     made = settings(CostSettings, config, "cost", **values)
-    return replace(made, percentages=percentages) if percentages else made
+    return RelativeCostSettings(**vars(made), percentages=percentages) if percentages else made
 
 
 def _percentage(name: str, value: object) -> float | None:

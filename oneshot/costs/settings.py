@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,6 @@ class CostSettings:
         latency_threads: CPU threads; None is torch's choice.
         latency_device: "cpu" or "cuda".
         latency_warmup, latency_repeats: runs before and during the measurement.
-        percentages: which of the limits are percentages of the network that the space was made of: "max_macs", "max_params".
     """
 
     max_macs: float | None = None
@@ -34,7 +33,6 @@ class CostSettings:
     latency_device: str = "cpu"
     latency_warmup: int = 3
     latency_repeats: int = 15
-    percentages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_macs", "max_params", "max_latency_ms"):
@@ -47,15 +45,6 @@ class CostSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"cost.{name} is at least 1, not {getattr(self, name)}")
 
-    def of_original(self, costs: Mapping[str, float]) -> CostSettings:
-        """These settings with percentages turned into limits.
-
-        Args:
-            costs: of the network that is 100 %, by name: "macs", "params".
-        """
-        limits = {name: getattr(self, name) / 100 * costs[name.removeprefix("max_")] for name in self.percentages}
-        return replace(self, percentages=(), **limits)
-
     @property
     def limits(self) -> dict[str, float]:
         """The limits that are set, by the cost's name."""
@@ -66,3 +55,24 @@ class CostSettings:
     def needs_latency(self) -> bool:
         """Whether candidates have to be timed."""
         return self.max_latency_ms is not None or self.minimize == "latency_ms"
+
+
+@dataclass(frozen=True)
+class RelativeCostSettings(CostSettings):
+    """Cost limits of which some are percentages of what the network costs that the space was made of.
+
+    Args:
+        percentages: the names of those: "max_macs", "max_params".
+    """
+
+    percentages: tuple[str, ...] = ()
+
+    def of_original(self, costs: Mapping[str, float]) -> CostSettings:
+        """These settings with percentages turned into limits.
+
+        Args:
+            costs: of the network that is 100 %, by name: "macs", "params".
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(CostSettings)}
+        limits = {name: values[name] / 100 * costs[name.removeprefix("max_")] for name in self.percentages}
+        return CostSettings(**values | limits)

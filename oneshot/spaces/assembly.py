@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from oneshot.spaces.base import Make
 from oneshot.spaces.elastic_blocks import ElasticBlock, crop_kernels, ends
-from oneshot.spaces.groups import holds_tensors, named_tensors, narrow
+from oneshot.spaces.groups import named_tensors, narrow
 
+_HELD = "_held"  # exporters expect modules and tensors under different names
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -101,8 +102,9 @@ class _Holding(nn.Module):
     held: tuple[str, ...]
 
     def __getattr__(self, name: str) -> Any:
-        found = super().__getattr__(name)
-        return found() if name in self.__dict__["held"] else found
+        if name in self.__dict__["held"]:
+            return super().__getattr__(f"{name}{_HELD}")()  # type: ignore[operator]
+        return super().__getattr__(name)
 
     def __reduce__(self) -> Any:
         return _empty, (type(self).__mro__[2],), self.__dict__
@@ -114,7 +116,7 @@ def _holding(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _empty(kind: type[nn.Module]) -> nn.Module:
-    holder = _holding(kind)
+    holder = _holding(kind)  # type: ignore[arg-type]
     return holder.__new__(holder)
 
 
@@ -165,7 +167,7 @@ def assemble(
             state[kind] = {name: None for name, tensor in state[kind].items() if tensor is None}
         if own:
             state["held"] = tuple(own)
-            children |= {name: make(_join(path, name), parts, _join(path, name)) for name in own}
+            children |= {f"{name}{_HELD}": make(_join(path, name), parts, _join(path, name)) for name in own}
         clone.__dict__.update(state, _modules=children)
         return clone
 
@@ -175,18 +177,6 @@ def assemble(
 def block_name(path: str) -> str:
     """What a part is called: its path in the network; "network" where it is the network itself."""
     return path or "network"
-
-
-def held_in(skeleton: nn.Module, blocks: Collection[str]) -> list[str]:
-    """The paths of the tensors that ``assemble`` makes ``Held``; the network's own names of them, that is."""
-    above = {path[:end] for path in blocks for end in ends(path)}
-    return [
-        _join(path, name)
-        for path, module in skeleton.named_modules()
-        if path in above or type(module) in _CONTAINERS
-        if holds_tensors(module)
-        for name, _ in _own_tensors(module)
-    ]
 
 
 def _join(path: str, name: str) -> str:

@@ -176,7 +176,7 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
 
     def layer_hook(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            macs[name] += output.numel() // out_width(module) * module.weight.numel()  # type: ignore[operator, union-attr]
+            macs[name] += output.numel() // out_width(module) * module.weight.numel()  # type: ignore[operator]
 
         return hook
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from oneshot.sharing import Place
@@ -50,17 +53,13 @@ def narrow(block: nn.Module, kept: Iterable[tuple[Group, int]]) -> None:
             kind[local] = like(kind[local], taken(kind[local], place.dim, pieces))
     for group, units in kept:
         for number, step in group.numbers.items():
-            change(block, number, lambda value, gone=(group.units - units) * step: value - gone)
+            change(block, number, functools.partial(operator.add, -(group.units - units) * step))
 
 
 def taken(tensor: Tensor, dim: int, pieces: Iterable[tuple[int, int]]) -> Tensor:
     """A copy of the ``(start, length)`` pieces of a tensor, one behind another along ``dim``."""
     found = [tensor.narrow(dim, start, length) for start, length in pieces]
-    if len(found) == 1:
-        return found[0].detach().clone()
-    import torch
-
-    return torch.cat([piece.detach() for piece in found], dim)
+    return found[0].detach().clone() if len(found) == 1 else torch.cat([piece.detach() for piece in found], dim)
 
 
 def owner_of(block: nn.Module, name: str) -> tuple[nn.Module, dict[str, Any], str]:

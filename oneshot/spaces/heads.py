@@ -61,7 +61,7 @@ def _find(
 def _hypotheses(inside: dict[str, nn.Module], count: int) -> Iterator[tuple[dict[str, int], int]]:
     """Layers that make queries, keys and values, and how many of these each makes; and the channels of one of them."""
     layers = list(inside)
-    inner = inside[layers[-1]].weight.shape[1]  # type: ignore[index, union-attr]
+    inner = inside[layers[-1]].weight.shape[1]  # type: ignore[index]
     candidates = [layer for layer in layers[:-1] if out_width(inside[layer]) % count == 0]
     fused = {layer: max(1, out_width(inside[layer]) // int(inner)) for layer in candidates}
     if inner % count == 0 and fused:

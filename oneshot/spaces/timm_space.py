@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 from torch import nn
 
@@ -56,8 +59,10 @@ class TimmSpace(ElasticNetwork):
         options |= _size_options(model, num_classes, resolution, options)
 
         def create() -> nn.Module:
-            network = _create(model, num_classes=num_classes, pretrained=weights == "pretrained", **options)
-            if weights is not None and weights != "pretrained":
+            if weights == "pretrained":
+                return _download(model, num_classes=num_classes, **options)
+            network = _create(model, num_classes=num_classes, **options)
+            if weights is not None:
                 load_weights_into(network, weights, _classifiers(network), _converter(model))
             return network
 
@@ -133,7 +138,13 @@ class NetworkSpace(ElasticNetwork):
 def _check_name(model: str) -> None:
     import timm
 
-    if ":" in model or "/" in model or not timm.is_model(model):
+    name, _, tag = model.partition(".")
+    if (
+        ":" in model
+        or "/" in model
+        or not timm.is_model(name)
+        or (tag and model not in timm.list_pretrained(f"{name}.*"))
+    ):
         known = timm.list_models() + timm.list_pretrained()
         near = get_close_matches(model, known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
@@ -145,18 +156,43 @@ def _check_name(model: str) -> None:
 def _create(model: str, **options: Any) -> nn.Module:
     import timm
 
-    if options.get("pretrained") and not timm.is_model_pretrained(model):
-        raise ValueError(f"timm has no pretrained weights of {model}: give a file as space.weights=FILE")
-    try:
-        network: nn.Module = timm.create_model(model, **options)
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        if options.get("pretrained") and not isinstance(error, (TypeError, MemoryError)):
-            raise ValueError(
-                f"timm's weights of {model} cannot be downloaded ({first[:120]}): give a file as space.weights=FILE"
-            ) from None
-        raise
+    network: nn.Module = timm.create_model(model, **options)
     return network
+
+
+def _download(model: str, **options: Any) -> nn.Module:
+    """The model with the weights that timm knows."""
+    import timm
+
+    found = timm.get_pretrained_cfg(model)
+    if found is None or not found.has_weights:
+        raise ValueError(f"timm has no pretrained weights of {model}: give a file as space.weights=FILE")
+    advice = f"timm's weights of {model} cannot be downloaded ({{}}): give a file as space.weights=FILE"
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    host = urlsplit(hub if found.hf_hub_id else found.url).hostname
+    is_direct = not any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    if is_direct and not found.file and not _is_cached(found):
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as error:  # the hub would try again for a minute
+            raise ValueError(advice.format(f"{host}: {error.strerror or error}")) from None
+    try:
+        return _create(model, pretrained=True, **options)
+    except (TypeError, MemoryError):
+        raise
+    except Exception as error:  # there is no end to what a network can do
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(advice.format(reason[:120])) from None
+
+
+def _is_cached(found: Any) -> bool:
+    """Whether weights that timm takes from the hub lie on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = ("model.safetensors", "pytorch_model.bin")
+    return bool(found.hf_hub_id) and any(
+        isinstance(try_to_load_from_cache(found.hf_hub_id, name), str) for name in names
+    )
 
 
 def _size_options(model: str, num_classes: int, resolution: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +222,7 @@ def _size_options(model: str, num_classes: int, resolution: int, options: Mappin
 
 
 def _classifiers(network: nn.Module) -> list[str]:
-    names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr]
+    names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[operator, union-attr]
     return [names] if isinstance(names, str) else list(names)
 
 
