@@ -34,12 +34,15 @@ class _Binding(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random."""
+    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random, or that
+    keep things between calls.
+    """
 
     network: nn.Module
     bindings: list[_Binding]
     blocks: list[nn.Module]
     droppers: list[nn.Module]
+    keepers: list[nn.Module]
 
 
 _MAX_NETWORKS = 512
@@ -102,6 +105,7 @@ class Supernet(nn.Module):
         """One block of a skeleton as a plain module, with the weights and the mode that it has in an extracted subnet."""
         bindings = self._bindings_of(block)
         block.module.train(self.training)
+        _forget(_keepers(block.module), self.training)
         with _filled(bindings):
             return _copy_module(block.module, _copies(bindings))
 
@@ -161,13 +165,14 @@ class Supernet(nn.Module):
             entry = self._networks[arch] = self._plan(arch)
             if len(self._networks) > _MAX_NETWORKS:
                 self._networks.popitem(last=False)
-        network, bindings, blocks, droppers = entry
+        network, bindings, blocks, droppers, keepers = entry
         training = self.training
         if network.training != training:
             network.train(training)
         for module in blocks:
             if module.training != training:
                 module.train(training)
+        _forget(keepers, training)
         for module in droppers:
             module.training = training and dropout
         with _filled(bindings):
@@ -180,7 +185,7 @@ class Supernet(nn.Module):
         for block in used:
             bindings += self._bindings_of(block)
         droppers = [module for module in network.modules() if _drops(module)]
-        return _Plan(network, bindings, [block.module for block in used], droppers)
+        return _Plan(network, bindings, [block.module for block in used], droppers, _keepers(network))
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
         if block in self._bindings:
@@ -249,6 +254,20 @@ def _copied(cut: _Cut, stored: Tensor, shape: torch.Size) -> Tensor:
 def _drops(module: nn.Module) -> bool:
     """Whether it is a dropout of torch, or drops paths: timm's ``DropPath``, torchvision's ``StochasticDepth``."""
     return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
+
+
+def _keepers(network: nn.Module) -> list[nn.Module]:
+    """The modules that do something of their own when their mode is set: some of timm's attention layers keep what they made of
+    their weights from one call in eval mode to the next, until they are set to training.
+    """
+    return [module for module in network.modules() if type(module).train is not nn.Module.train]
+
+
+def _forget(keepers: list[nn.Module], training: bool) -> None:
+    """Makes modules forget what they keep, because the bank's weights may have changed."""
+    for module in keepers:
+        module.train(True)
+        module.train(training)
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
         raise ValueError(f"cost.{lists[0]} is a list of percentages or one of numbers, not {listed!r}")
     for value, share in zip(listed, shares, strict=True):
         if isinstance(value, bool) or (not isinstance(value, (int, float)) and share is None):
-            raise ValueError(f"cost.{lists[0]} is a list of numbers, not {value!r}")
+            raise ValueError(f"cost.{lists[0]} is a list of numbers, not {listed!r}")
     numbers = sorted({float(value) if share is None else share for value, share in zip(listed, shares, strict=True)})
     percentages = (*values, *(lists if shares[0] is not None else ()))
     return names[lists[0]], [_costs(config, values | {lists[0]: number}, percentages) for number in numbers]

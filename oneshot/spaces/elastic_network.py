@@ -77,13 +77,13 @@ class ElasticNetwork(SearchSpace):
         self._check_assembly(network, image, logits)
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
-        sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
+        self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
         self._stages = {
             stage: (number, _in_order(removable, number, depth_ratio, removal or ()))
             for stage, number, removable in stages_of(self.analysis.blocks, self._skeleton)
         }
-        self.choices = self._make_choices(sizes, depth_ratio)
-        if len(self.choices) == 1 and len(self.choices[0].options) == 1:
+        self.choices = self._make_choices(self._sizes)
+        if not self.choices:
             why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
             raise ValueError(f"nothing in {self.name} can be elastic: {why}")
         self.original = self.largest
@@ -143,8 +143,8 @@ class ElasticNetwork(SearchSpace):
 
     # Choices ---------------------------------------------------------------------------------------------------------
 
-    def _make_choices(self, sizes: Sequence[int], depth_ratio: float) -> tuple[Choice, ...]:
-        choices = [Choice("resolution", tuple(sizes))]
+    def _make_choices(self, sizes: Sequence[int]) -> tuple[Choice, ...]:
+        choices = [Choice("resolution", tuple(sizes))] if len(sizes) > 1 else []
         removal = {path: stage for stage, (_, paths) in self._stages.items() for path in paths}
         for stage, (number, paths) in self._stages.items():
             if paths:
@@ -214,7 +214,7 @@ class ElasticNetwork(SearchSpace):
             "kernels; depths of %d containers; resolutions %s",
             self.name, 100 * self.analysis.elastic_share, sum(bool(block.widths) for block in blocks),
             sum(bool(block.heads) for block in blocks), sum(bool(block.kernels) for block in blocks),
-            sum(bool(paths) for _, paths in self._stages.values()), ", ".join(map(str, self.choices[0].options)),
+            sum(bool(paths) for _, paths in self._stages.values()), ", ".join(map(str, self._sizes)),
         )  # fmt: skip
         for reason, share in self.analysis.static_shares():
             if share >= 0.01:
