@@ -76,7 +76,7 @@ def test_gradients_reach_the_sampled_path_and_only_that(any_space: SearchSpace, 
             expected |= {name} | matrices
             if not matrices:
                 taken = cut(stored[name].grad, parameter.shape)
-                if name.endswith("qkv.weight") or name.endswith("qkv.bias"):  # as many heads of each third
+                if name.removeprefix("bank.") in any_space.sharing:  # as many heads of each third
                     thirds = stored[name].grad.chunk(3)
                     taken = torch.cat([third[: len(parameter) // 3] for third in thirds])
                     taken = taken[:, : parameter.shape[1]] if parameter.ndim > 1 else taken
