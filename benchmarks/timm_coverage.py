@@ -68,7 +68,7 @@ def measure(model: str) -> dict[str, Any]:
         network = timm.create_model(model)
     row: dict[str, Any] = {"model": model, "class": type(network).__name__}
     size = network.pretrained_cfg["input_size"][-1]
-    classes = getattr(network, "num_classes", 0)
+    classes = getattr(network, "num_classes", 0) or 10
     del network
     started = time.monotonic()
     try:

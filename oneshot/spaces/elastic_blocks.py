@@ -121,11 +121,12 @@ def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
 
 
 def find_blocks(model: nn.Module) -> list[str]:
-    """The paths of a network's blocks, none of which holds another: the innermost modules that are items of a container, or
-    called blocks, and hold two layers or more that make channels; and the largest modules with as many, such as a stem, that
-    hold none of those. A network without any is one block, whose path is empty.
+    """The paths of a network's blocks, none of which holds another: the innermost items of containers that hold two layers or
+    more that make channels; modules called blocks outside of those; and the largest modules with as many layers, such as a
+    stem, that hold none of all these. A network without any is one block, whose path is empty.
     """
-    inner = list(_innermost("", model, None))
+    items, named = _blocks_in("", model, None)
+    inner = {*items, *named}
     above = {"", *(path[:end] for path in inner for end in ends(path))}
     found = [
         path
@@ -135,18 +136,21 @@ def find_blocks(model: nn.Module) -> list[str]:
     return found or [""]
 
 
-def _innermost(path: str, module: nn.Module, parent: nn.Module | None) -> Iterator[str]:
-    found = False
+def _blocks_in(path: str, module: nn.Module, parent: nn.Module | None) -> tuple[list[str], list[str]]:
+    """The blocks in a module, itself among them: items of containers, and those that are called so."""
+    items: list[str] = []
+    named: list[str] = []
     for name, child in module.named_children():
-        for block in _innermost(f"{path}.{name}" if path else name, child, module):
-            found = True
-            yield block
-    is_item = isinstance(parent, (nn.Sequential, nn.ModuleList)) or any(
-        word in type(module).__name__ for word in ("Block", "Bottleneck", "Residual")
-    )
-    is_container = type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    if not found and path and is_item and not is_container and len(producers(module)) >= 2:
-        yield path
+        more = _blocks_in(f"{path}.{name}" if path else name, child, module)
+        items += more[0]
+        named += more[1]
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    if items or not path or type(module) in containers or len(producers(module)) < 2:
+        return items, named
+    if isinstance(parent, (nn.Sequential, nn.ModuleList)):
+        return [path], []
+    is_named = any(word in type(module).__name__ for word in ("Block", "Bottleneck", "Residual"))
+    return [], named or ([path] if is_named else [])
 
 
 def ends(path: str) -> Iterator[int]:

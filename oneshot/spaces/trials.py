@@ -193,6 +193,8 @@ class Trial:
             changed = [dim for dim, sizes in enumerate(zip(before, after, strict=True)) if sizes[0] != sizes[1]]
             if len(changed) != 1:
                 raise _Unfit("its channels change their place")
+            if not _reads_along(module, changed[0], len(before)):
+                return  # to the layer they are more or fewer places, or images
             width, gone = before[changed[0]], before[changed[0]] - after[changed[0]]
             if width in self._parts_of or gone * self.units == width * self.removed:
                 parts, is_open = self._parts_of.get(width, max(1, gone // (self.removed * self.size))), False
@@ -269,6 +271,13 @@ class Trial:
             for start in dict.fromkeys(starts)
             if 0 <= start <= total - width
         ]
+
+
+def _reads_along(module: nn.Module, dim: int, dims: int) -> bool:
+    """Whether a layer mixes what lies along ``dim`` of ``dims`` dimensions."""
+    if isinstance(module, nn.Linear):
+        return dim == dims - 1
+    return dim == 1 if isinstance(module, CONVOLUTIONS) else dim > 0
 
 
 class _Unfit(ValueError):
