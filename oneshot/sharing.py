@@ -122,6 +122,14 @@ class Pieces(SharingRule):
                 stored = torch.cat(cuts, dim)
         return stored if stored.shape == shape else crop(stored, shape)
 
+    def write(self, stored: Tensor, values: Tensor) -> None:
+        """Puts ``values``, cut from ``stored`` along one dimension and changed since, back to where they were."""
+        (dim,) = self.pieces
+        end = 0
+        for start, length in self.pieces[dim][values.shape[dim]]:
+            stored.narrow(dim, start, length).copy_(values.narrow(dim, end, length))
+            end += length
+
 
 class KernelTransform(SharingRule):
     """Once-for-All's elastic kernel: the centre of the next larger kernel, multiplied by a learned matrix that all channels

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.sharing import SharingRule, crop, leading_slice
+from oneshot.sharing import Pieces, SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
 
@@ -22,7 +22,9 @@ _Cut = Callable[[Tensor, torch.Size], Tensor]
 
 
 class _Binding(NamedTuple):
-    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole."""
+    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole; and
+    what puts changed statistics back that are no view.
+    """
 
     target: dict[str, Any]
     name: str
@@ -31,6 +33,7 @@ class _Binding(NamedTuple):
     source_name: str
     cut: _Cut | None
     shape: torch.Size
+    write: Callable[[Tensor, Tensor], None] | None = None
 
 
 class _Plan(NamedTuple):
@@ -141,13 +144,16 @@ class Supernet(nn.Module):
                 node.add_module(part, nn.Module())
             node = node.get_submodule(part)
         stored = tensor.detach().clone()
-        if not isinstance(tensor, nn.Parameter):
+        if isinstance(tensor, nn.Parameter):
+            node.register_parameter(local, nn.Parameter(stored, tensor.requires_grad))
+        else:
             node.register_buffer(local, stored)
-            return
-        node.register_parameter(local, nn.Parameter(stored, tensor.requires_grad))
         for pattern, factory in self.space.sharing.items():
             if fnmatch.fnmatchcase(key, pattern):
-                rule = self._rules[key] = factory()
+                rule = factory()
+                if not isinstance(tensor, nn.Parameter) and not isinstance(rule, Pieces):
+                    break
+                self._rules[key] = rule
                 rule.prepare(tensor.shape, key)
                 if any(True for _ in _tensors(rule)):
                     node.add_module(f"{local}_rule", rule)
@@ -210,7 +216,9 @@ class Supernet(nn.Module):
                         if tensor.shape == stored.shape
                         else self._rules.get(key) or _default_cut(module, stored, tensor.shape)
                     )
-                    bindings.append(_Binding(target, local, tensor, getattr(node, kind), local, cut, tensor.shape))
+                    write = cut.write if isinstance(cut, Pieces) and kind == "_buffers" else None
+                    source = getattr(node, kind)
+                    bindings.append(_Binding(target, local, tensor, source, local, cut, tensor.shape, write))
         self._bindings[block] = bindings
         return bindings
 
@@ -274,12 +282,14 @@ def _forget(keepers: list[nn.Module], training: bool) -> None:
 def _filled(bindings: list[_Binding]) -> Iterator[None]:
     """Fills the tensors of skeletons from the bank, and afterwards takes out what was cut."""
     try:
-        for target, name, _, source, source_name, cut, shape in bindings:
+        for target, name, _, source, source_name, cut, shape, _ in bindings:
             stored = source[source_name]
             target[name] = stored if cut is None else cut(stored, shape)
         yield
     finally:
-        for target, name, blank, _, _, cut, _ in bindings:
+        for target, name, blank, source, source_name, cut, _, write in bindings:
+            if write is not None and target[name] is not blank:
+                write(source[source_name], target[name])
             if cut is not None:
                 target[name] = blank
 

@@ -19,7 +19,10 @@ from oneshot.spaces.trials import CONVOLUTIONS, Baseline, Inputs, Trial, fresh_c
 
 _SMALLEST = 8  # channels that are taken away in a trial, or one group of a grouped convolution where that is more
 _MAX_TRIALS = 12
-_TOLERANCE = 1e-6  # relative, in float64; what is no group changes the output by 1e-2 and more
+_TOLERANCE = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-3,
+}  # relative; what is no group changes the output by 1e-2 and more
 
 
 def producers(block: nn.Module) -> dict[str, nn.Module]:
@@ -53,7 +56,7 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], d
             continue
         width = out_width(module)
         later = [other for other in list(makers)[position + 1 :] if other not in taken]
-        found = _find(inputs, baseline, name, width, [other for other in later if out_width(makers[other]) == width])
+        found = _find(inputs, baseline, name, width, {other: out_width(makers[other]) / width for other in later})
         if isinstance(found, str):
             reasons[name] = found
         else:
@@ -63,40 +66,47 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], d
 
 
 def _find(
-    inputs: Inputs, baseline: Baseline, name: str, width: int, others: list[str]
+    inputs: Inputs, baseline: Baseline, name: str, width: int, others: dict[str, float]
 ) -> tuple[Group, list[str]] | str:
     reason = ""
-    for parts, team in _teams(name, width, others):
+    for team in _teams(name, width, others):
+        parts = team[name]
         size = _unit(baseline.inputs.block, width // parts)
         removed = math.ceil(_SMALLEST / size)
         if width % (parts * size) or width // (parts * size) <= removed:
             reason = reason or "it is narrow"
             continue
         trial = Trial(baseline, width // (parts * size), size, removed)
-        found = trial.run(dict.fromkeys(team, parts))
+        found = trial.run(team)
         if isinstance(found, str):
             reason = reason or found
             continue
         for group in found:
             if is_group(inputs, group):
-                return group, team
+                return group, list(team)
         reason = "exchanging its channels changes the output"
     return reason
 
 
-def _teams(name: str, width: int, others: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """What is to shrink together, the likeliest first: the layer alone, with one of equal width (the gates of squeeze and
-    excitation), with all of them or several; then as two parts, which a gated layer multiplies.
+def _teams(name: str, width: int, others: dict[str, float]) -> Iterator[dict[str, int]]:
+    """What is to shrink together, and how many sets of the channels each makes; the likeliest first: the layer alone, with one of
+    equal width (the gates of squeeze and excitation), as two parts, which a gated layer multiplies, with one of twice the
+    width, with several.
+
+    Args:
+        others: later layers, and how many times as wide they are.
     """
-    yield 1, [name]
-    yield from ((1, [name, other]) for other in others[:_MAX_TRIALS])
+    equal = [other for other, ratio in others.items() if ratio == 1]
+    yield {name: 1}
+    yield from ({name: 1, other: 1} for other in equal[:_MAX_TRIALS])
     if width % 2 == 0:
-        yield 2, [name]
-    if len(others) > 1:
-        yield 1, [name, *others]
-        if len(others) <= 4:
-            for number in range(2, len(others)):
-                yield from ((1, [name, *team]) for team in itertools.combinations(others, number))
+        yield {name: 2}
+    yield from ({name: 1, other: 2} for other, ratio in others.items() if ratio == 2)
+    if len(equal) > 1:
+        yield dict.fromkeys([name, *equal], 1)
+        if len(equal) <= 4:
+            for number in range(2, len(equal)):
+                yield from (dict.fromkeys([name, *team], 1) for team in itertools.combinations(equal, number))
 
 
 def _unit(block: nn.Module, width: int) -> int:
@@ -122,7 +132,7 @@ def is_group(inputs: Inputs, group: Group) -> bool:
         kind[local] = like(kind[local], place.reordered(kind[local].detach(), order))
     before, after = (tensors_in(one.run()) for one in (inputs, Inputs(block, inputs.args, inputs.kwargs)))
     return all(
-        bool((one - other).abs().max() <= _TOLERANCE * one.abs().max())
+        bool((one - other).abs().max() <= _TOLERANCE[one.dtype] * one.abs().max())
         for one, other in zip(before, after, strict=True)
         if one.is_floating_point()
     )

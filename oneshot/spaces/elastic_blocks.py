@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from oneshot.spaces.heads import find_head_groups
 from oneshot.spaces.trials import CONVOLUTIONS, Inputs, fresh_copy, mapped, on_meta, shapes_in
 
 log = logging.getLogger(__name__)
+_LARGE = 2 * 10**8  # multiply-accumulates of a block that is examined in float32, because float64 is slow
 _LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
 
 
@@ -163,18 +164,25 @@ def ends(path: str) -> Iterator[int]:
 class _Called:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    output: tuple[torch.Size, ...]
+    output: tuple[torch.Size, ...] = ()
 
 
 def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str, _Called], dict[str, int], Any]:
     """The first call of every block, the multiply-accumulates of every layer, and the network's output."""
     calls: dict[str, _Called] = {}
+    outputs: dict[str, tuple[torch.Size, ...]] = {}
     macs: Counter[str] = Counter()
 
-    def block_hook(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if name not in calls:
-                calls[name] = _Called(args, kwargs, (output.shape,) if isinstance(output, Tensor) else ())
+    def inputs_hook(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if name not in calls:  # copies of lists, to which some blocks append
+                calls[name] = _Called(mapped(args, torch.clone), mapped(kwargs, torch.clone))
+
+        return hook
+
+    def output_hook(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            outputs.setdefault(name, (output.shape,) if isinstance(output, Tensor) else ())
 
         return hook
 
@@ -184,7 +192,13 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
 
         return hook
 
-    hooks = [model.get_submodule(name).register_forward_hook(block_hook(name), with_kwargs=True) for name in names]
+    hooks = []
+    for name in names:
+        block = model.get_submodule(name)
+        hooks += [
+            block.register_forward_pre_hook(inputs_hook(name), with_kwargs=True),
+            block.register_forward_hook(output_hook(name)),
+        ]
     hooks += [
         module.register_forward_hook(layer_hook(name))
         for name, module in model.named_modules()
@@ -196,16 +210,17 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
     finally:
         for handle in hooks:
             handle.remove()
-    return calls, dict(macs), output
+    return {name: replace(called, output=outputs[name]) for name, called in calls.items()}, dict(macs), output
 
 
 def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, dict[str, str]]:
     with torch.no_grad():
-        inputs = Inputs(_with_random_weights(module), _doubled(called.args), _doubled(called.kwargs))
+        dtype = torch.float32 if sum(macs.values()) > _LARGE else torch.float64
+        inputs = Inputs(_with_random_weights(module, dtype), _as(dtype, called.args), _as(dtype, called.kwargs))
         try:
             inputs.run()
         except Exception as error:  # a forward that insists on its precision, for instance
-            reason = f"its block does not run in float64 ({' '.join(str(error).split())[:60]})"
+            reason = f"its block does not run by itself ({' '.join(str(error).split())[:60]})"
             return ElasticBlock(), dict.fromkeys(producers(module), reason)
         taken: set[str] = set()
         heads, reasons = find_head_groups(inputs, taken)
@@ -265,10 +280,10 @@ def crop_kernels(block: nn.Module, names: tuple[str, ...], size: int) -> None:
             conv._reversed_padding_repeated_twice = [size // 2] * 4
 
 
-def _with_random_weights(module: nn.Module) -> nn.Module:
-    """A copy in float64 in which no weight is zero or equal to another, as freshly initialised ones may be."""
+def _with_random_weights(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a type in which no weight is zero or equal to another, as freshly initialised ones may be."""
     generator = torch.Generator().manual_seed(0)
-    block = fresh_copy(module).double().requires_grad_(False)
+    block = fresh_copy(module).to(dtype).requires_grad_(False)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
         scale = (parameter.numel() / parameter.shape[0]) ** -0.5 if parameter.dim() > 1 else 0.3
@@ -279,8 +294,8 @@ def _with_random_weights(module: nn.Module) -> nn.Module:
     return block
 
 
-def _doubled(value: Any) -> Any:
-    return mapped(value, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    return mapped(value, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[tuple[str, int, list[str]]]:
