@@ -122,6 +122,35 @@ def test_channels_that_are_joined_with_others_keep_their_place() -> None:
     ]
 
 
+class Repeated(nn.Module):
+    """A norm sees the same channels twice."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 32, 3), nn.BatchNorm2d(64)
+        self.second, self.last = nn.Conv2d(64, 8, 1), nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(self.second(self.norm(torch.cat([x, 2 * x], 1)).relu()).mean((2, 3)))
+
+
+def test_statistics_of_repeated_channels_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("repeated_network")
+    module.make = Repeated  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "repeated_network", module)
+    space = NetworkSpace("repeated_network.py:make", 3, 16, width_ratios=(0.25, 1.0), input_ratios=(1.0,))
+    supernet = Supernet(space).train()
+    before = supernet.bank.network.norm.running_mean.clone()  # type: ignore[union-attr, operator]
+    extracted = supernet.extract(space.smallest)
+    x = torch.randn(4, 3, 16, 16)
+    assert torch.equal(supernet(x, space.smallest), extracted(x))
+    changed = supernet.bank.network.norm.running_mean != before  # type: ignore[union-attr]
+    assert changed.tolist() == 2 * ([True] * 8 + [False] * 24)
+    again = supernet.extract(space.smallest).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in extracted.state_dict().items())
+
+
 def test_the_larger_part_of_common_networks_is_elastic() -> None:
     for name, size, least in [("efficientnet_b0", 64, 0.85), ("deit_tiny_patch16_224", 224, 0.95)]:
         analysis, _ = analyse(timm.create_model(name).eval(), torch.zeros(1, 3, size, size))
