@@ -68,7 +68,7 @@ class ElasticNetwork(SearchSpace):
             raise ValueError(f"depth_ratio is a share above 0 and up to 1, not {depth_ratio!r}")
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
-            network = create().eval().requires_grad_(True)
+            network = create().eval()
         self.name = type(network).__name__
         image = torch.randn(1, self.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
         self.analysis, logits = self._analyse(network, image)
