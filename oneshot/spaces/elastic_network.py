@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from oneshot.arch import Arch, Choice, Option
+from oneshot.arch import Arch, Choice, Option, suggest
 from oneshot.sharing import ChannelOrder, Pieces
 from oneshot.spaces.assembly import Parts, assemble, block_name
 from oneshot.spaces.base import Make, SearchSpace
@@ -78,6 +78,12 @@ class ElasticNetwork(SearchSpace):
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
+        can_go = [path for path, block in self.analysis.blocks.items() if block.is_removable]
+        for path in removal or ():
+            if path not in can_go:
+                raise ValueError(
+                    f"removal: {path!r} is no block that {self.name} can do without{suggest(path, can_go)}"
+                )
         self._stages = {
             stage: (number, _in_order(removable, number, depth_ratio, removal or ()))
             for stage, number, removable in stages_of(self.analysis.blocks, self._skeleton)

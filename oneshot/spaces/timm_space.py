@@ -7,9 +7,11 @@ import logging
 import os
 import socket
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -246,11 +248,21 @@ def _function(build: str, num_classes: int) -> Callable[[], Any]:
     if not source.endswith(".py") or not name.isidentifier():
         raise ValueError(f"build is FILE.py:FUNCTION, or torchvision:NAME, not {build!r}")
     module = sys.modules.get(PurePath(source).stem)
-    if module is None:
+    if module is None or not _is_own(module, source):
         raise ValueError(f"{source} has not been run: add code={source} to the command, or in Python import it first")
-    function = vars(module).get(name)
+    # Only what the file itself defines, because a checkpoint may name it.
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    function = own.get(name)
     if not callable(function):
-        near = get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
+        near = get_close_matches(name, [key for key, value in own.items() if callable(value)], n=1)
         raise ValueError(f"{source} has no function {name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
     takes_classes = "num_classes" in inspect.signature(function).parameters
     return lambda: function(num_classes=num_classes) if takes_classes else function()
+
+
+def _is_own(module: ModuleType, source: str) -> bool:
+    """Whether a module that has been imported is the user's file ``source``, rather than one of Python or of a package."""
+    file = Path(module.__file__ or "")
+    places = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    places.append(Path(__file__).resolve().parents[1])
+    return file.name == PurePath(source).name and not any(file.resolve().is_relative_to(place) for place in places)

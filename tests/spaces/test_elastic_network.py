@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -135,11 +137,8 @@ class Repeated(nn.Module):
         return self.last(self.second(self.norm(torch.cat([x, 2 * x], 1)).relu()).mean((2, 3)))
 
 
-def test_statistics_of_repeated_channels_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("repeated_network")
-    module.make = Repeated  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "repeated_network", module)
-    space = NetworkSpace("repeated_network.py:make", 3, 16, width_ratios=(0.25, 1.0), input_ratios=(1.0,))
+def test_statistics_of_repeated_channels_are_shared() -> None:
+    space = NetworkSpace("test_elastic_network.py:Repeated", 3, 16, width_ratios=(0.25, 1.0), input_ratios=(1.0,))
     supernet = Supernet(space).train()
     before = supernet.bank.network.norm.running_mean.clone()  # type: ignore[union-attr, operator]
     extracted = supernet.extract(space.smallest)
@@ -208,6 +207,10 @@ def test_blocks_go_in_the_order_that_is_given() -> None:
         network = space.network(space.arch({**space.largest, "blocks.depth": depth}))
         skipped = [index for index, block in enumerate(network.blocks) if not list(block.parameters())]  # type: ignore[arg-type, union-attr]
         assert sorted(f"blocks.{index}" for index in skipped) == sorted(order[:gone])
+    with pytest.raises(
+        ValueError, match=r"removal: 'block.1' is no block that .* can do without; did you mean 'blocks.1'"
+    ):
+        TimmSpace("test_vit", 5, 32, removal=["block.1"])
 
 
 def test_kernels_are_cropped_to_their_centre() -> None:
@@ -266,25 +269,53 @@ def test_initial_weights_are_drawn_anew_and_from_the_seed(vit: TimmSpace) -> Non
 # Networks of one's own -----------------------------------------------------------------------------------------------
 
 
+OWN_FILE = '''
+from os import getcwd
+
+from torch import nn
+
+
 class Plain(nn.Module):
     """A network without containers or blocks."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes):
         super().__init__()
         self.first, self.norm = nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32)
         self.second, self.last = nn.Conv2d(32, 16, 3, 2, 1), nn.Linear(16, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.second(self.norm(self.first(x)).relu()).relu()
         return self.last(x.mean((2, 3)))
 
 
+def make(num_classes):
+    return Plain(num_classes)
+
+
+def rigid():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
+
+
+def text():
+    return "a network"
+'''
+
+
+def run_file(path: Path) -> ModuleType:
+    """The file as a module, as a command runs it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
-def _own_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("own_network")
-    module.make = lambda num_classes: Plain(num_classes)  # type: ignore[attr-defined]
-    module.rigid = lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "own_network", module)
+def _own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "own_network.py"
+    path.write_text(OWN_FILE)
+    monkeypatch.setitem(sys.modules, "own_network", run_file(path))
 
 
 @pytest.mark.usefixtures("_own_file")
@@ -305,6 +336,10 @@ def test_a_network_of_ones_own(build: str) -> None:
     [
         ("own_network.py:rigid", "nothing in Sequential can be elastic"),
         ("own_network.py:mkae", "own_network.py has no function 'mkae'; did you mean 'make'"),
+        ("own_network.py:text", "own_network.py:text gives a str, not a torch.nn.Module"),
+        ("own_network.py:getcwd", "own_network.py has no function 'getcwd'"),
+        ("os.py:abort", "os.py has not been run"),
+        ("torch.py:manual_seed", "torch.py has not been run"),
         ("missing_file.py:make", "missing_file.py has not been run: add code=missing_file.py"),
         ("torchvision:resnet19", "torchvision has no model 'resnet19'; did you mean 'resnet1"),
         ("resnet18", "build is FILE.py:FUNCTION, or torchvision:NAME, not 'resnet18'"),
