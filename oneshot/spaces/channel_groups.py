@@ -98,15 +98,15 @@ def _teams(name: str, width: int, others: dict[str, float]) -> Iterator[dict[str
     """
     equal = [other for other, ratio in others.items() if ratio == 1]
     yield {name: 1}
+    if len(equal) > 4:  # a residual stream, for instance
+        yield dict.fromkeys([name, *equal], 1)
     yield from ({name: 1, other: 1} for other in equal[:_MAX_TRIALS])
     if width % 2 == 0:
         yield {name: 2}
     yield from ({name: 1, other: 2} for other, ratio in others.items() if ratio == 2)
-    if len(equal) > 1:
-        yield dict.fromkeys([name, *equal], 1)
-        if len(equal) <= 4:
-            for number in range(2, len(equal)):
-                yield from (dict.fromkeys([name, *team], 1) for team in itertools.combinations(equal, number))
+    if 1 < len(equal) <= 4:
+        for number in range(len(equal), 1, -1):
+            yield from (dict.fromkeys([name, *team], 1) for team in itertools.combinations(equal, number))
 
 
 def _unit(block: nn.Module, width: int) -> int:

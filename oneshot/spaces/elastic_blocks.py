@@ -148,7 +148,7 @@ def _blocks_in(path: str, module: nn.Module, parent: nn.Module | None) -> tuple[
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
     if items or not path or type(module) in containers or len(producers(module)) < 2:
         return items, named
-    if isinstance(parent, (nn.Sequential, nn.ModuleList)):
+    if isinstance(parent, containers):
         return [path], []
     is_named = any(word in type(module).__name__ for word in ("Block", "Bottleneck", "Residual"))
     return [], named or ([path] if is_named else [])
