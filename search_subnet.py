@@ -21,6 +21,7 @@ from oneshot.config import (
     settings,
     trained_sampler,
 )
+from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.ranking import RankingSettings, judge_ranking
@@ -32,6 +33,7 @@ from oneshot.pipeline.scoring import EvaluationSettings, Scorer
 from oneshot.pipeline.search import SupernetSearch
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.search import Derivation
+from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
 
 log = logging.getLogger("search_subnet")
@@ -57,7 +59,9 @@ def main(config: DictConfig, folder: Path) -> None:
         predictor = make_predictor(config, space, needs_supernet=False)
         if config.truth is not None:
             raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
-        search_without_supernet(space, predictor, strategy, costs, limited, folder, config.seed, references)
+        search_without_supernet(
+            space, predictor, strategy, _in_numbers(costs, space), limited, folder, config.seed, references
+        )
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
     given = config.supernet if isinstance(config.supernet, ListConfig) else [config.supernet]
@@ -66,6 +70,7 @@ def main(config: DictConfig, folder: Path) -> None:
     )
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
+    costs = _in_numbers(costs, trained.supernet.space)
     if isinstance(strategy, Derivation):
         strategy = replace(strategy, draw=trained_sampler(trained).sample)
     data_config = moved_data(trained.config["data"], config.data)
@@ -94,6 +99,16 @@ def main(config: DictConfig, folder: Path) -> None:
         best = write_outcomes(scorer, outcomes, limited, references, judged)
         log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
         log.info("next: %s", command("retrain_subnet", subnet=best[-1], **code))
+
+
+def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSettings]:
+    """Percentages in limits turned into numbers."""
+    if not any(isinstance(cost, RelativeCostSettings) for cost in costs):
+        return costs
+    original = CostTable(space).original()
+    log.info("100 %% is the original: %.4gM MACs, %.4gM parameters", original.macs / 1e6, original.params / 1e6)
+    whole = {"macs": original.macs, "params": original.params}
+    return [cost.of_original(whole) if isinstance(cost, RelativeCostSettings) else cost for cost in costs]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from oneshot.config import (
     code_setting,
     command,
+    data_settings,
     entry,
     make_data,
     make_sampler,
@@ -33,14 +34,14 @@ def main(config: DictConfig, folder: Path) -> None:
     )
     distillation = settings(Distillation, config, "distillation")
     init = None if config.init is None else Path(config.init)
-    data_config = plain(config.data)
+    data_config = data_settings(config)
     data = make_data(data_config, of_training(folder, data_config, init, config.new_classifier))
     space = make_space(config.get("space"), data)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
-    recorded = plain(config)
+    recorded = plain(config) | {"data": data_config}
     del recorded["run"], recorded["code"]
     train_supernet(
         space,

@@ -24,21 +24,68 @@ class SharingRule(nn.Module):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where channels lie in a tensor.
+
+    Args:
+        dim: the dimension along which they lie.
+        parts: how many sets of them lie there, one behind another: 3 in the weight of a fused query, key and value.
+        start, stop: where they begin and end, if others lie beside them.
+    """
+
+    dim: int
+    parts: int = 1
+    start: int = 0
+    stop: int | None = None
+
+    def pieces(self, size: int, units: int, kept: int) -> list[tuple[int, int]]:
+        """The ``(start, length)`` of what is left of ``size`` entries where the first ``kept`` of ``units`` units stay."""
+        stop = self.inside(size).stop
+        part = len(self.inside(size)) // self.parts
+        inside = [(self.start + index * part, part // units * kept) for index in range(self.parts)]
+        found: list[tuple[int, int]] = []
+        for start, length in [(0, self.start), *inside, (stop, size - stop)]:
+            if found and sum(found[-1]) == start:
+                found[-1] = (found[-1][0], found[-1][1] + length)
+            elif length:
+                found.append((start, length))
+        return found
+
+    def inside(self, size: int) -> range:
+        """The entries, of ``size`` along the dimension, in which the channels lie."""
+        return range(self.start, size if self.stop is None else self.stop)
+
+    def reordered(self, tensor: Tensor, order: Tensor) -> Tensor:
+        """``tensor`` with the units, as many as ``order`` is long, in another order."""
+        size = tensor.shape[self.dim]
+        inside = torch.tensor(self.inside(size)).view(self.parts, len(order), -1)[:, order.cpu()].flatten()
+        whole = torch.cat([torch.arange(self.start), inside, torch.arange(self.inside(size).stop, size)])
+        return tensor.index_select(self.dim, whole.to(tensor.device))
+
+
+@dataclass(frozen=True)
 class ChannelOrder:
     """Channels inside the blocks of a pattern that may change places together.
 
     Args:
         blocks: pattern of block names, such as ``"stage*.block*"``.
-        score: the tensor that reads the channels; the L1 norm of what reads one is its importance.
+        score: the tensor that reads the channels: it tells how important they are.
         dim: the dimension of ``score`` along which the channels lie.
-        members: every tensor that holds the channels and the dimension along which they lie, ``score`` among them; those that
-            a block lacks are passed over.
+        members: every tensor that holds the channels and the dimension along which they lie, or their place, ``score`` among
+            them; those that a block lacks are passed over.
+        units: how many there are that change places as a whole, such as attention heads; None is every channel of ``score``.
     """
 
     blocks: str
     score: str
     dim: int
-    members: Mapping[str, int]
+    members: Mapping[str, int | Place]
+    units: int | None = None
+
+    def place(self, member: str) -> Place:
+        """Where the channels lie in a member."""
+        found = self.members[member]
+        return Place(found) if isinstance(found, int) else found
 
 
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
@@ -53,6 +100,35 @@ def crop(stored: Tensor, shape: torch.Size) -> Tensor:
 def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of every dimension: a view."""
     return stored.as_strided(shape, stored.stride())
+
+
+class Pieces(SharingRule):
+    """Cuts several pieces of a dimension, such as the first heads of a fused query, key and value; other dimensions are cut as
+    usual.
+
+    Args:
+        pieces: by dimension, the ``(start, length)`` of the pieces for every size that the cut tensor may have.
+    """
+
+    def __init__(self, pieces: Mapping[int, Mapping[int, Sequence[tuple[int, int]]]]) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, stored: Tensor, shape: torch.Size) -> Tensor:
+        """``stored`` cut to ``shape``."""
+        for dim, of_size in self.pieces.items():
+            if shape[dim] != stored.shape[dim]:
+                cuts = [stored.narrow(dim, start, length) for start, length in of_size[shape[dim]]]
+                stored = torch.cat(cuts, dim)
+        return stored if stored.shape == shape else crop(stored, shape)
+
+    def write(self, stored: Tensor, values: Tensor) -> None:
+        """Puts ``values``, cut from ``stored`` along one dimension and changed since, back to where they were."""
+        (dim,) = self.pieces
+        end = 0
+        for start, length in self.pieces[dim][values.shape[dim]]:
+            stored.narrow(dim, start, length).copy_(values.narrow(dim, end, length))
+            end += length
 
 
 class KernelTransform(SharingRule):

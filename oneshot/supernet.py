@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
-from oneshot.sharing import SharingRule, crop, leading_slice
+from oneshot.sharing import Pieces, SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
 
@@ -22,7 +22,9 @@ _Cut = Callable[[Tensor, torch.Size], Tensor]
 
 
 class _Binding(NamedTuple):
-    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole."""
+    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole; and
+    what puts changed statistics back that are no view.
+    """
 
     target: dict[str, Any]
     name: str
@@ -31,15 +33,19 @@ class _Binding(NamedTuple):
     source_name: str
     cut: _Cut | None
     shape: torch.Size
+    write: Callable[[Tensor, Tensor], None] | None = None
 
 
 class _Plan(NamedTuple):
-    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random."""
+    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random, or that
+    keep things between calls.
+    """
 
     network: nn.Module
     bindings: list[_Binding]
     blocks: list[nn.Module]
     droppers: list[nn.Module]
+    keepers: list[nn.Module]
 
 
 _MAX_NETWORKS = 512
@@ -102,6 +108,7 @@ class Supernet(nn.Module):
         """One block of a skeleton as a plain module, with the weights and the mode that it has in an extracted subnet."""
         bindings = self._bindings_of(block)
         block.module.train(self.training)
+        _forget(_keepers(block.module), self.training)
         with _filled(bindings):
             return _copy_module(block.module, _copies(bindings))
 
@@ -137,13 +144,16 @@ class Supernet(nn.Module):
                 node.add_module(part, nn.Module())
             node = node.get_submodule(part)
         stored = tensor.detach().clone()
-        if not isinstance(tensor, nn.Parameter):
+        if isinstance(tensor, nn.Parameter):
+            node.register_parameter(local, nn.Parameter(stored, tensor.requires_grad))
+        else:
             node.register_buffer(local, stored)
-            return
-        node.register_parameter(local, nn.Parameter(stored, tensor.requires_grad))
         for pattern, factory in self.space.sharing.items():
             if fnmatch.fnmatchcase(key, pattern):
-                rule = self._rules[key] = factory()
+                rule = factory()
+                if not isinstance(tensor, nn.Parameter) and not isinstance(rule, Pieces):
+                    break
+                self._rules[key] = rule
                 rule.prepare(tensor.shape, key)
                 if any(True for _ in _tensors(rule)):
                     node.add_module(f"{local}_rule", rule)
@@ -163,13 +173,14 @@ class Supernet(nn.Module):
                 self._networks.popitem(last=False)
         else:
             self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
-        network, bindings, blocks, droppers = entry
+        network, bindings, blocks, droppers, keepers = entry
         training = self.training
         if network.training != training:
             network.train(training)
         for module in blocks:
             if module.training != training:
                 module.train(training)
+        _forget(keepers, training)
         for module in droppers:
             module.training = training and dropout
         with _filled(bindings):
@@ -182,7 +193,7 @@ class Supernet(nn.Module):
         for block in used:
             bindings += self._bindings_of(block)
         droppers = [module for module in network.modules() if _drops(module)]
-        return _Plan(network, bindings, [block.module for block in used], droppers)
+        return _Plan(network, bindings, [block.module for block in used], droppers, _keepers(network))
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
         if block in self._bindings:
@@ -207,7 +218,9 @@ class Supernet(nn.Module):
                         if tensor.shape == stored.shape
                         else self._rules.get(key) or _default_cut(module, stored, tensor.shape)
                     )
-                    bindings.append(_Binding(target, local, tensor, getattr(node, kind), local, cut, tensor.shape))
+                    write = cut.write if isinstance(cut, Pieces) and kind == "_buffers" else None
+                    source = getattr(node, kind)
+                    bindings.append(_Binding(target, local, tensor, source, local, cut, tensor.shape, write))
         self._bindings[block] = bindings
         return bindings
 
@@ -253,16 +266,32 @@ def _drops(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
 
 
+def _keepers(network: nn.Module) -> list[nn.Module]:
+    """The modules that do something of their own when their mode is set: some of timm's attention layers keep what they made of
+    their weights from one call in eval mode to the next, until they are set to training.
+    """
+    return [module for module in network.modules() if type(module).train is not nn.Module.train]
+
+
+def _forget(keepers: list[nn.Module], training: bool) -> None:
+    """Makes modules forget what they keep, because the bank's weights may have changed."""
+    for module in keepers:
+        module.train(True)
+        module.train(training)
+
+
 @contextlib.contextmanager
 def _filled(bindings: list[_Binding]) -> Iterator[None]:
     """Fills the tensors of skeletons from the bank, and afterwards takes out what was cut."""
     try:
-        for target, name, _, source, source_name, cut, shape in bindings:
+        for target, name, _, source, source_name, cut, shape, _ in bindings:
             stored = source[source_name]
             target[name] = stored if cut is None else cut(stored, shape)
         yield
     finally:
-        for target, name, blank, _, _, cut, _ in bindings:
+        for target, name, blank, source, source_name, cut, _, write in bindings:
+            if write is not None and target[name] is not blank:
+                write(source[source_name], target[name])
             if cut is not None:
                 target[name] = blank
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,6 +26,7 @@ from oneshot.spaces import (
     OFAResNet50,
     SearchSpace,
     SPOSShuffleNetV2,
+    TimmSpace,
 )
 
 EDGES = ("01", "02", "12", "03", "13", "23")
@@ -199,9 +201,33 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "darts": lambda: DARTS(num_classes=5, resolution=8, channels=2, num_cells=4),
     "enas_micro": lambda: ENASMicro(num_classes=5, resolution=8, num_layers=2, channels=4, num_nodes=3),
     "enas_macro": lambda: ENASMacro(num_classes=5, resolution=9, num_layers=6, channels=8),
+    "timm_efficientnet": lambda: TimmSpace(
+        "test_efficientnet", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)
+    ),
+    "timm_vit": lambda: TimmSpace("test_vit", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)),
     "cell": CellSpace,
     "vit": ViTSpace,
 }
+
+# Families of timm's models that are worth a look after a change to the elastic spaces, but not after every other:
+# ONESHOT_FAMILIES=1 pytest tests/test_space_contract.py -k timm
+_FAMILIES = {
+    "test_byobnet": 64,
+    "test_coatnet": 64,
+    "test_convnext": 64,
+    "test_nfnet": 64,
+    "test_resnet": 64,
+    "test_vit2": 32,
+    "edgenext_xx_small": 64,
+    "ese_vovnet19b_slim_dw": 64,
+    "mixer_s32_224": 224,
+    "levit_128s": 224,
+    "mobilenetv3_small_050": 64,
+    "regnetx_002": 64,
+    "swin_tiny_patch4_window7_224": 64,
+}
+if os.environ.get("ONESHOT_FAMILIES"):
+    SPACES |= {f"timm_{name}": functools.partial(TimmSpace, name, 5, size) for name, size in _FAMILIES.items()}
 
 
 def some_archs(space: SearchSpace, number: int, seed: int = 0) -> list[Arch]:

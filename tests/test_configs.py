@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from oneshot.config import (
     CONF,
     cost_settings,
+    data_settings,
     make_sampler,
     make_space,
     make_strategy,
@@ -30,7 +31,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.config.building import PREDICTORS, build
-from oneshot.costs import CostSettings
+from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.predicted import PredictionSettings
 from oneshot.pipeline.ranking import RankingSettings
@@ -71,6 +72,7 @@ CLASS_OF: dict[str, type[Any]] = {
 }
 POLICY_DEFAULTS = {"policy": PolicySettings, "learning": ReinforceSettings}
 FROM_DATA = {"num_classes", "resolution", "resolutions"}
+REQUIRED = {"timm": "space.model=test_efficientnet", "network": "space.build=torchvision:squeezenet1_1"}
 
 
 def options(*groups: str) -> list[Any]:
@@ -167,7 +169,7 @@ def test_settings_of_the_data_can_be_changed_later(entry: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), options("space"))
 def test_a_space_is_made_to_fit_the_data(group: str, name: str) -> None:
-    config = composed("train_supernet", f"+{group}={name}").space
+    config = composed("train_supernet", f"+{group}={name}", *filter(None, [REQUIRED.get(name)])).space
     data = toy_data()
     space = make_space(config, data)
     assert isinstance(space, SearchSpace)
@@ -186,7 +188,7 @@ def test_a_space_has_every_argument_at_its_default(group: str, name: str) -> Non
         if parameter.name in FROM_DATA:
             assert file[parameter.name] is None
         else:
-            default = parameter.default
+            default = "???" if parameter.default is inspect.Parameter.empty else parameter.default
             assert file[parameter.name] == (list(default) if isinstance(default, tuple) else default), parameter.name
 
 
@@ -351,11 +353,40 @@ def test_a_limit_can_be_a_list() -> None:
         (("cost.max_macs=[]",), "cost.max_macs is an empty list"),
         (("cost.max_macs=[1e6,big]",), r"cost.max_macs is a list of numbers, not \[1000000.0, 'big'\]"),
         (("cost.max_macs=[1e6,-1]",), "cost.max_macs is above 0"),
+        (("cost.max_macs=[1e6,50%]",), "cost.max_macs is a list of percentages or one of numbers"),
+        (("cost.max_macs=half",), "cost.max_macs: Value 'half'"),
+        (("cost.max_macs=0%",), "cost.max_macs is above 0"),
+        (("cost.max_latency_ms=50%",), "cost.max_latency_ms is a number of milliseconds"),
     ],
 )
 def test_lists_of_limits_that_are_refused(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cost_settings(composed("search_subnet", *overrides))
+
+
+def test_a_limit_can_be_a_percentage_of_the_original() -> None:
+    whole = {"macs": 2e6, "params": 1e5}
+    limited, costs = cost_settings(composed("search_subnet", "cost.max_macs=[75%,12.5%]", "cost.max_params=40 %"))
+    assert limited == "macs"
+    assert all(isinstance(cost, RelativeCostSettings) for cost in costs)
+    assert [cost.of_original(whole).limits for cost in costs if isinstance(cost, RelativeCostSettings)] == [
+        {"macs": 0.25e6, "params": 4e4},
+        {"macs": 1.5e6, "params": 4e4},
+    ]
+    assert CostTable(find_class("oneshot.spaces.TimmSpace")("test_efficientnet", 5, 32)).original().macs > 0  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="NASBenchMacro was made of none: give the limit as a number"):
+        CostTable(find_class("oneshot.spaces.NASBenchMacro")()).original()
+
+
+def test_what_is_null_of_the_data_is_as_the_trained_weights_expect(caplog: pytest.LogCaptureFixture) -> None:
+    overrides = ["+space=timm", "space.model=tf_efficientnet_lite0", "space.weights=lite0.pt", "data.std=[0.1,0.2,0.3]"]
+    with caplog.at_level("INFO"):
+        chosen = data_settings(composed("train_supernet", *overrides))
+    assert (chosen["mean"], chosen["std"]) == ([0.5, 0.5, 0.5], [0.1, 0.2, 0.3])
+    assert "data.mean=[0.5, 0.5, 0.5]" in caplog.text
+    assert "data.std" not in caplog.text
+    for others in (overrides[:2], ["+space=ofa"]):
+        assert data_settings(composed("train_supernet", *others))["mean"] is None
 
 
 def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:

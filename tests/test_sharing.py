@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oneshot.sharing import KernelTransform, SharingRule, crop, leading_slice
+from oneshot.sharing import KernelTransform, Pieces, Place, SharingRule, crop, leading_slice
 
 
 def make_transform(sizes: Sequence[int], stored: torch.Size, spread: float = 0.3) -> KernelTransform:
@@ -139,3 +139,31 @@ def test_a_slice_of_statistics_is_updated_in_place() -> None:
     )
     assert statistics[:4].all()
     assert not statistics[4:].any()
+
+
+def test_pieces_are_cut_and_put_back() -> None:
+    rule = Pieces({0: {4: [(0, 2), (3, 2)]}})
+    stored = torch.arange(12.0).view(6, 2)
+    assert torch.equal(rule(stored, torch.Size((4, 1))), stored[[0, 1, 3, 4], :1])
+    statistics = torch.arange(6.0)
+    values = rule(statistics, torch.Size((4,)))
+    rule.write(statistics, values + 10)
+    assert statistics.tolist() == [10, 11, 2, 13, 14, 5]
+
+
+@pytest.mark.parametrize(
+    ("place", "kept", "order"),
+    [
+        (Place(0), [0, 1, 2, 3], [4, 5, 0, 1, 2, 3, 10, 11, 6, 7, 8, 9]),
+        (Place(0, 2), [0, 1, 6, 7], [2, 3, 4, 5, 0, 1, 8, 9, 10, 11, 6, 7]),
+        (Place(0, 1, 3, 9), [0, 1, 2, 3, 4, 9, 10, 11], [0, 1, 2, 5, 6, 7, 8, 3, 4, 9, 10, 11]),
+    ],
+    ids=["alone", "twice", "beside others"],
+)
+def test_units_keep_their_place(place: Place, kept: list[int], order: list[int]) -> None:
+    units = 6 if place == Place(0) else 3
+    left = place.pieces(12, units, 2 if units == 6 else 1)
+    assert [entry for start, length in left for entry in range(start, start + length)] == kept
+    assert all(start + length < other for (start, length), (other, _) in itertools.pairwise(left))
+    moved = torch.tensor([2, 0, 1, 5, 3, 4] if units == 6 else [1, 2, 0])
+    assert place.reordered(torch.arange(12), moved).tolist() == order

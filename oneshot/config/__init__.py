@@ -16,7 +16,7 @@ from oneshot.config.making import (
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
 from oneshot.config.program import entry, newest_run
-from oneshot.config.spaces import DataKind, DataSize, make_space, register_spaces
+from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
 __all__ = [
     "CONF",
@@ -25,6 +25,7 @@ __all__ = [
     "code_setting",
     "command",
     "cost_settings",
+    "data_settings",
     "entry",
     "make_data",
     "make_predictor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from oneshot.config.building import DATA, PREDICTORS, SAMPLERS, STRATEGIES, build
 from oneshot.config.keys import keys_of, no_setting
-from oneshot.costs import CostSettings
+from oneshot.costs import CostSettings, RelativeCostSettings
 from oneshot.data import ImageData, Recorded
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
@@ -106,7 +107,8 @@ def trained_sampler(trained: Trained) -> Sampler:
 
 
 def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
-    """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit.
+    """The cost limits of a search, several where one of them is a list, in rising order; and the cost that they limit. Limits
+    such as ``50%`` stay percentages: see ``RelativeCostSettings``.
 
     Raises:
         ValueError: more than one list, an empty one, or limits that are no positive numbers.
@@ -116,17 +118,43 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
     given = [name for name in names if config.cost.get(name) is not None]
     if len(lists) > 1:
         raise ValueError(f"one of the limits can be a list, not both cost.{lists[0]} and cost.{lists[1]}")
+    single = {name: _percentage(name, config.cost[name]) for name in given if name not in lists}
+    values = {name: value for name, value in single.items() if value is not None}
     if not lists:
-        return names[given[0]] if given else "macs", [settings(CostSettings, config, "cost")]
-    values = list(config.cost[lists[0]])
-    if not values:
+        return names[given[0]] if given else "macs", [_costs(config, values, tuple(values))]
+    listed = list(config.cost[lists[0]])
+    if not listed:
         raise ValueError(f"cost.{lists[0]} is an empty list")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"cost.{lists[0]} is a list of numbers, not {values!r}")
-    return names[lists[0]], [
-        settings(CostSettings, config, "cost", **{lists[0]: float(value)}) for value in sorted(set(values))
-    ]
+    shares = [_percentage(lists[0], value) for value in listed]
+    if any(share is not None for share in shares) and None in shares:
+        raise ValueError(f"cost.{lists[0]} is a list of percentages or one of numbers, not {listed!r}")
+    for value, share in zip(listed, shares, strict=True):
+        if isinstance(value, bool) or (not isinstance(value, (int, float)) and share is None):
+            raise ValueError(f"cost.{lists[0]} is a list of numbers, not {listed!r}")
+    numbers = sorted({float(value) if share is None else share for value, share in zip(listed, shares, strict=True)})
+    percentages = (*values, *(lists if shares[0] is not None else ()))
+    return names[lists[0]], [_costs(config, values | {lists[0]: number}, percentages) for number in numbers]
+
+
+def _costs(config: DictConfig, values: Mapping[str, float], percentages: tuple[str, ...]) -> CostSettings:
+    made = settings(CostSettings, config, "cost", **values)
+    return RelativeCostSettings(**vars(made), percentages=percentages) if percentages else made
+
+
+def _percentage(name: str, value: object) -> float | None:
+    """The number of a limit such as ``50%``, None for one that is no percentage.
+
+    Raises:
+        ValueError: it is of a cost that has none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    if name == "max_latency_ms":
+        raise ValueError(
+            "cost.max_latency_ms is a number of milliseconds; percentages can be those of cost.max_macs and max_params"
+        )
+    return float(match[1])
 
 
 def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool = True) -> Predictor:

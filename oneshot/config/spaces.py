@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from oneshot.config.own_code import mentions_a_space, named_code, named_spaces, 
 from oneshot.config.paths import CONF
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import construct, find_class
+
+log = logging.getLogger(__name__)
 
 
 class DataKind(Protocol):
@@ -67,6 +70,23 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
                 f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
             )
     return construct(found, arguments)
+
+
+def data_settings(config: DictConfig) -> dict[str, Any]:
+    """The ``data`` config as plain values; what is null there becomes what the trained weights expect that the space starts
+    from.
+    """
+    given = plain(config.data)
+    if config.get("space") is None:
+        return given
+    arguments = plain(config.space)
+    defaults = find_class(arguments.pop("_target_")).data_defaults(arguments)
+    chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
+    if chosen:
+        log.info(
+            "as the trained weights expect: %s", ", ".join(f"data.{name}={value}" for name, value in chosen.items())
+        )
+    return given | chosen
 
 
 def known_spaces() -> list[str]:

@@ -5,7 +5,7 @@ from oneshot.costs.latency import Latency, measure_latency
 from oneshot.costs.layers import Layer, layer_name
 from oneshot.costs.lookup import LatencyTable, LayerTime
 from oneshot.costs.measuring import MeasureSettings, TableCheck, check_table, measure_table
-from oneshot.costs.settings import CostSettings
+from oneshot.costs.settings import CostSettings, RelativeCostSettings
 from oneshot.costs.table import BlockCost, Cost, CostTable
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Layer",
     "LayerTime",
     "MeasureSettings",
+    "RelativeCostSettings",
     "TableCheck",
     "check_table",
     "layer_name",

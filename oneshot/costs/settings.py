@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,24 @@ class CostSettings:
     def needs_latency(self) -> bool:
         """Whether candidates have to be timed."""
         return self.max_latency_ms is not None or self.minimize == "latency_ms"
+
+
+@dataclass(frozen=True)
+class RelativeCostSettings(CostSettings):
+    """Cost limits of which some are percentages of what the network costs that the space was made of.
+
+    Args:
+        percentages: the names of those: "max_macs", "max_params".
+    """
+
+    percentages: tuple[str, ...] = ()
+
+    def of_original(self, costs: Mapping[str, float]) -> CostSettings:
+        """These settings with percentages turned into limits.
+
+        Args:
+            costs: of the network that is 100 %, by name: "macs", "params".
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(CostSettings)}
+        limits = {name: values[name] / 100 * costs[name.removeprefix("max_")] for name in self.percentages}
+        return CostSettings(**values | limits)

@@ -81,6 +81,20 @@ class CostTable:
         """MACs and parameters by name as functions of codes, ``(num_archs,)`` each: what ``Problem`` takes."""
         return {"macs": lambda codes: self.costs_of(codes)[:, 0], "params": lambda codes: self.costs_of(codes)[:, 1]}
 
+    def original(self) -> Cost:
+        """MACs and parameters of the network that the space was made of.
+
+        Raises:
+            ValueError: it was not made of one.
+        """
+        if self.space.original is None:
+            raise ValueError(
+                f"a percentage is one of the network that a space was made of, and {type(self.space).__name__} was made of none: "
+                "give the limit as a number"
+            )
+        walked = self._walk(self.space.original)
+        return Cost(sum(block.macs for block in walked), sum(block.params for block in walked))
+
     # Walking ---------------------------------------------------------------------------------------------------------
 
     def _walk(self, arch: Arch) -> list[BlockCost]:

@@ -75,11 +75,17 @@ class Walk:
 
 
 class _Stand(nn.Module):
-    """Stands for a block in a skeleton."""
+    """Stands for a block in a skeleton, and has the block's attributes, which the network may read."""
 
     def __init__(self, block: Block, run: Callable[[Block, tuple[Any, ...], dict[str, Any]], Any]) -> None:
         super().__init__()
         self._block, self._run = block, run
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._block.module, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._run(self._block, args, kwargs)

@@ -26,7 +26,7 @@ class CommonOptions(TypedDict, total=False):
     mean: Sequence[float] | None
     std: Sequence[float] | None
     crop_pct: float | None
-    interpolation: str
+    interpolation: str | None
     stored_size: int | None
     pixel_range: Sequence[float] | None
     memory_limit_gb: float
@@ -50,7 +50,7 @@ class DataOptions:
         std: likewise.
         crop_pct: part of the shorter side that the centre crop covers, timm's setting of this name; None is 0.875, or 1
             where at least half of the training images are no larger than ``image_size``.
-        interpolation: of all resizing, bicubic or bilinear.
+        interpolation: of all resizing, bicubic or bilinear; a source takes None for bicubic.
         stored_size: shorter side in pixels to which larger images are reduced before random crops are cut from them;
             None is twice ``image_size``.
         pixel_range: values that become black and white in images of more than eight bits a channel; None measures them on
@@ -132,6 +132,7 @@ def make_options(
     for name in common:
         if name not in known:
             raise ValueError(f"unknown data option {name!r} (common options: {', '.join(known)}){suggest(name, known)}")
+    common = {name: value for name, value in common.items() if name != "interpolation" or value is not None}
     chosen = default if augmentation is None else augmentation
     return DataOptions(image_size=image_size, augmentation=chosen, **common)  # type: ignore[arg-type]  # checked there
 

@@ -16,10 +16,11 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
+from oneshot.evaluation.evaluator import Batches
 from oneshot.pipeline.folders import load_subnet, load_weights, save_subnet
 from oneshot.runs import writing
 from oneshot.samplers import Sampler
-from oneshot.sorting import sort_channels
+from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import (
@@ -34,10 +35,11 @@ from oneshot.training import (
     freeze_norms,
     load_newest,
 )
-from oneshot.training.randomness import seeded
+from oneshot.training.randomness import make_generator, seeded
 
 log = logging.getLogger(__name__)
 _TEACHER = "teacher.pt"
+_SORTING_IMAGES = 256
 
 
 def train_supernet(
@@ -95,14 +97,19 @@ def train_supernet(
         reached = 0 if newest is None else newest["step"]
         with seeded("weights", settings.seed):
             supernet = Supernet(space)
+        trained = None if init is None else space
         if newest is None and init is not None:
             load_weights(supernet, init, new_classifier)
+        elif space.starts_trained:
+            trained = space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
+            if newest is None:
+                _sort_by_importance(supernet, trained, data, settings.seed)
         if not norm_affine:
             freeze_norms(supernet)
         wanted = space.restrict(options or {})
         run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
-        first_step, trained = 0, None if init is None else space
+        first_step = 0
         for name, phase in phases.items():
             part = phase.restrict(wanted)
             last_step = first_step + steps_per_epoch * phase.epochs
@@ -118,6 +125,18 @@ def train_supernet(
                 reached, newest = last_step, None
             first_step, trained = last_step, part
     return supernet
+
+
+def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
+    """Sorts the channels of a supernet whose largest network is trained by what they do on a few hundred training images."""
+    if not supernet.space.channel_orders:
+        return
+    order = torch.randperm(len(data.train), generator=make_generator("sorting", seed))[:_SORTING_IMAGES]
+    images = Batches(data.train.subset(order.sort().values), data, 32, torch.device("cpu"))
+    arch = trained.largest
+    batches = (batch for batch, _ in images.at(trained.input_shape(arch)[-1]))
+    count = sort_channels(supernet, trained, input_energies(supernet, arch, batches))
+    log.info("channels of %d layers sorted by importance on %d training images", count, len(order))
 
 
 class _Run:

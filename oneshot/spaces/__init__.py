@@ -11,6 +11,7 @@ from oneshot.spaces.ofa import OFAMobileNetV3
 from oneshot.spaces.ofa_proxyless import OFAProxyless
 from oneshot.spaces.ofa_resnet50 import OFAResNet50
 from oneshot.spaces.spos import SPOSShuffleNetV2
+from oneshot.spaces.timm_space import NetworkSpace, TimmSpace
 
 __all__ = [
     "DARTS",
@@ -20,9 +21,11 @@ __all__ = [
     "Make",
     "NASBench201",
     "NASBenchMacro",
+    "NetworkSpace",
     "OFAMobileNetV3",
     "OFAProxyless",
     "OFAResNet50",
     "SPOSShuffleNetV2",
     "SearchSpace",
+    "TimmSpace",
 ]

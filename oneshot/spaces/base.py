@@ -44,6 +44,8 @@ class SearchSpace(ABC):
         sharing: pattern of parameter names (``"*.conv_dw.weight"``) to the rule that makes the cutting rule for a tensor of the
             given largest shape; tensors that no pattern matches are cut by leading slices, convolution kernels in the centre.
         channel_orders: the channels that may be sorted by importance, so that narrow networks inherit those that matter most.
+        original: the architecture of the network that the space was made of, where it was made of one.
+        starts_trained: whether the initial weights of the largest network are trained ones.
     """
 
     choices: tuple[Choice, ...]
@@ -52,6 +54,8 @@ class SearchSpace(ABC):
     resolution: int = 32
     sharing: Mapping[str, Callable[[], SharingRule]] = {}
     channel_orders: Sequence[ChannelOrder] = ()
+    original: Arch | None = None
+    starts_trained: bool = False
     definition: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -63,6 +67,13 @@ class SearchSpace(ABC):
             name: list(value) if isinstance(value, (tuple, list)) else value for name, value in arguments
         }
         return space
+
+    @classmethod
+    def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What settings of the data become that are null, for a space made with ``arguments``: what images must look like for
+        trained weights to start from.
+        """
+        return {}
 
     @abstractmethod
     def build(self, arch: Arch, make: Make) -> nn.Module:

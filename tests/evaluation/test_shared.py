@@ -63,6 +63,9 @@ def test_scores_are_equal_bit_for_bit(any_space: SearchSpace, any_supernet: Supe
     assert evaluator.score_all(archs) == expected
     graph = MergedGraph(any_supernet)
     traces = [graph.trace(arch) for arch in archs]
+    if any_space.definition.get("model") == "test_vit":
+        assert set(traces) == {None}  # its forward looks at the size of the images, so each is scored alone
+        return
     assert None not in traces
     calls = [node for trace in traces if trace for node in trace.nodes]
     assert len(set(calls)) < len(calls)
