@@ -119,7 +119,9 @@ def as_page(rows: list[dict[str, Any]]) -> str:
 
     common = [row for row in rows if row["model"] in COMMON]
     of_class: dict[str, dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["model"] not in COMMON):  # common models stand for classes without a smaller one
+    for row in sorted(
+        rows, key=lambda row: row["model"] not in COMMON
+    ):  # common models stand for classes without a smaller one
         of_class[row["class"]] = row
     smallest = list(of_class.values())
     above = sum(row["elastic"] >= _LEAST for row in smallest)
