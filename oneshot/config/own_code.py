@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from oneshot.config.paths import CONF
+from oneshot.spaces import NetworkSpace
 from oneshot.spaces.base import SearchSpace
 
 
@@ -85,10 +86,18 @@ def run_code(named: Iterable[str]) -> list[ModuleType]:
 def code_setting(space: SearchSpace) -> dict[str, str]:
     """The setting with which another command knows ``space``, as ``{"code": "/folder/my_space.py"}``; empty for oneshot's own."""
     module = type(space).__module__
+    if isinstance(space, NetworkSpace) and (file := built_by(space.definition["build"])):
+        module = Path(file).stem
     if module.partition(".")[0] == "oneshot":
         return {}
     file = sys.modules[module].__file__
     return {"code": module if file is None or Path(file).stem != module else file}
+
+
+def built_by(build: object) -> str | None:
+    """The file of ``"my_file.py:my_function"``; None where no file of one's own makes the network."""
+    file = str(build).rpartition(":")[0]
+    return file if file.endswith(".py") else None
 
 
 def _folders() -> list[Path]:

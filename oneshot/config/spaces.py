@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 
 from oneshot.arch import suggest
 from oneshot.config.making import plain
-from oneshot.config.own_code import mentions_a_space, named_code, named_spaces, run_code
+from oneshot.config.own_code import built_by, mentions_a_space, named_code, named_spaces, run_code
 from oneshot.config.paths import CONF
+from oneshot.spaces import NetworkSpace
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import construct, find_class
 
@@ -69,6 +70,8 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
             raise ValueError(
                 f"there is no setting 'space.{name}'{suggest(name, known)} (there are: {', '.join(known)})"
             )
+    if found is NetworkSpace and (file := built_by(arguments.get("build"))):
+        run_code([str(Path(file).expanduser().resolve())])
     return construct(found, arguments)
 
 

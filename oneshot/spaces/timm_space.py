@@ -92,7 +92,7 @@ class TimmSpace(ElasticNetwork):
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in wishes.items()
-            if value is not None
+            if value is not None and (name != "interpolation" or value in ("bicubic", "bilinear"))
         }
 
 
