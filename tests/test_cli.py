@@ -123,11 +123,20 @@ def test_a_finished_run_is_not_repeated(workshop: Path) -> None:
 
 def test_a_folder_that_another_process_writes_is_left_alone(workshop: Path) -> None:
     """And may be read."""
+    kept = {path: path.read_bytes() for path in (workshop / "supernet").rglob("*") if path.is_file()}
     with writing(workshop / "supernet"):
-        finished = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "run=supernet"], workshop)
+        finished = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=3", "run=supernet"], workshop)
         line = rf"supernet is being written by another process \(pid {os.getpid()} on host .* since .*\); wait for it, or use"
         expect_error(finished, "train_supernet.py", line)
         expect_success(run_program("search_subnet.py", [*SEARCH, "run=meanwhile"], workshop))
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_run_that_is_refused_leaves_the_settings_of_the_one_before(workshop: Path) -> None:
+    kept = {path: path.read_bytes() for path in (workshop / "supernet" / ".hydra").iterdir()}
+    refused = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "seed=3", "run=supernet"], workshop)
+    expect_error(refused, "train_supernet.py", "seed was 0 and is 3")
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_a_table_of_latencies(workshop: Path) -> None:
