@@ -20,6 +20,7 @@ from oneshot.config import (
     newest_run,
     settings,
     trained_sampler,
+    warn_unread,
 )
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
@@ -47,6 +48,7 @@ def main(config: DictConfig, folder: Path) -> None:
     retrain = settings(RetrainSettings, config, "retrain")
     prediction = settings(PredictionSettings, config, "prediction")
     strategy = make_strategy(config)
+    warn_unread(_unread(config, number is not None))
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
         if config.supernet is not None:
@@ -94,6 +96,19 @@ def main(config: DictConfig, folder: Path) -> None:
         best = write_outcomes(scorer, outcomes, limited, references, judged)
         log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
         log.info("next: %s", command("retrain_subnet", subnet=best[-1], **code))
+
+
+def _unread(config: DictConfig, retrains: bool) -> dict[str, str]:
+    """The settings that this search does not read, and with what others one would."""
+    by_supernet = "space" not in config
+    read = {
+        "with +space": {"num_classes": not by_supernet, "image_size": not by_supernet},
+        "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
+        "with predictor=NAME": {"prediction": by_supernet and config.get("predictor") is not None},
+        "with truth=...": {"ranking": config.truth is not None},
+        "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
+    }
+    return {name: reader for reader, names in read.items() for name, is_read in names.items() if not is_read}
 
 
 if __name__ == "__main__":

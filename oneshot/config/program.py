@@ -92,7 +92,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
 
 @contextlib.contextmanager
 def _keeping_settings(folder: Path, config: DictConfig) -> Iterator[None]:
-    """Writes the settings of a run, and what was typed of them, to ``folder``. If it fails, those of an earlier start come back."""
+    """Writes the settings of a run and what was typed of them to ``folder``. If it fails, those of an earlier start come back."""
     texts = {
         folder / "config.yaml": OmegaConf.to_yaml(config),
         folder / "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
