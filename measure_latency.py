@@ -4,9 +4,9 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
-from oneshot.config import DataSize, entry, make_space, newest_run, plain, settings
+from oneshot.config import DataSize, entry, make_space, newest_run, plain, settings, warn_unread
 from oneshot.costs import MeasureSettings, check_table, measure_table
 from oneshot.pipeline.folders import load_supernet
 from oneshot.runs import write_json
@@ -19,6 +19,10 @@ log = logging.getLogger("measure_latency")
 def main(config: DictConfig, folder: Path) -> None:
     latency = settings(MeasureSettings, config, "latency")
     numbers = plain(config)
+    if isinstance(config.supernet, ListConfig):
+        raise ValueError(f"supernet is one folder or checkpoint, not {numbers['supernet']!r}")
+    if "space" not in config:
+        warn_unread({name: "with +space" for name in ("num_classes", "image_size")})
     for name in ("num_classes", "image_size", "check_networks"):
         if not isinstance(numbers[name], int) or numbers[name] < (name != "check_networks"):
             raise ValueError(f"{name} is a number from {int(name != 'check_networks')}, not {numbers[name]!r}")

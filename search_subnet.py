@@ -20,6 +20,7 @@ from oneshot.config import (
     newest_run,
     settings,
     trained_sampler,
+    warn_unread,
 )
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.pipeline.folders import load_supernets
@@ -49,6 +50,7 @@ def main(config: DictConfig, folder: Path) -> None:
     retrain = settings(RetrainSettings, config, "retrain")
     prediction = settings(PredictionSettings, config, "prediction")
     strategy = make_strategy(config)
+    warn_unread(_unread(config, number is not None))
     references = [] if config.references is None else read_references(Path(config.references), limited)
     if "space" in config:
         if config.supernet is not None:
@@ -109,6 +111,19 @@ def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSetti
     log.info("100 %% is the original: %.4gM MACs, %.4gM parameters", original.macs / 1e6, original.params / 1e6)
     whole = {"macs": original.macs, "params": original.params}
     return [cost.of_original(whole) if isinstance(cost, RelativeCostSettings) else cost for cost in costs]
+
+
+def _unread(config: DictConfig, retrains: bool) -> dict[str, str]:
+    """The settings that this search does not read, and with what others one would."""
+    by_supernet = "space" not in config
+    read = {
+        "with +space": {"num_classes": not by_supernet, "image_size": not by_supernet},
+        "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
+        "with predictor=NAME": {"prediction": by_supernet and config.get("predictor") is not None},
+        "with truth=...": {"ranking": config.truth is not None},
+        "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
+    }
+    return {name: reader for reader, names in read.items() for name, is_read in names.items() if not is_read}
 
 
 if __name__ == "__main__":

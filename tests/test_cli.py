@@ -123,11 +123,20 @@ def test_a_finished_run_is_not_repeated(workshop: Path) -> None:
 
 def test_a_folder_that_another_process_writes_is_left_alone(workshop: Path) -> None:
     """And may be read."""
+    kept = {path: path.read_bytes() for path in (workshop / "supernet").rglob("*") if path.is_file()}
     with writing(workshop / "supernet"):
-        finished = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "run=supernet"], workshop)
+        finished = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=3", "run=supernet"], workshop)
         line = rf"supernet is being written by another process \(pid {os.getpid()} on host .* since .*\); wait for it, or use"
         expect_error(finished, "train_supernet.py", line)
         expect_success(run_program("search_subnet.py", [*SEARCH, "run=meanwhile"], workshop))
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_run_that_is_refused_leaves_the_settings_of_the_one_before(workshop: Path) -> None:
+    kept = {path: path.read_bytes() for path in (workshop / "supernet" / ".hydra").iterdir()}
+    refused = run_program("train_supernet.py", [*TRAIN, "trainer.epochs=2", "seed=3", "run=supernet"], workshop)
+    expect_error(refused, "train_supernet.py", "seed was 0 and is 3")
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_a_table_of_latencies(workshop: Path) -> None:
@@ -174,6 +183,18 @@ def test_the_folders_of_several_jobs_can_be_typed(workshop: Path) -> None:
     expect_success(run_program("search_subnet.py", one, workshop))
     both = expect_success(run_program("search_subnet.py", ["supernet=parts", *SEARCH[1:], "run=both"], workshop))
     assert both.stdout.count("step 2 of 2") == 2
+
+
+def test_settings_that_have_no_effect_are_named(workshop: Path) -> None:
+    unread = ["trainer.epochs=3", "num_classes=9", "prediction.num_pairs=9", "evaluation.threads=1"]
+    output = expect_success(run_program("search_subnet.py", [*SEARCH, *unread, "run=unread"], workshop)).stdout
+    for line in (
+        "trainer.epochs has no effect here: it is read with truth=retrain:N",
+        "num_classes has no effect here: it is read with +space",
+        "prediction.num_pairs has no effect here: it is read with predictor=NAME",
+    ):
+        assert line in output
+    assert output.count("has no effect") == 3
 
 
 def test_one_of_several_jobs_fails(workshop: Path) -> None:
@@ -259,6 +280,17 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
             r"no setting 'sampler\.num_path'; did you mean 'sampler\.num_paths'\?$",
         ),
         (["+space=ofa", "+sampler.seed=1"], r"no setting 'sampler\.seed'"),
+        (["+space=ofa", "+trainer.x.y=1"], r"no setting 'trainer\.x'(?!.*'trainer\.x\.y')"),
+        (["+space=ofa", "+code.x=1"], r"code is one value, not settings by name: \{'x': 1\}$"),
+        (["+space=ofa", "++phases=null"], r"phases holds settings by name, not None$"),
+        (["+space=ofa", "options=3"], r"options holds settings by name, not 3$"),
+        (["+space=ofa", "new_classifier=no"], r"new_classifier is true or false, not 'no'$"),
+        (["+space=ofa", "norm_affine=0"], r"norm_affine is true or false, not 0$"),
+        (["+space=ofa", "~sampler"], r"sampler cannot be left out: leave ~sampler out of the command$"),
+        (["+space=ofa", "~seed"], r"seed cannot be left out: leave ~seed out of the command$"),
+        (["+space=ofa", "~trainer", "trainer.lr=1"], r"trainer\.lr cannot be set where ~trainer leaves it out$"),
+        (["+space=ofa", "~space._target_"], r"None is not a search space"),
+        (["+space=ofa", "sampler=null"], r"sampler=null: such a group is chosen by the name of one of its files$"),
         (["+space=timm"], r"no space=timm \(there are: "),
         (["+space=yaml"], r"no space=yaml "),
         (["+space=ofa", "code=nowhere.py"], r"there is no file .*nowhere\.py$"),
@@ -302,6 +334,9 @@ def test_errors_of_training(workshop: Path, arguments: list[str], pattern: str) 
     [
         ("search", ["supernet=nowhere"], r"no run folder nowhere"),
         ("search", ["supernet=my_space.py"], r"my_space\.py is truncated, damaged or no PyTorch file"),
+        ("search", ["supernet=[]"], r"supernet=\[\]: a path is text"),
+        ("search", ["supernet=[supernet,3]"], r"supernet=\[supernet,3\]: a path is text"),
+        ("measure", ["supernet=[supernet]"], r"supernet is one folder or checkpoint, not \['supernet'\]$"),
         ("search", ["supernet=search/subnet.pt"], r"subnet\.pt is not what is expected here"),
         ("search", ["supernet=supernet", "+data.split_seed=1"], r"data\.split_seed .* cannot change"),
         ("search", ["seed=1.5"], r"seed: 1\.5 is not an integer"),

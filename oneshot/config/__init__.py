@@ -1,6 +1,7 @@
 """What the entry points share; nothing else in the package knows Hydra."""
 
 from oneshot.config.commands import command
+from oneshot.config.keys import warn_unread
 from oneshot.config.making import (
     cost_settings,
     make_data,
@@ -39,4 +40,5 @@ __all__ = [
     "register_spaces",
     "settings",
     "trained_sampler",
+    "warn_unread",
 ]

@@ -39,6 +39,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if argument:
             group = re.search(r"full_key: (\S+)", text)
             return f"{group.group(1) + ': ' if group else ''}{argument.group(1)} has no setting {argument.group(2)!r}"
+        if "Config group override must be" in text:
+            named = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0].lstrip("+")).is_dir()]
+            return f"{' or '.join(named)}: such a group is chosen by the name of one of its files"
         if isinstance(cause, OverrideParseException):
             reason = text.splitlines()[0]
             return _unreadable(cause.override, "Hydra cannot read it" if reason.startswith("Lexer") else reason)
@@ -107,6 +110,8 @@ def _unknown_key(key: str, config_name: str) -> str:
         known = keys_of(config)
     except Exception:  # the message matters more than the suggestion
         known = []
+    if any(word.startswith("~") and key.partition(".")[0] == word[1:] for word in sys.argv[1:]):
+        return f"{key} cannot be set where ~{key.partition('.')[0]} leaves it out"
     if key in known:
         return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
     return f"{no_setting(key, known)} (all settings: {command(config_name, '--cfg job')})"

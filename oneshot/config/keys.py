@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.paths import CONF
+from oneshot.reading import short
+
+log = logging.getLogger(__name__)
 
 _ADDED = {"train_supernet": ("space",), "search_subnet": ("space",), "measure_latency": ("space",)}  # with a plus
 
 
 def check_keys(config: DictConfig, config_name: str) -> None:
-    """Refuses what a plus has added to the config and nothing reads. The settings inside a group are checked where they are read.
+    """Refuses what was added to the config and nothing reads, what was taken away from it, and values of another kind than that
+    of ``conf``. The settings inside a group are checked where they are read.
 
     Raises:
-        ValueError: the message names the nearest setting that there is.
+        ValueError: the message names the setting, and the nearest one where there is none of the name.
     """
     file = OmegaConf.load(CONF / f"{config_name}.yaml")
     assert isinstance(file, DictConfig)
-    groups = [group for entry in file.get("defaults", []) if isinstance(entry, DictConfig) for group in entry]
-    known = {*map(str, file), *map(str, groups), *_ADDED.get(config_name, ())}
-    for name in map(str, config):
-        if name not in known:
-            raise ValueError(no_setting(name, (key for key in keys_of(config) if key.partition(".")[0] in known)))
+    defaults = [entry for entry in file.pop("defaults", []) if isinstance(entry, DictConfig)]
+    groups = {str(group): option for entry in defaults for group, option in entry.items()}
+    optional = {*_ADDED.get(config_name, ()), *(group for group, option in groups.items() if option is None)}
+    expected: dict[str, Any] = {str(name): _plain(value) for name, value in file.items() if name != "hydra"}
+    expected |= {group: {} for group in groups if group not in optional}
+    given = {str(name): value for name, value in _plain(config).items()}
+    for name, value in given.items():
+        if name not in expected and name not in optional:
+            known = [key for key in keys_of(config) if key.partition(".")[0] in {*expected, *optional}]
+            raise ValueError(no_setting(name, known))
+        if name in optional or isinstance(expected[name], Mapping):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{name} holds settings by name, not {short(value)}")
+        elif isinstance(value, Mapping):
+            raise ValueError(f"{name} is one value, not settings by name: {short(value)}")
+        elif isinstance(expected[name], bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} is true or false, not {short(value)}")
+    for name in expected:
+        if name not in given:
+            raise ValueError(f"{name} cannot be left out: leave ~{name} out of the command")
+
+
+def warn_unread(unread: Mapping[str, str]) -> None:
+    """Names the settings of the command line that nothing reads beside the others: those of the groups or names of ``unread``,
+    each with what would read them.
+    """
+    keys = [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in HydraConfig.get().overrides.task]
+    for key in keys:
+        if (reader := unread.get(key.partition(".")[0])) is not None:
+            log.warning("%s has no effect here: it is read %s", key, reader)
 
 
 def no_setting(key: str, known: Iterable[str]) -> str:
@@ -33,6 +65,7 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     names = list(known)
     groups = {name[:index] for name in names for index, letter in enumerate(name) if letter == "."}
     names = [name for name in names if name not in groups and not name.rpartition(".")[2].startswith("_")]
+    names = [name for name in names if name != key and not name.startswith(f"{key}.")]  # what is not one either
     group, _, leaf = key.rpartition(".")
     own = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == group}
     every = {name.rpartition(".")[2]: name for name in reversed(names)}
@@ -42,10 +75,13 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     return f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
 def keys_of(config: Any, prefix: str = "") -> list[str]:
     """The names of all settings of a config, dots between the levels."""
-    if isinstance(config, DictConfig):
-        config = OmegaConf.to_container(config)
+    config = _plain(config)
     if not isinstance(config, Mapping):
         return []
     return [name for key, value in config.items() for name in (f"{prefix}{key}", *keys_of(value, f"{prefix}{key}."))]

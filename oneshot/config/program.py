@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -21,7 +22,7 @@ from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
-from oneshot.runs import writing
+from oneshot.runs import write_text, writing
 from oneshot.training import Interrupted
 
 register_names()  # here, so that the processes of a multirun know them too
@@ -44,7 +45,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
                 for name in sorted(OmegaConf.missing_keys(config)):
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
-                with writing(folder):
+                with writing(folder), _keeping_settings(folder / ".hydra", config):
                     main(config, folder)
             except (KeyboardInterrupt, Interrupted) as stopped:
                 hint = (
@@ -87,6 +88,25 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         return program
 
     return decorate
+
+
+@contextlib.contextmanager
+def _keeping_settings(folder: Path, config: DictConfig) -> Iterator[None]:
+    """Writes the settings of a run and what was typed of them to ``folder``. If it fails, those of an earlier start come back."""
+    texts = {
+        folder / "config.yaml": OmegaConf.to_yaml(config),
+        folder / "overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
+    }
+    earlier = {path: path.read_text(encoding="utf-8", errors="replace") for path in texts if path.is_file()}
+    for path, text in texts.items():
+        write_text(path, text)
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):  # the first error says more
+            for path, text in earlier.items():
+                write_text(path, text)
+        raise
 
 
 def _fail(line: str, code: int) -> None:

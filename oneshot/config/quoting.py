@@ -49,7 +49,8 @@ def check_paths(arguments: Sequence[str]) -> None:
             continue
         value, is_run = parsed.value(), parsed.key_or_group == "run"
         fits = isinstance(value, str) or (str(value) == text if is_run else value is None)
-        if not fits and not (isinstance(value, list) and parsed.key_or_group == "supernet"):
+        listed = isinstance(value, list) and value != [] and all(isinstance(one, (str, QuotedString)) for one in value)
+        if not fits and not (listed and parsed.key_or_group == "supernet"):
             raise ValueError(
                 f"{argument}: a path is text, which this is not to Hydra; quoted it is: {override(key, text)}"
             )

@@ -54,7 +54,7 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
     if config is None:
         raise ValueError(f"no search space: add +space=NAME to the command, with one of {', '.join(known_spaces())}")
     arguments = plain(config)
-    found = find_class(arguments.pop("_target_"))
+    found = find_class(arguments.pop("_target_", None))
     size = data.image_size
     derived = {
         "num_classes": data.num_classes,
