@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.convolutions import may_crash
 from oneshot.sharing import Pieces, SharingRule, crop, leading_slice
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
@@ -37,8 +38,8 @@ class _Binding(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A subnet's skeleton, how it is bound, its blocks, and those of its modules that drop values or paths at random, or that
-    keep things between calls.
+    """A subnet's skeleton, how it is bound, its blocks, those of its modules that drop values or paths at random, those that keep
+    things between calls, and whether training it needs care, see ``may_crash``.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class _Plan(NamedTuple):
     blocks: list[nn.Module]
     droppers: list[nn.Module]
     keepers: list[nn.Module]
+    may_crash: bool
 
 
 _MAX_NETWORKS = 512
@@ -88,6 +90,14 @@ class Supernet(nn.Module):
         with self._bound(arch, dropout) as (network, _):
             logits: Tensor = network(x)
         return logits
+
+    def may_crash(self, arch: Arch) -> bool:
+        """Whether training subnet ``arch`` on a CPU needs care, see ``oneshot.convolutions``.
+
+        Raises:
+            ValueError: ``arch`` is not an architecture of the space.
+        """
+        return self._planned(arch).may_crash
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> nn.Module:
@@ -166,14 +176,7 @@ class Supernet(nn.Module):
         """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode, and how they are bound. Afterwards
         it lets go of what was cut, so that the memory is the caller's graph's alone.
         """
-        entry = self._networks.get(arch)
-        if entry is None:
-            entry = self._networks[arch] = self._plan(arch)
-            if len(self._networks) > _MAX_NETWORKS:
-                self._networks.popitem(last=False)
-        else:
-            self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
-        network, bindings, blocks, droppers, keepers = entry
+        network, bindings, blocks, droppers, keepers, _ = self._planned(arch)
         training = self.training
         if network.training != training:
             network.train(training)
@@ -186,6 +189,16 @@ class Supernet(nn.Module):
         with _filled(bindings):
             yield network, bindings
 
+    def _planned(self, arch: Arch) -> _Plan:
+        plan = self._networks.get(arch)
+        if plan is None:
+            plan = self._networks[arch] = self._plan(arch)
+            if len(self._networks) > _MAX_NETWORKS:
+                self._networks.popitem(last=False)
+        else:
+            self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
+        return plan
+
     def _plan(self, arch: Arch) -> _Plan:
         self.space.validate(arch)
         network, used = self._skeletons.network(arch)
@@ -193,7 +206,8 @@ class Supernet(nn.Module):
         for block in used:
             bindings += self._bindings_of(block)
         droppers = [module for module in network.modules() if _drops(module)]
-        return _Plan(network, bindings, [block.module for block in used], droppers, _keepers(network))
+        used_modules = [block.module for block in used]
+        return _Plan(network, bindings, used_modules, droppers, _keepers(network), may_crash(network))
 
     def _bindings_of(self, block: Block) -> list[_Binding]:
         if block in self._bindings:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from oneshot.arch import Arch, Option
 from oneshot.batch_norm import with_batch_statistics
+from oneshot.convolutions import convolving, may_crash
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
 from oneshot.training.distillation import Distillation
@@ -113,9 +114,10 @@ class SupernetTask(Task):
             if self.teacher is not None and resolution not in predictions:
                 predictions[resolution] = self._predict(self.teacher, inputs.at(resolution), engine)
             taught_by = predictions.get(resolution, in_place)
-            with engine.precision():
+            prepared = inputs.at(resolution)
+            with engine.precision(), convolving(self.supernet.may_crash(arch), prepared):
                 dropout = position == 0 or not self.sampler.teacher_first
-                logits = self.supernet(inputs.at(resolution), arch, dropout=dropout)
+                logits = self.supernet(prepared, arch, dropout=dropout)
                 loss = self.criterion(logits, labels)
                 if taught_by is not None:
                     loss = self.distillation.loss(logits, taught_by, loss)
@@ -211,6 +213,7 @@ class SubnetTask(Task):
         self.resolution = resolution
         self.mixup = mixup
         self.transform = transform
+        self._may_crash = may_crash(module)
         # timm's Mixup smooths the labels that it mixes itself.
         self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if mixup else label_smoothing)
 
@@ -224,7 +227,7 @@ class SubnetTask(Task):
             even = len(inputs) // 2 * 2
             labels = labels[:even]
             inputs, targets = self.mixup(inputs[:even], labels)
-        with engine.precision():
+        with engine.precision(), convolving(self._may_crash, inputs):
             logits = self.module(inputs)
             loss = self.criterion(logits, targets)
         check_finite(loss, step, self.arch)

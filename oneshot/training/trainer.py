@@ -24,7 +24,6 @@ from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
 from oneshot.training.checkpoint import load_newest, save_checkpoint
-from oneshot.training.convolutions import SafeConvolutions
 from oneshot.training.metrics import Metrics
 from oneshot.training.randomness import make_generator, seeded
 from oneshot.training.settings import TrainSettings, check_optimizer
@@ -172,7 +171,6 @@ class Trainer:
             f"trainer.batch_size={settings.batch_size} makes batches of {self.batch_size} of the {len(self.data.train)} training "
             "images, and this network needs more"
         )
-        safe = SafeConvolutions() if self.device.type == "cpu" else contextlib.nullcontext()
         for images, labels in self._batches():
             self.schedule.step_update(self.step - self.first_step)
             lr = self.optimizer.param_groups[0]["lr"]
@@ -180,7 +178,7 @@ class Trainer:
                 generator = make_generator("augmentation", settings.seed, self.step)
                 images = augment(images.to(self.device), self.data.augmentation, generator)
                 self.task.module.train()
-                with safe, several_values(many):
+                with several_values(many):
                     result = self.task.step(images, labels.to(self.device), self.step, self)
                 self._update(parameters)
             self.step += 1

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import CondConv2d, ConvNormAct, StdConv2d
+from torch import nn
 from torch.nn.functional import conv2d
 
-from oneshot.training.convolutions import SafeConvolutions
+from oneshot.convolutions import SafeConvolutions, convolving, may_crash
 
 # 112 pixels: there the process is sure to die where the layer runs as torch would run it.
 _TRAINS = """
@@ -36,6 +38,17 @@ class Channels(nn.Module):
     def forward(self, x):
         return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
+class Own(nn.Module):
+    # a convolution that no module's attributes tell of
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.matrix = nn.Linear(inputs, outputs)
+    def forward(self, x):
+        weight = self.matrix.weight[:, :, None, None]
+        if channels_last:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        return nn.functional.conv2d(x, weight, stride=2)
+
 class Narrow(SearchSpace):
     num_classes, resolution = 4, 112
     choices = (Choice("width", (8, 15)),)
@@ -43,7 +56,7 @@ class Narrow(SearchSpace):
         return nn.Sequential(
             make("stem", ConvNorm, 3, arch["width"], 1, stride=2) if channels_last else Channels(),
             *([make("first", ConvNorm, 3, arch["width"], 1, stride=(1, 2))] if not channels_last else []),
-            make("second", ConvNorm, arch["width"], 8, 1, stride=2),
+            make("second", ConvNorm, arch["width"], 8, 1, stride=2) if channels_last else make("own", Own, arch["width"], 8),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(1), make("classifier", nn.Linear, 8, 4),
         )
 
@@ -114,3 +127,36 @@ def test_other_convolutions_run_as_they_are(channels: int, kernel: int, options:
     expected = conv2d(images, weight, **options)
     with SafeConvolutions():
         assert torch.equal(conv2d(images, weight, **options), expected)
+
+
+class _Foreign(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def _with_hook() -> nn.Module:
+    layer = nn.ReLU()
+    layer.register_forward_hook(lambda module, inputs, output: output)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (nn.Conv2d(15, 8, 1, stride=2), True),
+        (nn.Conv2d(15, 8, 1, stride=(1, 2)), True),
+        (nn.Conv2d(32, 8, 1, stride=2, groups=4), True),
+        (ConvNormAct(8, 8, 1, stride=2), True),
+        (StdConv2d(8, 8, 1, stride=2), True),
+        (CondConv2d(8, 8, 1, stride=2), True),
+        (_Foreign(), True),
+        (_with_hook(), True),
+        (nn.Conv2d(16, 8, 1, stride=2), False),
+        (nn.Conv2d(8, 8, 1), False),
+        (nn.Conv2d(8, 8, 3, stride=2), False),
+        (nn.Sequential(ConvNormAct(8, 8, 3, stride=2), nn.MaxPool2d(1, 2), nn.Flatten(), nn.Linear(8, 8)), False),
+    ],
+)
+def test_only_networks_that_may_crash_pay_for_it(network: nn.Module, expected: bool) -> None:
+    assert may_crash(nn.Sequential(nn.Identity(), network)) is expected
+    assert isinstance(convolving(may_crash(network), torch.zeros(1)), SafeConvolutions) is expected

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _LANES = 16  # float32 values in a register with AVX-512, 8 with AVX2
+_KNOWN = ("torch.nn.", "timm.", "torchvision.", "oneshot.")  # their modules convolve as their attributes say
+
+
+def may_crash(network: nn.Module) -> bool:
+    """Whether a network may have a strided 1x1 convolution of fewer than 16 channels.
+
+    One has where a module says so by its attributes. A module of anybody else's class may call what it likes, and so may one
+    whose ``forward`` was replaced or that has hooks.
+    """
+    return any(
+        not type(module).__module__.startswith(_KNOWN)
+        or "forward" in module.__dict__
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or _is_narrow(module)
+        for module in network.modules()
+    )
+
+
+def _is_narrow(module: nn.Module) -> bool:
+    held = module.__dict__
+    if not {"kernel_size", "stride", "in_channels", "groups"} <= held.keys():
+        return False
+    return (
+        max(_pair(held["kernel_size"])) == 1
+        and max(_pair(held["stride"])) > 1
+        and held["in_channels"] // held["groups"] < _LANES
+    )
+
+
+def convolving(needs_care: bool, inputs: Tensor) -> AbstractContextManager[object]:
+    """The context of the forward pass of a network in training: it costs some percent of a small network's step, so only those
+    that ``may_crash`` get it.
+    """
+    return SafeConvolutions() if needs_care and inputs.device.type == "cpu" else contextlib.nullcontext()
 
 
 class SafeConvolutions(TorchFunctionMode):
