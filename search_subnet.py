@@ -21,15 +21,15 @@ from oneshot.config import (
     settings,
     trained_sampler,
 )
+from oneshot.pipeline.candidate_scores import EvaluationSettings, Scorer
 from oneshot.pipeline.folders import load_supernets
-from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
-from oneshot.pipeline.ranking import RankingSettings, judge_ranking
+from oneshot.pipeline.judging import RankingSettings, judge_ranking
+from oneshot.pipeline.predicted_search import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.retrained import retrain_truth
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.retrained_truth import retrain_truth
+from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.search import Derivation
 from oneshot.training import TrainSettings

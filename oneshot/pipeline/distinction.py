@@ -12,7 +12,7 @@ import numpy as np
 
 from oneshot.arch import Arch, Option
 from oneshot.evaluation import image_scores, lead_of_first
-from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.candidate_scores import Scorer
 from oneshot.progress import progress
 from oneshot.reading import read_json
 from oneshot.runs import write_json

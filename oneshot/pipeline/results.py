@@ -12,9 +12,9 @@ import torch
 from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
+from oneshot.pipeline.candidate_scores import Scorer, blocks_of, graphs_of
 from oneshot.pipeline.distinction import distinction_note
-from oneshot.pipeline.ranking import JudgedRanking, ranking_notes, ranking_section
-from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
+from oneshot.pipeline.judging import JudgedRanking, ranking_notes, ranking_section
 from oneshot.reading import read_json, short
 from oneshot.runs import write_json
 from oneshot.search import pareto_front

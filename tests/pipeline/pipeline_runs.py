@@ -17,10 +17,10 @@ from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.candidate_scores import EvaluationSettings, Scorer
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.train import train_supernet
 from oneshot.runs import store
 from oneshot.samplers import UniformSampler

@@ -15,7 +15,7 @@ from oneshot.costs import measure_table
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.retrained import retrain_truth
+from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.runs import FolderInUseError, writing
 from oneshot.training import Trainer
 

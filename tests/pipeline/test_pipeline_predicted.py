@@ -16,11 +16,11 @@ from toy_spaces import ToySpace
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.candidate_scores import EvaluationSettings, Scorer
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
+from oneshot.pipeline.predicted_search import PredictedSearch, PredictionSettings, search_without_supernet
 from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.policies import PolicySettings
 from oneshot.predictors import Predictor, RidgePredictor
 from oneshot.published import from_published

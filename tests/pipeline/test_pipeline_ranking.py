@@ -20,14 +20,14 @@ from toy_spaces import ToySpace
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable
 from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.pipeline.candidate_scores import Scorer
 from oneshot.pipeline.folders import load_subnet
-from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings
-from oneshot.pipeline.ranking import RankingSettings, judge_ranking
+from oneshot.pipeline.judging import RankingSettings, judge_ranking
+from oneshot.pipeline.predicted_search import PredictedSearch, PredictionSettings
 from oneshot.pipeline.results import write_outcome, write_outcomes
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.retrained import retrain_truth
-from oneshot.pipeline.scoring import Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.retrained_truth import retrain_truth
+from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.truth import Truth, read_truth
 from oneshot.predictors import RidgePredictor
 from oneshot.search import Evolution, Exhaustive, RandomSearch

@@ -22,8 +22,8 @@ from training_runs import copy_state, differences
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import Batches, Evaluator, Score, evaluate
+from oneshot.pipeline.candidate_scores import EvaluationSettings
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.scoring import EvaluationSettings
 from oneshot.search import NSGA2, Evolution, Exhaustive, RandomSearch, Strategy
 from oneshot.spaces import NASBenchMacro
 

@@ -19,7 +19,7 @@ _context.set_forkserver_preload(
     [
         "oneshot.config",
         "oneshot.pipeline.retrain",
-        "oneshot.pipeline.search",
+        "oneshot.pipeline.scored_search",
         "oneshot.pipeline.train",
         "sklearn.datasets",
         "timm.data",

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from oneshot import published, report
 from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable
+from oneshot.pipeline.candidate_scores import Scorer, blocks_of
 from oneshot.pipeline.results import Outcome
-from oneshot.pipeline.scoring import Scorer, blocks_of
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
 from oneshot.progress import progress
 from oneshot.runs import write_json

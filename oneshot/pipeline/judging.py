@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oneshot import report
 from oneshot.arch import Arch
 from oneshot.evaluation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
-from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.candidate_scores import Scorer
 from oneshot.pipeline.truth import Truth
 from oneshot.runs import write_json
 

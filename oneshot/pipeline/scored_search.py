@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
+from oneshot.pipeline.candidate_scores import Scorer
 from oneshot.pipeline.results import Outcome, write_outcome
-from oneshot.pipeline.scoring import Scorer
 from oneshot.progress import progress
 from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
 from oneshot.spaces.coding import Codes

@@ -11,9 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from oneshot.arch import Arch
+from oneshot.pipeline.candidate_scores import Scorer
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
-from oneshot.pipeline.scoring import Scorer
 from oneshot.pipeline.truth import Truth
 from oneshot.progress import progress
 from oneshot.reading import read_json
