@@ -32,10 +32,8 @@ from oneshot.config import (
 from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
-from oneshot.pipeline.candidate_scores import EvaluationSettings
-from oneshot.pipeline.judging import RankingSettings
-from oneshot.pipeline.predicted_search import PredictionSettings
 from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
