@@ -153,7 +153,8 @@ class PredictedSearch:
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
         told = describe(self.scores.known[best], self.costs.table.cost(best))
         log.info("%s: %d predictions; best: %s", describe_limits(cost), len(found), told)
-        return best, verified, dict(zip(verified, first.scores[:, 0].tolist(), strict=True))
+        # A regression knows no bounds, an accuracy does.
+        return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
 
     def _note(self, checked: PredictorReport) -> str:
         trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"

@@ -66,7 +66,7 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
         found = settings.strategy.search(problem, np.random.default_rng(settings.seed))
         best = found[[found.best]]
         (arch,) = problem.decode(best.codes)
-        predicted = float(best.scores[0, 0])
+        predicted = float(best.scores[0, 0].clip(0, 1))  # a regression knows no bounds, an accuracy does
         values = {name: float(np.asarray(function(best.codes))[0]) for name, function in functions.items()}
         macs, params, latency = int(values["macs"]), int(values["params"]), values.get("latency_ms")
         log.info(

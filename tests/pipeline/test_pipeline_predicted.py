@@ -286,6 +286,15 @@ def test_a_predictor_that_has_learned_needs_no_supernet(tmp_path: Path) -> None:
     assert "by prediction" in (tmp_path / "report.html").read_text()
 
 
+def test_what_is_predicted_above_all_that_there_is_is_shown_as_that(supernet_folder: Path, tmp_path: Path) -> None:
+    """``Widest`` predicts values above 1."""
+    found = run(supernet_folder, tmp_path / "scored", Widest())
+    assert max(found.outcomes[1].predicted.values()) == 1.0
+    settings = SearchSettings(RandomSearch(num_samples=4), limits(LIMITS[1]), predictor=Widest())
+    (point,) = search_without_supernet(SPACE, settings, tmp_path).points
+    assert point.predicted == 1.0
+
+
 def test_a_limit_that_cannot_be_met_is_named(tmp_path: Path) -> None:
     space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32), depths=(2,), width_multiplier=0.35)
     settings = SearchSettings(EVOLUTION, limits(100), predictor=Deep())  # type: ignore[arg-type]
