@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from oneshot.config import code_setting, command, entry, make_data, moved_data, newest_run, plain, settings
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.recorded import of_step
-from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
 from oneshot.spaces.loading import from_definition
 from oneshot.training import TrainSettings
 
@@ -27,11 +27,12 @@ def main(config: DictConfig, folder: Path) -> None:
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
     del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
-    result = retrain_subnet(subnet, trained, data, trainer, retrain, folder, recorded, space)
+    training = SubnetTraining(trainer, retrain, supernet=trained, space=space, config=recorded)
+    result = retrain_subnet(subnet, data, training, folder)
     log.info(
         "test accuracy on %d images: retrained %.4f, inherited %.4f, largest subnet inherited %s",
-        result["test_images"], result["test_accuracy"], result["inherited_test_accuracy"],
-        f"{result['largest_test_accuracy']:.4f}" if "largest_test_accuracy" in result else "unknown (no supernet)",
+        result.test_images, result.test_accuracy, result.inherited_test_accuracy,
+        "unknown (no supernet)" if result.largest_test_accuracy is None else f"{result.largest_test_accuracy:.4f}",
     )  # fmt: skip
     log.info("retrained subnet in %s", folder)
     log.info("next: %s", command("export_subnet", subnet=folder, **code_setting(subnet.space)))

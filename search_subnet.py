@@ -24,15 +24,19 @@ from oneshot.config import (
 )
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.pipeline.folders import load_supernets
-from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
-from oneshot.pipeline.ranking import RankingSettings, judge_ranking
 from oneshot.pipeline.recorded import of_step
-from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
+from oneshot.pipeline.references import read_references
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.retrained import retrain_truth
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.search_settings import (
+    EvaluationSettings,
+    PredictionSettings,
+    RankingSettings,
+    RetrainedTruth,
+    SearchSettings,
+)
+from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.truth import num_retrained, read_truth
+from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.search import Derivation
 from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
@@ -43,15 +47,20 @@ log = logging.getLogger("search_subnet")
 @entry("search_subnet")
 def main(config: DictConfig, folder: Path) -> None:
     limited, costs = cost_settings(config)
-    evaluation = settings(EvaluationSettings, config, "evaluation")
-    ranking = settings(RankingSettings, config, "ranking")
     number = None if config.truth is None else num_retrained(str(config.truth))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
-    prediction = settings(PredictionSettings, config, "prediction")
-    strategy = make_strategy(config)
     warn_unread(_unread(config, number is not None))
-    references = [] if config.references is None else read_references(Path(config.references), limited)
+    search = SearchSettings(
+        evaluation=settings(EvaluationSettings, config, "evaluation"),
+        ranking=settings(RankingSettings, config, "ranking"),
+        prediction=settings(PredictionSettings, config, "prediction"),
+        strategy=make_strategy(config),
+        costs=costs,
+        limited=limited,
+        references=[] if config.references is None else read_references(Path(config.references), limited),
+        seed=config.seed,
+    )
     if "space" in config:
         if config.supernet is not None:
             raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
@@ -61,46 +70,33 @@ def main(config: DictConfig, folder: Path) -> None:
         predictor = make_predictor(config, space, needs_supernet=False)
         if config.truth is not None:
             raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
-        search_without_supernet(
-            space, predictor, strategy, _in_numbers(costs, space), limited, folder, config.seed, references
-        )
+        search = replace(search, predictor=predictor, costs=_in_numbers(costs, space))
+        search_without_supernet(space, search, folder)
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
     given = config.supernet if isinstance(config.supernet, ListConfig) else [config.supernet]
     trained = load_supernets(
         [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet", "+space=ofa") for one in given]
     )
+    space = trained.supernet.space
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
-    costs = _in_numbers(costs, trained.supernet.space)
-    if isinstance(strategy, Derivation):
-        strategy = replace(strategy, draw=trained_sampler(trained).sample)
+    search = replace(search, costs=_in_numbers(costs, space))
+    if isinstance(search.strategy, Derivation):
+        search = replace(search, strategy=replace(search.strategy, draw=trained_sampler(trained).sample))
     data_config = moved_data(trained.config["data"], config.data)
-    truth = None
-    if config.truth is not None and number is None:
-        truth = read_truth(Path(config.truth), trained.supernet.space)
+    if number is not None:
+        search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
+    elif config.truth is not None:
+        search = replace(search, truth=read_truth(Path(config.truth), space))
     recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, config.new_images)
     data = make_data(data_config, recorded)
-    scorer = Scorer(trained, data, costs[0], evaluation, folder, config.seed, {"data": data_config})
-    predict = None
-    if config.get("predictor") is None:
-        outcomes = [SupernetSearch(scorer, strategy, cost).search() for cost in costs]
-    else:
-        predictor = make_predictor(config, scorer.space)
-        search = PredictedSearch(scorer, predictor, strategy, costs, prediction)
-        outcomes, predict = search.search(), search.predict
-    if number is not None:
-        truth = retrain_truth(scorer, list(scorer.store.scores), number, trainer, retrain, ranking.num_seeds)
-    judged = None if truth is None else judge_ranking(scorer, truth, ranking, predict)
-    code = code_setting(scorer.space)
-    if len(outcomes) == 1:
-        write_outcome(scorer, outcomes[0], folder, judged)
-        log.info("best subnet in %s; look at %s", folder, folder / "report.html")
-        log.info("next: %s", command("retrain_subnet", subnet=folder, **code))
-    else:
-        best = write_outcomes(scorer, outcomes, limited, references, judged)
-        log.info("best subnets in %s; look at %s", ", ".join(map(str, best)), folder / "report.html")
-        log.info("next: %s", command("retrain_subnet", subnet=best[-1], **code))
+    predictor = None if config.get("predictor") is None else make_predictor(config, space)
+    search = replace(search, predictor=predictor, config={"data": data_config})
+    found = search_supernet(trained, data, search, folder)
+    named = "best subnet" if len(found.folders) == 1 else "best subnets"
+    log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")
+    log.info("next: %s", command("retrain_subnet", subnet=found.folders[-1], **code_setting(space)))
 
 
 def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSettings]:

@@ -18,7 +18,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.pipeline.recorded import of_training
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
 log = logging.getLogger("train_supernet")
@@ -43,21 +43,19 @@ def main(config: DictConfig, folder: Path) -> None:
     )  # fmt: skip
     recorded = plain(config) | {"data": data_config}
     del recorded["run"], recorded["code"]
-    train_supernet(
-        space,
-        data,
-        lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
-        trainer,
-        folder,
-        recorded,
-        config.calibration_images,
-        plan_phases(phases, space.restrict(plain(config.options)), epochs),
-        distillation,
-        init,
-        config.new_classifier,
-        plain(config.options),
-        config.norm_affine,
+    training = SupernetTraining(
+        trainer=trainer,
+        make_sampler=lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
+        calibration_images=config.calibration_images,
+        phases=plan_phases(phases, space.restrict(plain(config.options)), epochs),
+        distillation=distillation,
+        init=init,
+        new_classifier=config.new_classifier,
+        options=plain(config.options),
+        norm_affine=config.norm_affine,
+        config=recorded,
     )
+    train_supernet(space, data, training, folder)
     log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
 

@@ -33,10 +33,8 @@ from oneshot.config import (
 from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
-from oneshot.pipeline.predicted import PredictionSettings
-from oneshot.pipeline.ranking import RankingSettings
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.scoring import EvaluationSettings
+from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace

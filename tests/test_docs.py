@@ -37,10 +37,8 @@ from oneshot.data import FileSource, prepare
 from oneshot.data.decoding import CorruptImages, decode_all
 from oneshot.data.preprocessing import Preprocessing
 from oneshot.export import export_module
-from oneshot.pipeline.predicted import PredictionSettings
-from oneshot.pipeline.ranking import RankingSettings
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.scoring import EvaluationSettings
+from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
 from oneshot.spaces import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import Distillation, TrainSettings

@@ -17,9 +17,9 @@ from oneshot.data.decoding import CorruptImages, TooLargeError, decode_all
 from oneshot.data.file_images import FileImages
 from oneshot.data.following import follow, follow_classes
 from oneshot.data.images import Images, ImageSource
-from oneshot.data.options import DataOptions, Statistics
+from oneshot.data.options import DataOptions
 from oneshot.data.pool import Pool
-from oneshot.data.preprocessing import Preprocessing
+from oneshot.data.preprocessing import Preprocessing, Statistics
 from oneshot.data.record import SETS, Recorded, SplitRecord
 from oneshot.data.statistics import SMALLEST_STD, channel_statistics
 from oneshot.data.surveying import look_at, settle
@@ -120,7 +120,7 @@ def to_image_data(
         indices = assign(pool, missing, options.split_seed, options.max_train_images, recorded)
     else:
         pool, indices = follow(pool, recorded, options.max_corrupt)
-        options = recorded.record.as_seen(options)
+        options = options.as_recorded(recorded.record)
     survey = look_at(pool.source, indices["train"], options.split_seed)
     preprocessing = settle(pool.source, indices["train"], survey, options, name)
     corrupt = CorruptImages(options.max_corrupt)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import TypedDict
 
 from oneshot.arch import suggest
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.colour import PixelRange
-from oneshot.data.preprocessing import INTERPOLATIONS
-from oneshot.data.record import Recorded
-
-Statistics = tuple[float, float, float]
+from oneshot.data.preprocessing import INTERPOLATIONS, Statistics
+from oneshot.data.record import Recorded, SplitRecord
 
 
 class CommonOptions(TypedDict, total=False):
@@ -118,6 +116,16 @@ class DataOptions:
     def max_bytes(self) -> float:
         """The bytes of decoded images that are kept in memory."""
         return round(self.memory_limit_gb * 1e9, 3)
+
+    def as_recorded(self, record: SplitRecord) -> DataOptions:
+        """These options with what they leave to the images as it was when the images were recorded."""
+        return replace(
+            self,
+            mean=self.mean or record.mean,
+            std=self.std or record.std,
+            crop_pct=record.crop_pct if self.crop_pct is None else self.crop_pct,
+            pixel_range=self.pixel_range or record.pixel_range,
+        )
 
 
 def make_options(

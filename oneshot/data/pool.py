@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -11,12 +13,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from oneshot.data.digests import digests_of
+from oneshot.data import digests
+from oneshot.data.decoding import num_available_cores
 from oneshot.data.images import ImageSource
 from oneshot.data.record import SETS
+from oneshot.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_CHUNK = 64  # images per task
+_LOGGER = logging.getLogger(__name__)
 
 
 class JoinedSource(ImageSource):
@@ -96,3 +103,32 @@ WORDS = {"train": "training", "held_out": "held-out", "test": "test"}
 def counted(number: int, what: str = "image") -> str:
     """Such as ``1 image is`` or ``3 images are``."""
     return f"1 {what} is" if number == 1 else f"{number} {what}s are"
+
+
+def digests_of(source: ImageSource, description: str) -> Tensor:
+    """The digest of every image, int64 of shape ``(num_images,)``, read by several threads where the source allows it.
+
+    What cannot be read is known by its key.
+    """
+
+    def read(start: int) -> Sequence[int]:
+        return [_digest(source, index) for index in range(start, min(start + _CHUNK, len(source)))]
+
+    found: list[int] = []
+    with (
+        ThreadPoolExecutor(num_available_cores() if source.concurrent else 1) as pool,
+        progress(_LOGGER, f"reading {description}", "image", total=len(source), leave=False) as bar,
+    ):
+        for part in pool.map(read, range(0, len(source), _CHUNK)):
+            found += part
+            bar.update(len(part))
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _digest(source: ImageSource, index: int) -> int:
+    try:
+        return source.digest(index)
+    except MemoryError:
+        raise
+    except Exception:  # an image that cannot be read is counted as corrupt where it is decoded
+        return digests.of_bytes(source.keys[index].encode(errors="surrogateescape"))

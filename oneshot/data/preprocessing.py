@@ -16,6 +16,8 @@ from oneshot.data.colour import PixelRange
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Statistics = tuple[float, float, float]  # of the channels R, G, B
+
 INTERPOLATIONS = ("bicubic", "bilinear")
 _EXTREME = 16  # longer / shorter side above which the parts that are cut off are not computed
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from oneshot.data.colour import PixelRange
-    from oneshot.data.options import DataOptions, Statistics
+    from oneshot.data.preprocessing import Statistics
 
 SETS = ("train", "held_out", "test")
 _ALL_SETS = (*SETS, "unused")
@@ -44,16 +44,6 @@ class SplitRecord:
     std: Statistics
     crop_pct: float
     pixel_range: PixelRange | None
-
-    def as_seen(self, options: DataOptions) -> DataOptions:
-        """The options with what they leave to the images as it was when the images were recorded."""
-        return replace(
-            options,
-            mean=options.mean or self.mean,
-            std=options.std or self.std,
-            crop_pct=self.crop_pct if options.crop_pct is None else options.crop_pct,
-            pixel_range=options.pixel_range or self.pixel_range,
-        )
 
     @property
     def trained_on(self) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from oneshot.data.images import Images
-from oneshot.data.options import Statistics
+from oneshot.data.preprocessing import Statistics
 
 SMALLEST_STD = 1 / 255  # one grey level, given for constant channels
 _MAX_VALUES = 500_000_000  # 160,000 images of 32 pixels, 3,300 of 224: a second or two of counting

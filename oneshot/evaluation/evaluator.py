@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oneshot.arch import Arch
-from oneshot.data import ImageData, Images, prepare
+from oneshot.data import ImageData
+from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
-from oneshot.evaluation.scoring import Score, evaluate
+from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
-
-_CACHE_BYTES = 2**30
-
-
-class Batches:
-    """Prepared batches of an image set at any resolution; kept in memory where they fit into 1 GiB.
-
-    Args:
-        images: the set; batches come in its order, or in that of ``indices``.
-        data: whose normalisation to use.
-    """
-
-    def __init__(
-        self,
-        images: Images,
-        data: ImageData,
-        batch_size: int,
-        device: torch.device,
-        memory_format: torch.memory_format = torch.channels_last,
-    ) -> None:
-        self.images, self.data, self.batch_size = images, data, batch_size
-        self.device, self.memory_format = device, memory_format
-        self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
-
-    def at(self, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images ``(batch, 3, resolution, resolution)`` and labels ``(batch,)``."""
-        if resolution in self._kept:
-            yield from self._kept[resolution]
-            return
-        keep = (len(self._kept) + 1) * len(self.images) * 12 * resolution**2 <= _CACHE_BYTES
-        kept = []
-        for images, labels in self.images.batches(torch.arange(len(self.images)).split(self.batch_size)):
-            with torch.inference_mode(False):  # what is kept is for everyone
-                prepared = prepare(
-                    images.to(self.device), resolution, self.data.mean, self.data.std, memory_format=self.memory_format
-                )
-                batch = (prepared, labels.to(self.device))
-            if keep:
-                kept.append(batch)
-            yield batch
-        if keep:
-            self._kept[resolution] = kept
 
 
 class Evaluator:
@@ -152,8 +111,3 @@ class Evaluator:
         """The scores of ``archs`` in their order, see ``scores``."""
         known = dict(self.scores(archs))
         return [known[arch] for arch in archs]
-
-
-def random_indices(total: int, stop: int, seed: int, start: int = 0) -> Tensor:
-    """The indices of the images ``start`` to ``stop`` of a random order, ascending."""
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[start:stop].sort().values

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from oneshot.arch import Arch
 from oneshot.evaluation.evaluator import Evaluator
-from oneshot.evaluation.scoring import Score
+from oneshot.evaluation.score import Score
 
 
 class RungScores(Protocol):

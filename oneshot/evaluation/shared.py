@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.evaluation.batches import Batches
 from oneshot.evaluation.keeping import Store, Uses
 from oneshot.evaluation.merging import MergedGraph, Node, Operation, Trace, reads_what_changed
 from oneshot.evaluation.nesting import leaves, replaced
 from oneshot.evaluation.recalibration import NormStatistics, Statistics, chunks, set_statistics
-from oneshot.evaluation.scoring import Score, score_of
+from oneshot.evaluation.score import Score, score_of
 from oneshot.spaces.skeleton import Block
 from oneshot.supernet import Supernet
-
-if TYPE_CHECKING:
-    from oneshot.evaluation.evaluator import Batches
 
 _LOGGER = logging.getLogger(__name__)
 _WINDOW = 8192  # candidates that are merged at a time: their calls are all known beforehand

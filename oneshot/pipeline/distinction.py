@@ -12,7 +12,7 @@ import numpy as np
 
 from oneshot.arch import Arch, Option
 from oneshot.evaluation import image_scores, lead_of_first
-from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.progress import progress
 from oneshot.reading import read_json
 from oneshot.runs import write_json
@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 _NUM_BEST = 10
 
 
-def distinction_note(scorer: Scorer, best: Arch, archs: Sequence[Arch], folder: Path) -> str | None:
+def distinction_note(scores: CandidateScores, best: Arch, archs: Sequence[Arch], folder: Path) -> str | None:
     """How many of the ten best of ``archs`` cannot be told from ``best``, in a sentence; None where there is nothing to compare.
 
     They are evaluated once more, for what they make of each image. ``top.json`` in ``folder`` keeps the comparison: it is read
     when the search is run again and its best candidates are the same.
     """
-    top = [best, *(arch for arch in scorer.ranked(archs) if arch != best)][:_NUM_BEST]
+    top = [best, *(arch for arch in scores.ranked(archs) if arch != best)][:_NUM_BEST]
     if len(top) < 2:
         return None
-    metric, path = scorer.evaluation.metric, folder / "top.json"
+    metric, path = scores.settings.metric, folder / "top.json"
     listed = [arch.to_dict() for arch in top]
     kept = _read(path)
     if not _is_of(kept, metric, listed):
-        scores = [_scores(scorer, arch) for arch in progress(log, "compare", "network", iterable=top)]
-        leads = lead_of_first(np.stack(scores), seed=scorer.seed)
+        found = [_of_images(scores, arch) for arch in progress(log, "compare", "network", iterable=top)]
+        leads = lead_of_first(np.stack(found), seed=scores.seed)
         kept = {
             "metric": metric,
-            "held_out_images": len(scores[0]),
+            "held_out_images": len(found[0]),
             "networks": [
                 {"arch": arch, "lead_of_first": asdict(lead)} for arch, lead in zip(listed, leads, strict=True)
             ],
@@ -62,12 +62,12 @@ def _is_of(kept: dict[str, Any], metric: str, listed: list[dict[str, Option]]) -
         return False
 
 
-def _scores(scorer: Scorer, arch: Arch) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _of_images(scores: CandidateScores, arch: Arch) -> np.ndarray[Any, np.dtype[np.float64]]:
     """``(num_images,)``, higher is better."""
-    evaluator = scorer.evaluator
-    batches = evaluator.held_out.at(scorer.space.input_shape(arch)[-1])
+    evaluator = scores.evaluator
+    batches = evaluator.held_out.at(scores.space.input_shape(arch)[-1])
     correct, losses = image_scores(evaluator.subnet(arch), batches)
-    return correct if scorer.evaluation.metric == "accuracy" else -losses
+    return correct if scores.settings.metric == "accuracy" else -losses
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -237,24 +237,17 @@ def _fill(supernet: Supernet, state: Mapping[str, Any], folder: Path, kept: Mapp
         ) from None
 
 
-def save_subnet(
-    path: Path,
-    space: SearchSpace,
-    arch: Arch,
-    module: nn.Module,
-    config: Mapping[str, Any],
-    card: Mapping[str, Any],
-    record: SplitRecord | None = None,
-) -> None:
-    """Writes the module's weights and all that belongs to them to ``path``, and what can be read beside it as JSON.
-
-    Args:
-        record: which images the network was trained on.
-    """
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-    described = {"format": SUBNET_FORMAT, "space": space.definition, "arch": arch.to_dict(), "card": dict(card)}
-    images = None if record is None else record.state()
-    write_file(path, {**described, "weights": weights, "config": dict(config), "images": images})
+def save_subnet(path: Path, subnet: Subnet) -> None:
+    """Writes the subnet to ``path``, and what can be read beside it as JSON."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in subnet.weights.items()}
+    described = {
+        "format": SUBNET_FORMAT,
+        "space": subnet.space.definition,
+        "arch": subnet.arch.to_dict(),
+        "card": subnet.card,
+    }
+    images = None if subnet.record is None else subnet.record.state()
+    write_file(path, {**described, "weights": weights, "config": subnet.config, "images": images})
     write_json(path.with_suffix(".json"), described)
 
 

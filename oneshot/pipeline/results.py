@@ -1,4 +1,4 @@
-"""What a search leaves in its folder: the best subnet, the Pareto front and the report."""
+"""What a search found, and the pages that show it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from oneshot import report
 from oneshot.arch import Arch
-from oneshot.costs import CostSettings
-from oneshot.pipeline.distinction import distinction_note
-from oneshot.pipeline.ranking import JudgedRanking, ranking_notes, ranking_section
-from oneshot.pipeline.scoring import Scorer, blocks_of, graphs_of
-from oneshot.reading import read_json, short
+from oneshot.costs import CostSettings, CostTable
+from oneshot.evaluation import Score
+from oneshot.pipeline.candidate_cards import blocks_of, graphs_of
+from oneshot.pipeline.judging import JudgedRanking, ranking_notes, ranking_section
 from oneshot.runs import write_json
 from oneshot.search import pareto_front
+from oneshot.spaces.base import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -49,188 +49,207 @@ class Outcome:
     exhaustive: bool = False
 
 
-def write_outcome(scorer: Scorer, outcome: Outcome, folder: Path, judged: JudgedRanking | None = None) -> None:
-    """Writes ``pareto.json``, ``subnet.pt``, ``subnet.json``, ``architecture.svg``, ``top.json`` and ``report.html``.
+@dataclass(frozen=True)
+class Conditions:
+    """Under which all candidates of a search were scored.
+
+    Attributes:
+        data: its name.
+        supernet: the name of its folder.
+        step: that its training had reached, of ``total_steps``.
+        metric: "accuracy" or "loss".
+        held_out_images: their number, of which candidates that successive halving stopped have seen fewer.
+        halving_images: the smallest number, None without successive halving.
+        latency: how it is known, in words; "" where it is not.
+        latency_from_table: whether it was looked up rather than measured.
+    """
+
+    space: SearchSpace
+    data: str
+    supernet: str
+    step: int
+    total_steps: int
+    metric: str
+    held_out_images: int
+    calibration_images: int
+    halving_images: int | None
+    seed: int
+    latency: str
+    latency_from_table: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All that a search of a supernet found.
+
+    Attributes:
+        outcomes: one for each set of limits.
+        folders: where the best network of each lies.
+        scores: of all candidates.
+        candidates: the same, as reports show them.
+        judged: how the ranking agrees with the truth, where that is known.
+    """
+
+    outcomes: Sequence[Outcome]
+    folders: Sequence[Path]
+    scores: Mapping[Arch, Score]
+    candidates: Mapping[Arch, report.Candidate]
+    conditions: Conditions
+    judged: JudgedRanking | None = None
+
+    def is_whole(self, arch: Arch) -> bool:
+        """Whether a candidate was scored on all held-out images."""
+        return self.scores[arch].num_images == self.conditions.held_out_images
+
+
+def write_search_page(
+    folder: Path, outcome: Outcome, result: SearchResult, costs: CostTable, distinction: str | None
+) -> None:
+    """Writes ``pareto.json`` and ``report.html`` about one outcome.
 
     Args:
-        judged: how the ranking of all that the scorer scored agrees with the truth, where that is known.
+        distinction: how well the best can be told apart, in a sentence.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    cost, space = outcome.cost, scorer.space
-    candidates = [scorer.candidate(arch) for arch in outcome.archs]
-    accuracy = scorer.evaluation.metric == "accuracy"
+    cost, space, under, judged = outcome.cost, result.conditions.space, result.conditions, result.judged
+    candidates = [result.candidates[arch] for arch in outcome.archs]
+    whole = [result.is_whole(arch) for arch in outcome.archs]
+    accuracy = under.metric == "accuracy"
     scores = [candidate.accuracy if accuracy else -candidate.loss for candidate in candidates]
-    scores = [score if scorer.is_whole(arch) else math.nan for arch, score in zip(outcome.archs, scores, strict=True)]
-    whole = [candidate for arch, candidate in zip(outcome.archs, candidates, strict=True) if scorer.is_whole(arch)]
-    front = pareto_front(scores, scorer.costs_of(outcome.archs, cost.minimize))
+    front = pareto_front(
+        [score if is_whole else math.nan for score, is_whole in zip(scores, whole, strict=True)],
+        [vars(candidate)[cost.minimize] for candidate in candidates],
+    )
     write_json(
         folder / "pareto.json", [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
     )
-    scorer.save(folder, outcome.best)
     best = list(outcome.archs).index(outcome.best)
-    distinction = distinction_note(scorer, outcome.best, outcome.archs, folder)
     report.write_search_report(
         folder / "report.html",
         report.SearchReport(
-            title=f"{type(space).__name__} on {scorer.data.name}",
+            title=f"{type(space).__name__} on {under.data}",
             space=type(space).__name__,
-            data=scorer.data.name,
+            data=under.data,
             strategy=outcome.strategy,
             metric="accuracy" if accuracy else "loss",
             cost=cost.minimize,  # type: ignore[arg-type]
             limits={f"max_{name}": limit for name, limit in cost.limits.items()},
             candidates=candidates,
-            baseline=[scorer.candidate(arch) for arch in outcome.baseline],
+            baseline=[result.candidates[arch] for arch in outcome.baseline],
             front=front,
             best=best,
-            blocks=blocks_of(scorer.costs, outcome.best),
+            blocks=blocks_of(costs, outcome.best),
             graphs=graphs_of(space, outcome.best),
-            facts=facts(scorer, outcome),
+            facts=facts(result, outcome),
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcome.notes,
                 *([] if distinction is None else [distinction]),
-                *notes(scorer, whole, candidates[best]),
+                *notes(result, [one for one, seen in zip(candidates, whole, strict=True) if seen], candidates[best]),
             ],
             exhaustive=outcome.exhaustive,
-            ranking=None if judged is None else ranking_section(judged, scorer, [*outcome.archs, *outcome.baseline]),
+            ranking=None
+            if judged is None
+            else ranking_section(judged, result.candidates, [*outcome.archs, *outcome.baseline]),
         ),
     )
 
 
-def read_references(path: Path, limited: str) -> list[report.Reference]:
-    """Known networks from a JSON list of objects with ``name``, ``accuracy`` (a fraction) and costs such as ``latency_ms``; those
-    without the cost ``limited`` are left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else, or no network with that cost.
-    """
-    entries = read_json(path, "file of references")
-    try:
-        found = [
-            report.Reference(str(entry["name"]), float(entry[limited]), float(entry["accuracy"]))
-            for entry in entries
-            if limited in entry
-        ]
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {short(str(error))}"
-        raise ValueError(f"{path} is not a JSON list of objects with name, accuracy and {limited}: {reason}") from None
-    for reference in found:
-        if not (math.isfinite(reference.accuracy) and math.isfinite(reference.cost)):
-            raise ValueError(f"{path}: the accuracy and the {limited} of {short(reference.name)} are numbers")
-    if not found:
-        raise ValueError(f"{path} holds no network with {limited}")
-    return found
-
-
-def write_outcomes(
-    scorer: Scorer,
-    outcomes: Sequence[Outcome],
-    limited: str,
-    references: Sequence[report.Reference],
-    judged: JudgedRanking | None = None,
-) -> list[Path]:
-    """Writes each outcome to a folder of its own below the scorer's, named by its limit, and a report of all of them; returns
-    these folders.
+def write_tradeoff_page(
+    path: Path, result: SearchResult, costs: CostTable, limited: str, references: Sequence[report.Reference]
+) -> None:
+    """Writes a page of all outcomes.
 
     Args:
         limited: the cost whose limits differ.
         references: networks known from elsewhere to compare with.
-        judged: as in ``write_outcome``.
     """
-    points, folders = [], []
+    outcomes, under, judged = result.outcomes, result.conditions, result.judged
+    points = []
     for outcome in outcomes:
-        limit = outcome.cost.limits[limited]
-        folders.append(scorer.folder / f"max_{limited}-{limit:g}")
-        write_outcome(scorer, outcome, folders[-1], judged)
-        best = scorer.candidate(outcome.best)
-        found = [scorer.candidate(arch).accuracy for arch in outcome.baseline if scorer.is_whole(arch)]
+        best = result.candidates[outcome.best]
+        found = [result.candidates[arch].accuracy for arch in outcome.baseline if result.is_whole(arch)]
         points.append(
             report.TradeoffPoint(
-                limit=limit,
-                arch=outcome.best.to_dict(),
-                cost=scorer.costs_of([outcome.best], limited)[0],
+                limit=outcome.cost.limits[limited],
+                arch=best.arch,
+                cost=vars(best)[limited],
                 macs=best.macs,
                 params=best.params,
                 latency_ms=best.latency_ms,
                 predicted=outcome.predicted.get(outcome.best),
                 accuracy=best.accuracy,
                 baseline=max(found) if found else None,
-                blocks=blocks_of(scorer.costs, outcome.best),
+                blocks=blocks_of(costs, outcome.best),
             )
         )
     seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))
     report.write_tradeoff_report(
-        scorer.folder / "report.html",
+        path,
         report.TradeoffReport(
-            title=f"{type(scorer.space).__name__} on {scorer.data.name}",
-            space=type(scorer.space).__name__,
-            data=scorer.data.name,
+            title=f"{type(under.space).__name__} on {under.data}",
+            space=type(under.space).__name__,
+            data=under.data,
             strategy=outcomes[0].strategy,
             predictor=outcomes[0].facts.get("predictor", ""),
             cost=limited,  # type: ignore[arg-type]
             points=points,
-            scored=[
-                (cost, scorer.candidate(arch).accuracy)
-                for arch, cost in zip(seen, scorer.costs_of(seen, limited), strict=True)
-            ],
+            scored=[(vars(result.candidates[arch])[limited], result.candidates[arch].accuracy) for arch in seen],
             references=references,
-            facts=facts(scorer, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
+            facts=facts(result, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcomes[0].notes,
-                *common_notes(scorer),
+                *common_notes(result),
             ],
-            ranking=None if judged is None else ranking_section(judged, scorer, []),
+            ranking=None if judged is None else ranking_section(judged, result.candidates, []),
         ),
     )
-    return folders
 
 
-def facts(scorer: Scorer, outcome: Outcome) -> dict[str, str]:
+def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
     """What the report says about the conditions of a search."""
-    trained = scorer.trained
+    under = result.conditions
     known = {
-        "space": f"{scorer.space.size:.3g} networks",
-        "supernet": f"{trained.folder.name}, step {trained.step} of {trained.total_steps}",
-        "held-out images": str(scorer.store.scores[outcome.best].num_images),
-        "calibration images": str(len(scorer.evaluator.calibration.images)),
-        "input": "x".join(map(str, scorer.space.input_shape(outcome.best))),
-        "seed": str(scorer.seed),
+        "space": f"{under.space.size:.3g} networks",
+        "supernet": f"{under.supernet}, step {under.step} of {under.total_steps}",
+        "held-out images": str(result.scores[outcome.best].num_images),
+        "calibration images": str(under.calibration_images),
+        "input": "x".join(map(str, under.space.input_shape(outcome.best))),
+        "seed": str(under.seed),
         "time of this run": f"{outcome.seconds:.0f} s",
         "torch": str(torch.__version__),
         **outcome.facts,
     }
-    if scorer.latency_conditions:
-        known["latency" if scorer.cost.latency_table else "latency, last measured"] = scorer.latency_conditions
+    if under.latency:
+        known["latency" if under.latency_from_table else "latency, last measured"] = under.latency
     return known
 
 
-def notes(scorer: Scorer, candidates: Sequence[report.Candidate], chosen: report.Candidate) -> list[str]:
+def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: report.Candidate) -> list[str]:
     """How far the ranking can be trusted, from the size of the held-out set."""
-    images = scorer.evaluator.held_out.images
-    error = (max(chosen.accuracy * (1 - chosen.accuracy), 0.25 / len(images)) / len(images)) ** 0.5
+    number = result.conditions.held_out_images
+    error = (max(chosen.accuracy * (1 - chosen.accuracy), 0.25 / number) / number) ** 0.5
     close = sum(candidate.accuracy >= chosen.accuracy - 2 * error for candidate in candidates)
     return [
-        f"With {len(images)} held-out images the best accuracy is known to about ±{100 * error:.1f} points (one standard "
+        f"With {number} held-out images the best accuracy is known to about ±{100 * error:.1f} points (one standard "
         f"error); {close} of {len(candidates)} candidates lie within two of it.",
-        *common_notes(scorer),
+        *common_notes(result),
     ]
 
 
-def common_notes(scorer: Scorer) -> list[str]:
+def common_notes(result: SearchResult) -> list[str]:
     """What holds for every accuracy with inherited weights."""
     found = [
         "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
         "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
     ]
-    if scorer.evaluation.halving_images is not None:
-        whole = sum(map(scorer.is_whole, scorer.store.scores))
+    under = result.conditions
+    if under.halving_images is not None:
+        whole = sum(map(result.is_whole, result.scores))
         found.append(
-            f"Successive halving: of {len(scorer.store.scores):,} candidates {whole:,} were scored on all held-out images, the "
-            f"others on {scorer.evaluation.halving_images:,} or more; these rank below, by the images they came to."
+            f"Successive halving: of {len(result.scores):,} candidates {whole:,} were scored on all held-out images, the "
+            f"others on {under.halving_images:,} or more; these rank below, by the images they came to."
         )
-    if scorer.trained.step < scorer.trained.total_steps:
-        found.append(f"The supernet is not fully trained: step {scorer.trained.step} of {scorer.trained.total_steps}.")
+    if under.step < under.total_steps:
+        found.append(f"The supernet is not fully trained: step {under.step} of {under.total_steps}.")
     return found

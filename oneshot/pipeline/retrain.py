@@ -58,31 +58,53 @@ class RetrainSettings:
             )
 
 
-def retrain_subnet(
-    subnet: Subnet,
-    trained: Trained | None,
-    data: ImageData,
-    settings: TrainSettings,
-    retrain: RetrainSettings,
-    folder: Path,
-    config: Mapping[str, Any],
-    space: SearchSpace | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SubnetTraining:
+    """How one subnet is retrained.
+
+    Args:
+        supernet: that the subnet comes from, for the comparison with its largest subnet; None leaves that out.
+        space: whose network of the subnet's architecture is trained in place of it, from scratch: a wider or deeper one.
+        config: plain values kept with the result; None keeps the subnet's.
+    """
+
+    trainer: TrainSettings
+    retrain: RetrainSettings = RetrainSettings()
+    supernet: Trained | None = None
+    space: SearchSpace | None = None
+    config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A retrained subnet and what it reaches; accuracies are fractions.
+
+    Attributes:
+        subnet: the network, whose card is the content of ``retrain.json``.
+        inherited_test_accuracy: of the same network before it was retrained.
+        largest_test_accuracy: of the supernet's largest subnet with inherited weights; None without a supernet.
+    """
+
+    subnet: Subnet
+    held_out_accuracy: float
+    test_images: int
+    test_accuracy: float
+    inherited_test_accuracy: float
+    largest_test_accuracy: float | None
+
+
+def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, folder: Path) -> Retrained:
     """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
     used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
 
-    Args:
-        trained: the supernet that the subnet comes from, for the comparison with its largest subnet; None leaves that out.
-        config: plain values kept with the result.
-        space: whose network of the subnet's architecture is trained in place of it, from scratch: a wider or deeper one.
-
-    Returns:
-        The content of ``folder/retrain.json``.
+    Writes ``retrained.pt`` and ``retrain.json`` to ``folder``.
 
     Raises:
         ValueError: the subnet does not fit the data.
         FolderInUseError: another process writes to the folder.
     """
+    settings, retrain, space = training.trainer, training.retrain, training.space
+    config = dict(subnet.config if training.config is None else training.config)
     if subnet.space.num_classes != data.num_classes:
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
     cost = subnet.card
@@ -123,7 +145,7 @@ def retrain_subnet(
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
     )
     meta = {
-        "config": dict(config),
+        "config": config,
         "space": space.definition,
         "arch": subnet.arch.to_dict(),
         "images": None if data.record is None else data.record.state(),
@@ -132,7 +154,7 @@ def retrain_subnet(
         best = measured(Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run()).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
-        result: dict[str, Any] = {
+        card: dict[str, Any] = {
             "weights": retrain.weights,
             "epochs": settings.epochs,
             "seed": settings.seed,
@@ -142,15 +164,21 @@ def retrain_subnet(
             **data.card(),
         }
         final = evaluate(best, held_out.at(resolution))
-        result |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
-        result["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
-        result["test_images"] = len(data.test)
-        result["test_accuracy"] = evaluate(best, test.at(resolution)).accuracy
-        result["inherited_test_accuracy"] = evaluate(subnet.module().to(device), test.at(searched_at)).accuracy
-        if trained is not None:
-            result["largest_test_accuracy"] = _largest(trained, data, test, retrain, settings, device)
-        save_subnet(folder / "retrained.pt", space, subnet.arch, best, config, result, data.record)
-        write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result})
+        card |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
+        card["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
+        result = Retrained(
+            Subnet(space, subnet.arch, best.state_dict(), config, card, data.record),
+            final.accuracy,
+            len(data.test),
+            evaluate(best, test.at(resolution)).accuracy,
+            evaluate(subnet.module().to(device), test.at(searched_at)).accuracy,
+            None if training.supernet is None else _largest(training.supernet, data, test, training),
+        )
+        for name in ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy"):
+            if getattr(result, name) is not None:
+                card[name] = getattr(result, name)
+        save_subnet(folder / "retrained.pt", result.subnet)
+        write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **card})
     return result
 
 
@@ -198,23 +226,16 @@ def choose(
     return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
 
 
-def _largest(
-    trained: Trained,
-    data: ImageData,
-    test: Batches,
-    retrain: RetrainSettings,
-    settings: TrainSettings,
-    device: torch.device,
-) -> float:
+def _largest(trained: Trained, data: ImageData, test: Batches, training: SubnetTraining) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest
     evaluator = Evaluator(
-        trained.supernet.to(device).eval(),
+        trained.supernet.to(test.device).eval(),
         data,
-        device=device,
-        calibration_images=retrain.calibration_images,
-        channels_last=settings.channels_last,
-        seed=settings.seed,
+        device=test.device,
+        calibration_images=training.retrain.calibration_images,
+        channels_last=training.trainer.channels_last,
+        seed=training.trainer.seed,
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
 

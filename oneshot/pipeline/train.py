@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
-from oneshot.evaluation.evaluator import Batches
-from oneshot.pipeline.folders import load_subnet, load_weights, save_subnet
+from oneshot.evaluation.batches import Batches
+from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.runs import writing
-from oneshot.samplers import Sampler
+from oneshot.samplers import Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
@@ -42,37 +43,45 @@ _TEACHER = "teacher.pt"
 _SORTING_IMAGES = 256
 
 
-def train_supernet(
-    space: SearchSpace,
-    data: ImageData,
-    make_sampler: Callable[..., Sampler],
-    settings: TrainSettings,
-    folder: Path,
-    config: Mapping[str, Any],
-    calibration_images: int = 512,
-    phases: Mapping[str, PhaseSettings] | None = None,
-    distillation: Distillation | None = None,
-    init: Path | None = None,
-    new_classifier: bool = False,
-    options: Mapping[str, Sequence[Option]] | None = None,
-    norm_affine: bool = True,
-) -> Supernet:
-    """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
-
-    Every ``settings.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
-    recalibrated statistics.
+@dataclass(frozen=True)
+class SupernetTraining:
+    """How a supernet is trained.
 
     Args:
         make_sampler: makes the sampler of a space, with ``num_paths`` where a phase names one.
-        config: plain values that describe the run; a folder that was started with other values is refused.
+        calibration_images: training images on which statistics of subnets are measured.
         phases: parts of the training by name, in order, as ``plan_phases`` returns them; otherwise there is one of
-            ``settings.epochs`` on the whole space. Each starts with what the one before learned.
-        distillation: the loss of networks that have a teacher; the default is BigNAS's.
+            ``trainer.epochs`` on the whole space. Each starts with what the one before learned.
+        distillation: the loss of networks that have a teacher.
         init: weights to start from: a run folder or checkpoint of the same space, or a published checkpoint.
         new_classifier: leave the classifier out of ``init``, whose classes may be others.
         options: train only the part of the space with these options, by pattern of choice names; the weights are those of the
             whole space.
         norm_affine: whether the scales and shifts of batch normalisation are learned.
+        config: plain values that describe the run; a folder that was started with other values is refused.
+    """
+
+    trainer: TrainSettings
+    make_sampler: Callable[..., Sampler] = UniformSampler
+    calibration_images: int = 512
+    phases: Mapping[str, PhaseSettings] = field(default_factory=dict)
+    distillation: Distillation = field(default_factory=Distillation)
+    init: Path | None = None
+    new_classifier: bool = False
+    options: Mapping[str, Sequence[Option]] = field(default_factory=dict)
+    norm_affine: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.calibration_images < 2:
+            raise ValueError(f"calibration_images is at least 2, not {self.calibration_images}")
+
+
+def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraining, folder: Path) -> Trained:
+    """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
+
+    Every ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
+    recalibrated statistics.
 
     Returns:
         The supernet with the weights to rank by.
@@ -81,33 +90,32 @@ def train_supernet(
         ValueError: the space does not fit the data, or the folder holds another run.
         FolderInUseError: another process writes to the folder.
     """
+    settings, init = training.trainer, training.init
     if space.num_classes != data.num_classes:
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
-    if calibration_images < 2:
-        raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    phases = phases or {"": PhaseSettings(epochs=settings.epochs)}
+    phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
         newest = load_newest(folder / "checkpoints")
         if newest is not None:
-            check_run(newest, folder, SupernetTask.kind, config, total_steps)
+            check_run(newest, folder, SupernetTask.kind, training.config, total_steps)
         reached = 0 if newest is None else newest["step"]
         with seeded("weights", settings.seed):
             supernet = Supernet(space)
         trained = None if init is None else space
         if newest is None and init is not None:
-            load_weights(supernet, init, new_classifier)
+            load_weights(supernet, init, training.new_classifier)
         elif space.starts_trained:
             trained = space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
             if newest is None:
                 _sort_by_importance(supernet, trained, data, settings.seed)
-        if not norm_affine:
+        if not training.norm_affine:
             freeze_norms(supernet)
-        wanted = space.restrict(options or {})
-        run = _Run(space, data, make_sampler, settings, folder, config, calibration_images, distillation, total_steps)
+        wanted = space.restrict(training.options)
+        run = _Run(space, data, training, folder, total_steps)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
         first_step = 0
         for name, phase in phases.items():
@@ -124,7 +132,16 @@ def train_supernet(
                 supernet = run.train(supernet, name, phase, part, first_step)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
-    return supernet
+    return Trained(
+        supernet,
+        dict(training.config),
+        data.classes,
+        folder.resolve(),
+        total_steps,
+        total_steps,
+        run.sampler_state,
+        record=data.record,
+    )
 
 
 def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
@@ -146,26 +163,16 @@ class _Run:
         self,
         space: SearchSpace,
         data: ImageData,
-        make_sampler: Callable[..., Sampler],
-        settings: TrainSettings,
+        training: SupernetTraining,
         folder: Path,
-        config: Mapping[str, Any],
-        calibration_images: int,
-        distillation: Distillation | None,
         total_steps: int,
     ) -> None:
-        self.space, self.data, self.make_sampler, self.settings, self.folder = (
-            space,
-            data,
-            make_sampler,
-            settings,
-            folder,
-        )
-        self.calibration_images, self.distillation = calibration_images, distillation or Distillation()
-        self.total_steps = total_steps
-        self.config = dict(config)
-        self.device = resolve_device(settings.device)
+        self.space, self.data, self.training, self.folder = space, data, training, folder
+        self.settings, self.total_steps = training.trainer, total_steps
+        self.config = dict(training.config)
+        self.device = resolve_device(self.settings.device)
         self.teacher: nn.Module | None = None
+        self.sampler_state: Mapping[str, Any] = {}
 
     def train(
         self, supernet: Supernet, name: str, phase: PhaseSettings, part: SearchSpace, first_step: int
@@ -175,9 +182,9 @@ class _Run:
         changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
         task = SupernetTask(
             supernet,
-            self.make_sampler(part, **changes),
+            self.training.make_sampler(part, **changes),
             self.settings.label_smoothing,
-            self.distillation,
+            self.training.distillation,
             self.teacher if phase.distill else None,
             HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
             phase.image_size,
@@ -209,6 +216,7 @@ class _Run:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
         trained = trainer.run()
         assert isinstance(trained, Supernet)
+        self.sampler_state = task.sampler.state_dict()
         return trained
 
     def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool) -> None:
@@ -236,7 +244,7 @@ class _Run:
                 "input_shape": list(self.space.input_shape(arch)),
             }
             network = self._evaluator(supernet).subnet(arch)
-            save_subnet(path, self.space, arch, network, self.config, card, self.data.record)
+            save_subnet(path, Subnet(self.space, arch, network.state_dict(), self.config, card, self.data.record))
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
@@ -263,6 +271,6 @@ class _Run:
             supernet.to(self.device),
             self.data,
             device=self.device,
-            calibration_images=self.calibration_images,
+            calibration_images=self.training.calibration_images,
             channels_last=self.settings.channels_last,
         )

@@ -22,9 +22,9 @@ from oneshot.report.model import (
     TradeoffReport,
     Value,
 )
-from oneshot.report.search import write_search_report
-from oneshot.report.tradeoff import write_tradeoff_report
-from oneshot.report.training import write_training_report
+from oneshot.report.search_page import write_search_report
+from oneshot.report.tradeoff_page import write_tradeoff_report
+from oneshot.report.training_page import write_training_report
 
 __all__ = [
     "Block",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from oneshot.report.model import Candidate, Cost, Ranking, SearchReport, Value
 from oneshot.report.naming import group_choices
-from oneshot.report.ranking import COSTS, METRICS, best_so_far, cost_of, pareto_front, split_limit, within_limits
+from oneshot.report.selection import COSTS, METRICS, best_so_far, cost_of, pareto_front, split_limit, within_limits
 
 
 def search_payload(report: SearchReport) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from oneshot.report.model import Ranking
 from oneshot.report.page import escape
-from oneshot.report.ranking import check_accuracy
+from oneshot.report.selection import check_accuracy
 
 
 def check_ranking(ranking: Ranking, num_shown: int | None) -> None:

@@ -7,7 +7,7 @@ from oneshot.report.model import SearchReport, TradeoffPoint, TradeoffReport
 from oneshot.report.naming import format_architecture
 from oneshot.report.page import escape
 from oneshot.report.payload import available_costs
-from oneshot.report.ranking import COSTS, cost_of, score_of, within_limits
+from oneshot.report.selection import COSTS, cost_of, score_of, within_limits
 from oneshot.report.units import COST_HEADINGS, format_cost, format_metric, format_short_cost
 
 _OVER = '<span class="tag over">over the limit</span> '

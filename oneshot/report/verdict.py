@@ -4,7 +4,7 @@ import math
 
 from oneshot.report.model import Candidate, SearchReport
 from oneshot.report.page import escape
-from oneshot.report.ranking import COSTS, best_so_far, cost_of, metric_of, score_of, split_limit, within_limits
+from oneshot.report.selection import COSTS, best_so_far, cost_of, metric_of, score_of, split_limit, within_limits
 from oneshot.report.units import SPACE, format_cost, format_count, format_metric
 
 

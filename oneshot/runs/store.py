@@ -9,10 +9,9 @@ import json
 import math
 import sqlite3
 import time
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from oneshot.runs.files import write_json, write_text
 from oneshot.runs.identity import require_same
@@ -67,7 +66,8 @@ S = TypeVar("S", bound=Scored)
 
 
 class Store(Generic[K, S]):
-    """The scores of one search in ``folder/run.sqlite``, and the lock of its folder, for as long as the store lives.
+    """The scores of one search in ``folder/run.sqlite``, and the lock of its folder: both are open until ``close``, or to the end
+    of a ``with``.
 
     What is added is in the file within a second, and at once when ``exported`` ends; a process that is killed loses no more, and
     the file is whole (a rollback journal, which unlike a write-ahead log also works on the network file systems of clusters).
@@ -110,7 +110,23 @@ class Store(Generic[K, S]):
             self.claim("search", identity, "holds another search")
             with self._named():
                 self._load(decode, make_score)
-            weakref.finalize(self, opened.pop_all().close)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Writes what was added, closes the file and frees the folder; what is closed already stays so.
+
+        Raises:
+            OSError: it cannot be written; the folder is free nevertheless.
+        """
+        with self._opened:
+            if self._pending:
+                self.commit()
 
     def claim(self, part: str, identity: Mapping[str, Any], held: str) -> None:
         """Remembers what ``part`` of the folder depends on.
@@ -254,6 +270,8 @@ class Store(Generic[K, S]):
         """Errors of SQLite as those of any other file."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise OSError(f"{self.path} is closed: {error}") from error
         except sqlite3.OperationalError as error:
             raise OSError(f"{self.path} cannot be read or written: {error}") from error
         except sqlite3.DatabaseError as error:

@@ -25,7 +25,7 @@ from oneshot.data import ImageData
 from oneshot.evaluation import Score
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.pipeline.folders import load_subnet, load_supernet, load_weights, read_arch
-from oneshot.pipeline.results import read_references
+from oneshot.pipeline.references import read_references
 from oneshot.pipeline.truth import read_truth
 from oneshot.predictors import PublishedPredictor
 from oneshot.published.checkpoint import read_checkpoint
@@ -382,10 +382,8 @@ def test_the_description_of_a_latency_table(content: bytes, tmp_path: Path) -> N
 @pytest.mark.parametrize("content", [b"[1]", b"{", TEXTS["nested"], TEXTS["an object"]])
 @pytest.mark.parametrize("column", ["identity.content", "scores.arch"])
 def test_the_store_of_a_search(column: str, content: bytes, tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    store.add(SPACE.largest, Score(0.5, 1.0, 8))
-    store.commit()
-    del store
+    with open_store(tmp_path) as store:
+        store.add(SPACE.largest, Score(0.5, 1.0, 8))
     table, name = column.split(".")
     with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
         assert connection.execute(f"UPDATE {table} SET {name} = ?", (content.decode(),)).rowcount == 1

@@ -11,7 +11,8 @@ import torch
 
 from oneshot.data import ArraySource, DataOptions, FileSource, ImageData, image_folder, timm_dataset, to_image_data
 from oneshot.data.augmentation import Augmentation
-from oneshot.data.digests import digests_of, of_pixels
+from oneshot.data.digests import of_pixels
+from oneshot.data.pool import digests_of
 
 Maker = Callable[[dict[str, int]], Path]
 SETS = ("train", "held_out", "test")

@@ -196,7 +196,7 @@ def test_prepared_images_are_kept_where_they_fit(data: ImageData, monkeypatch: p
     list(batches.at(8))
     assert len(images.asked) == 4
     assert next(batches.at(6))[0].shape == (8, 3, 6, 6)
-    monkeypatch.setattr("oneshot.evaluation.evaluator._CACHE_BYTES", 100)
+    monkeypatch.setattr("oneshot.evaluation.batches._CACHE_BYTES", 100)
     few = Batches(images, data, 8, CPU)
     images.asked.clear()
     for _ in range(2):
@@ -250,7 +250,7 @@ def test_a_network_that_overflows_has_no_score(data: ImageData) -> None:
 
 def test_what_is_kept_of_several_sizes_fits_together(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     images = RecordedImages(make_images(30, seed=4))
-    monkeypatch.setattr("oneshot.evaluation.evaluator._CACHE_BYTES", 30 * 12 * 8**2)
+    monkeypatch.setattr("oneshot.evaluation.batches._CACHE_BYTES", 30 * 12 * 8**2)
     batches = Batches(images, data, 30, CPU)
     for size in (8, 6, 8, 6, 6):
         list(batches.at(size))

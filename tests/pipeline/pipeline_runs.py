@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -17,11 +18,14 @@ from oneshot.arch import Arch
 from oneshot.costs import CostSettings
 from oneshot.data import Augmentation, ImageData
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.results import SearchResult
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
+from oneshot.pipeline.search_settings import EvaluationSettings, SearchSettings
+from oneshot.pipeline.search_supernet import opened_candidates, search_supernet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.runs import store
 from oneshot.samplers import UniformSampler
 from oneshot.search import RandomSearch, Strategy
@@ -41,32 +45,46 @@ def train(folder: Path, data: ImageData = DATA, **changes: Any) -> Supernet:
     """Trains a supernet of 24 networks."""
     settings = make_settings(**changes)
     config = {"data": {"name": "toys"}, "seed": settings.seed}
-    return train_supernet(ToySpace(**SPACE), data, UniformSampler, settings, folder, config, calibration_images=64)
+    training = SupernetTraining(settings, UniformSampler, calibration_images=64, config=config)
+    supernet = train_supernet(ToySpace(**SPACE), data, training, folder).supernet
+    assert isinstance(supernet, Supernet)
+    return supernet
 
 
 def make_search(
-    supernet: Path,
-    folder: Path,
     strategy: Strategy | None = None,
-    data: ImageData = DATA,
     seed: int = 0,
     cost: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
     **evaluation: Any,
-) -> SupernetSearch:
-    """A search that random sampling of eight networks makes unless told otherwise."""
-    folder.mkdir(parents=True, exist_ok=True)
+) -> SearchSettings:
+    """A search that random sampling of eight networks makes unless told otherwise; ``more`` are further settings of it."""
     values: dict[str, Any] = {"device": "cpu", "calibration_images": 64, "metric": "accuracy"}
-    costs = CostSettings(**cost or {})
-    scorer = Scorer(
-        load_supernet(supernet),
-        data,
-        costs,
-        EvaluationSettings(**values | evaluation),
-        folder,
-        seed,
-        {"data": {"name": "toys"}},
+    return SearchSettings(
+        RandomSearch(num_samples=8, batch_size=4) if strategy is None else strategy,
+        **{"costs": [CostSettings(**cost or {})], "seed": seed, "config": {"data": {"name": "toys"}}} | (more or {}),
+        evaluation=EvaluationSettings(**values | evaluation),
     )
-    return SupernetSearch(scorer, RandomSearch(num_samples=8, batch_size=4) if strategy is None else strategy, costs)
+
+
+def search(
+    supernet: Path, folder: Path, strategy: Strategy | None = None, data: ImageData = DATA, **changes: Any
+) -> SearchResult:
+    """Runs a search that ``make_search`` makes."""
+    return search_supernet(load_supernet(supernet), data, make_search(strategy, **changes), folder)
+
+
+def opened(
+    supernet: Path, folder: Path, strategy: Strategy | None = None, data: ImageData = DATA, **changes: Any
+) -> contextlib.AbstractContextManager[tuple[CandidateScores, CandidateCosts]]:
+    """The candidates of that search."""
+    return opened_candidates(load_supernet(supernet), data, make_search(strategy, **changes), folder)
+
+
+def open_once(supernet: Path, folder: Path, **changes: Any) -> None:
+    """Begins that search, and leaves it."""
+    with opened(supernet, folder, **changes):
+        pass
 
 
 def killed_search(supernet: str, folder: str, strategy: Strategy, number: int) -> None:
@@ -82,18 +100,19 @@ def killed_search(supernet: str, folder: str, strategy: Strategy, number: int) -
             yield pair
 
     Evaluator.scores = killed  # type: ignore[method-assign, assignment]
-    make_search(Path(supernet), Path(folder), strategy).run()
+    search(Path(supernet), Path(folder), strategy)
 
 
 def retrain(
     subnet: Path, folder: Path, data: ImageData = DATA, options: dict[str, Any] | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """Retrains the subnet of a search for two epochs."""
+    """Retrains the subnet of a search for two epochs; returns the card of the result."""
     found = load_subnet(subnet)
     trained = load_supernet(Path(found.card["supernet"]))
     settings = make_settings(**{"epochs": 2, "lr": 0.05} | changes)
     chosen = RetrainSettings(**{"calibration_images": 64} | (options or {}))
-    return retrain_subnet(found, trained, data, settings, chosen, folder, {"data": {"name": "toys"}})
+    training = SubnetTraining(settings, chosen, trained, config={"data": {"name": "toys"}})
+    return retrain_subnet(found, data, training, folder).subnet.card
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:

@@ -10,8 +10,7 @@ from toy_spaces import OtherSpace, ToySpace
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.pipeline.folders import load_supernets
-from oneshot.pipeline.train import train_supernet
-from oneshot.samplers import UniformSampler
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.supernet import Supernet
 
 CPU = torch.device("cpu")
@@ -79,16 +78,8 @@ def test_few_shot_supernets_are_read_back_as_one(tmp_path: Path) -> None:
     for name, data in (("conv1", {"name": "toys"}), ("conv3", {"name": "toys"}), ("other", {"name": "others"})):
         options = {"op": ["conv3" if name == "other" else name]}
         config = {"data": data, "seed": 0}
-        train_supernet(
-            ToySpace(**SPACE),
-            DATA,
-            UniformSampler,
-            settings,
-            tmp_path / name,
-            config,
-            calibration_images=64,
-            options=options,
-        )
+        training = SupernetTraining(settings, calibration_images=64, options=options, config=config)
+        train_supernet(ToySpace(**SPACE), DATA, training, tmp_path / name)
     trained = load_supernets([tmp_path / "conv1", tmp_path / "conv3"])
     assert trained.supernet.space.size == ToySpace(**SPACE).size
     for arch in trained.supernet.space.enumerate():

@@ -16,6 +16,7 @@ from toy_spaces import OtherSpace, ToySpace
 from training_runs import copy_state, differences
 
 from oneshot.pipeline.folders import (
+    Subnet,
     load_subnet,
     load_supernet,
     newest,
@@ -135,7 +136,8 @@ def test_the_average_is_preferred(supernet_folder: Path, tmp_path: Path) -> None
 def save_one(path: Path) -> torch.nn.Module:
     space = ToySpace(**SPACE)
     module = space.network(space.smallest)
-    save_subnet(path, space, space.smallest, module, {"data": {"name": "toys"}}, {"macs": 12, "classes": ["a", "b"]})
+    card = {"macs": 12, "classes": ["a", "b"]}
+    save_subnet(path, Subnet(space, space.smallest, module.state_dict(), {"data": {"name": "toys"}}, card))
     return module
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline_runs import make_search, make_settings, retrain, train
+from pipeline_runs import DATA, make_settings, open_once, opened, retrain, train
+from pipeline_runs import search as run_search
 from toy_spaces import ToySpace
 
 from oneshot.costs import measure_table
+from oneshot.pipeline.candidate_cards import CandidateCards
 from oneshot.pipeline.export import export_subnet
-from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.retrained import retrain_truth
+from oneshot.pipeline.retrained_truth import retrain_truth
+from oneshot.pipeline.search_settings import RetrainedTruth
 from oneshot.runs import FolderInUseError, writing
 from oneshot.training import Trainer
 
@@ -23,7 +26,7 @@ from oneshot.training import Trainer
 @pytest.fixture(scope="module")
 def searched(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
-    make_search(supernet_folder, folder).run()
+    run_search(supernet_folder, folder)
     return folder
 
 
@@ -52,7 +55,7 @@ def taken(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
 
 
 def search(supernet: Path, searched: Path, folder: Path) -> None:
-    make_search(supernet, folder)
+    open_once(supernet, folder)
 
 
 def export(supernet: Path, searched: Path, folder: Path) -> None:
@@ -84,16 +87,17 @@ def test_a_folder_that_is_being_written_is_refused(
 def test_a_network_that_is_retrained_for_its_true_accuracy(
     supernet_folder: Path, tmp_path: Path, taken: Callable[[Path], Path]
 ) -> None:
-    scorer = make_search(supernet_folder, tmp_path).scorer
-    archs = [scorer.space.largest, scorer.space.smallest]
-    scorer.score_all(archs, "search")
-    settings, scratch = make_settings(epochs=1), RetrainSettings(weights="scratch")
-    retrain_truth(scorer, archs, 2, settings, scratch)
-    (folder, _) = sorted((tmp_path / "retrained").glob("*/seed0"))
-    (folder / "retrain.json").unlink()
-    taken(folder)
-    with pytest.raises(FolderInUseError, match="seed0 is being written by another process"):
-        retrain_truth(scorer, archs, 2, settings, scratch)
+    settings = RetrainedTruth(2, make_settings(epochs=1), RetrainSettings(weights="scratch"))
+    with opened(supernet_folder, tmp_path) as (scores, costs):
+        archs = [scores.space.largest, scores.space.smallest]
+        scores.score_all(archs, "search")
+        cards = CandidateCards(scores, costs, load_supernet(supernet_folder), DATA, {})
+        retrain_truth(scores, archs, cards.subnet, DATA, settings)
+        (folder, _) = sorted((tmp_path / "retrained").glob("*/seed0"))
+        (folder / "retrain.json").unlink()
+        taken(folder)
+        with pytest.raises(FolderInUseError, match="seed0 is being written by another process"):
+            retrain_truth(scores, archs, cards.subnet, DATA, settings)
 
 
 def test_folders_that_are_read_may_be_written_meanwhile(
@@ -101,7 +105,7 @@ def test_folders_that_are_read_may_be_written_meanwhile(
 ) -> None:
     taken(supernet_folder)
     taken(searched)
-    make_search(supernet_folder, tmp_path / "search").run()
+    run_search(supernet_folder, tmp_path / "search")
     retrain(searched, tmp_path / "retrain", epochs=1)
     assert (tmp_path / "search" / "subnet.pt").is_file()
     assert (tmp_path / "retrain" / "retrained.pt").is_file()

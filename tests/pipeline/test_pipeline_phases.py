@@ -15,8 +15,8 @@ from training_runs import copy_state, differences, records
 
 from oneshot.arch import Arch
 from oneshot.evaluation import Evaluator
-from oneshot.pipeline.folders import load_subnet, load_supernet, load_weights
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.folders import Trained, load_subnet, load_supernet, load_weights
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import Sampler, UniformSampler
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
 from oneshot.spaces.base import SearchSpace
@@ -122,9 +122,15 @@ class Watched(UniformSampler):
         return archs
 
 
+def plain(trained: Trained) -> Supernet:
+    assert isinstance(trained.supernet, Supernet)
+    return trained.supernet
+
+
 def run(folder: Path, make: type[Sampler] = UniformSampler, phases: dict[str, PhaseSettings] = TOY_PHASES) -> Supernet:
     settings = make_settings(epochs=4, log_every=1)
-    return train_supernet(SPACE, DATA, make, settings, folder, {}, 64, phases, Distillation(label_weight=1.0))
+    training = SupernetTraining(settings, make, 64, phases, Distillation(label_weight=1.0))
+    return plain(train_supernet(SPACE, DATA, training, folder))
 
 
 def measured_state(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
@@ -214,11 +220,13 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
         assert not differences(copy_state(fresh), copy_state(first))
     frozen = make_settings(epochs=1, lr=0.0, weight_decay=0.0)
     folder = tmp_path / "second"
-    second = train_supernet(SPACE, DATA, UniformSampler, frozen, folder, {}, 64, init=tmp_path / "first")
+    training = SupernetTraining(frozen, calibration_images=64, init=tmp_path / "first")
+    second = plain(train_supernet(SPACE, DATA, training, folder))
     assert all(torch.equal(one, two) for one, two in zip(second.parameters(), first.parameters(), strict=True))
     later = {name: TOY_PHASES[name] for name in ("depth", "width")}
     settings = make_settings(epochs=3)
-    train_supernet(SPACE, DATA, UniformSampler, settings, tmp_path / "third", {}, 64, later, init=tmp_path / "first")
+    training = SupernetTraining(settings, UniformSampler, 64, later, init=tmp_path / "first")
+    train_supernet(SPACE, DATA, training, tmp_path / "third")
     teacher = load_subnet(tmp_path / "third" / "teacher.pt")
     assert not differences(copy_state(teacher.module()), measured_state(first, SPACE.largest))
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_runs import DATA, read_rows
+from pipeline_runs import read_rows, search
 from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
 from oneshot.evaluation import Evaluator, Score
-from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.predicted import PredictedSearch, PredictionSettings, search_without_supernet
-from oneshot.pipeline.results import read_references, write_outcome, write_outcomes
-from oneshot.pipeline.scoring import EvaluationSettings, Scorer
-from oneshot.pipeline.search import SupernetSearch
+from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.references import read_references
+from oneshot.pipeline.results import SearchResult
+from oneshot.pipeline.search_settings import PredictionSettings, SearchSettings
+from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.policies import PolicySettings
 from oneshot.predictors import Predictor, RidgePredictor
 from oneshot.published import from_published
@@ -60,30 +60,32 @@ class Widest(RidgePredictor):
         return np.asarray(features)[:, names.index(("width", 8))] + 1e-3 * np.asarray(features).sum(1)
 
 
-def make_scorer(supernet: Path, folder: Path, metric: str = "accuracy", **cost: Any) -> Scorer:
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluation = EvaluationSettings(metric=metric, device="cpu", calibration_images=64)
-    trained = load_supernet(supernet)
-    return Scorer(trained, DATA, CostSettings(**cost), evaluation, folder, 0, {"data": {"name": "toys"}})
+def key_of(found: SearchResult, arch: Arch) -> tuple[float, float]:
+    return found.scores[arch].accuracy, -found.scores[arch].loss
 
 
 def limits(*values: float, **rest: Any) -> list[CostSettings]:
     return [CostSettings(max_macs=value, **rest) for value in values]
 
 
-def make_search(scorer: Scorer, predictor: Predictor | None = None, num_pairs: int = 12) -> PredictedSearch:
-    settings = PredictionSettings(num_pairs=num_pairs, num_verified=3)
-    return PredictedSearch(scorer, predictor or RidgePredictor(), EVOLUTION, limits(*LIMITS), settings)
+def run(supernet: Path, folder: Path, predictor: Predictor | None = None, **changes: Any) -> SearchResult:
+    """A search with a predictor under two limits."""
+    more = {
+        "costs": limits(*LIMITS),
+        "predictor": predictor or RidgePredictor(),
+        "prediction": PredictionSettings(num_pairs=12, num_verified=3),
+        "references": [Reference("some net", 1e4, 0.5)],
+    }
+    return search(supernet, folder, EVOLUTION, more=more, **changes)
 
 
 def test_the_best_of_the_predicted_best_is_chosen_by_the_supernet(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer = make_scorer(supernet_folder, tmp_path)
-    outcomes = make_search(scorer).search()
-    for outcome, limit in zip(outcomes, LIMITS, strict=True):
+    found = run(supernet_folder, tmp_path)
+    for outcome, limit in zip(found.outcomes, LIMITS, strict=True):
         assert outcome.cost.max_macs == limit
         assert len(outcome.archs) == 3
         assert all(TABLE.cost(arch).macs <= limit for arch in (*outcome.archs, *outcome.baseline))
-        keys = [scorer.key(scorer.store.scores[arch]) for arch in outcome.archs]
+        keys = [key_of(found, arch) for arch in outcome.archs]
         assert outcome.best == outcome.archs[keys.index(max(keys))]
         assert outcome.predicted.keys() == set(outcome.archs)
         assert len(outcome.baseline) <= 12 // 2 + 3
@@ -96,8 +98,8 @@ def test_the_best_of_the_predicted_best_is_chosen_by_the_supernet(supernet_folde
 
 
 def test_the_predictor_learns_from_pairs_within_every_limit(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer, predictor = make_scorer(supernet_folder, tmp_path), Widest()
-    outcomes = make_search(scorer, predictor).search()
+    predictor = Widest()
+    outcomes = run(supernet_folder, tmp_path, predictor).outcomes
     features, scores = predictor.fitted
     pairs = [row for row in read_rows(tmp_path) if row["source"] == "pairs"]
     assert len(features) == len(scores) == len(pairs) <= 12
@@ -107,19 +109,19 @@ def test_the_predictor_learns_from_pairs_within_every_limit(supernet_folder: Pat
 
 
 def test_the_loss_can_be_predicted(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer, predictor = make_scorer(supernet_folder, tmp_path, metric="loss"), Widest()
-    outcomes = make_search(scorer, predictor).search()
+    predictor = Widest()
+    found = run(supernet_folder, tmp_path, predictor, metric="loss")
+    outcomes = found.outcomes
     assert (predictor.fitted[1] < 0).all()
     assert outcomes[0].predicted == {}  # a negative loss is no accuracy to report
-    assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: scorer.store.scores[arch].loss)
+    assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: found.scores[arch].loss)
 
 
 def test_a_search_goes_on_where_it_was_stopped(
     supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_search(make_scorer(supernet_folder, tmp_path / "whole")).search()
+    first = run(supernet_folder, tmp_path / "whole").outcomes
     rows = read_rows(tmp_path / "whole")
-    scorer = make_scorer(supernet_folder, tmp_path / "stopped")
     whole = Evaluator.scores
 
     def interrupted(evaluator: Evaluator, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
@@ -130,18 +132,17 @@ def test_a_search_goes_on_where_it_was_stopped(
 
     monkeypatch.setattr(Evaluator, "scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_search(scorer).search()
+        run(supernet_folder, tmp_path / "stopped")
     monkeypatch.undo()
     assert len(read_rows(tmp_path / "stopped")) == 4
-    again = make_search(make_scorer(supernet_folder, tmp_path / "stopped")).search()
+    again = run(supernet_folder, tmp_path / "stopped").outcomes
     assert [outcome.best for outcome in again] == [outcome.best for outcome in first]
     assert [row["arch"] for row in read_rows(tmp_path / "stopped")] == [row["arch"] for row in rows]
 
 
 def test_what_a_search_under_several_limits_leaves(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer = make_scorer(supernet_folder, tmp_path)
-    outcomes = make_search(scorer).search()
-    folders = write_outcomes(scorer, outcomes, "macs", [Reference("some net", 1e4, 0.5)])
+    found = run(supernet_folder, tmp_path)
+    outcomes, folders = found.outcomes, found.folders
     assert [folder.name for folder in folders] == [f"max_macs-{limit:g}" for limit in LIMITS]
     for folder, outcome in zip(folders, outcomes, strict=True):
         assert {path.name for path in folder.iterdir()} == {
@@ -162,20 +163,19 @@ def test_what_a_search_under_several_limits_leaves(supernet_folder: Path, tmp_pa
 
 
 def test_a_strategy_without_a_predictor_under_several_limits(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer = make_scorer(supernet_folder, tmp_path)
-    outcomes = [SupernetSearch(scorer, RandomSearch(num_samples=4), cost).search() for cost in limits(*LIMITS)]
-    write_outcomes(scorer, outcomes, "macs", [])
+    more = {"costs": limits(*LIMITS)}
+    outcomes = search(supernet_folder, tmp_path, RandomSearch(num_samples=4), more=more).outcomes
     assert "RandomSearch" in (tmp_path / "report.html").read_text()
     assert outcomes[0].predicted == {}
 
 
 def test_a_single_limit(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer = make_scorer(supernet_folder, tmp_path)
-    settings = PredictionSettings(num_pairs=6, num_verified=2)
-    (outcome,) = PredictedSearch(
-        scorer, RidgePredictor(), NSGA2(population=4, generations=2), limits(LIMITS[0]), settings
-    ).search()
-    write_outcome(scorer, outcome, tmp_path)
+    more = {
+        "costs": limits(LIMITS[0]),
+        "predictor": RidgePredictor(),
+        "prediction": PredictionSettings(num_pairs=6, num_verified=2),
+    }
+    (outcome,) = search(supernet_folder, tmp_path, NSGA2(population=4, generations=2), more=more).outcomes
     assert load_subnet(tmp_path).arch == outcome.best
 
 
@@ -207,14 +207,15 @@ class Climb:
 def test_every_strategy_works_with_a_predictor_and_without(
     supernet_folder: Path, tmp_path: Path, strategy: Strategy
 ) -> None:
-    settings = PredictionSettings(num_pairs=6, num_verified=2)
-    scorer, cost = make_scorer(supernet_folder, tmp_path), limits(LIMITS[0])[0]
-    (predicted,) = PredictedSearch(scorer, RidgePredictor(), strategy, [cost], settings).search()
-    scored = SupernetSearch(scorer, strategy, cost).search()
+    more = {"costs": limits(LIMITS[0])}
+    learning = {"predictor": RidgePredictor(), "prediction": PredictionSettings(num_pairs=6, num_verified=2)}
+    (predicted,) = search(supernet_folder, tmp_path, strategy, more=more | learning).outcomes
+    found = search(supernet_folder, tmp_path, strategy, more=more)
+    (scored,) = found.outcomes
     assert len(predicted.archs) == 2
     assert 2 < len(scored.archs) <= strategy.budget
     for outcome in (predicted, scored):
-        keys = {arch: scorer.key(scorer.store.scores[arch]) for arch in outcome.archs}
+        keys = {arch: key_of(found, arch) for arch in outcome.archs}
         assert keys[outcome.best] == max(keys.values())
         assert all(TABLE.cost(arch).macs <= LIMITS[0] for arch in outcome.archs)
 
@@ -236,9 +237,9 @@ def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
 
 
 def test_latency_needs_a_table(supernet_folder: Path, tmp_path: Path) -> None:
-    scorer = make_scorer(supernet_folder, tmp_path)
+    more = {"costs": [CostSettings(max_latency_ms=5)], "predictor": RidgePredictor()}
     with pytest.raises(ValueError, match=r"give cost\.latency_table"):
-        PredictedSearch(scorer, RidgePredictor(), EVOLUTION, [CostSettings(max_latency_ms=5)], PredictionSettings())
+        search(supernet_folder, tmp_path, EVOLUTION, more=more)
 
 
 @pytest.mark.parametrize("predicted", [True, False])
@@ -249,13 +250,11 @@ def test_latencies_of_a_table_are_limits(supernet_folder: Path, tmp_path: Path, 
     cost = CostSettings(
         max_latency_ms=latencies[len(latencies) // 2], minimize="latency_ms", latency_table=str(tmp_path / "table")
     )
-    scorer = make_scorer(supernet_folder, tmp_path / "search", **vars(cost))
+    more: dict[str, Any] = {"costs": [cost]}
     if predicted:
-        settings = PredictionSettings(num_pairs=6, num_verified=2)
-        (outcome,) = PredictedSearch(scorer, RidgePredictor(), EVOLUTION, [cost], settings).search()
-    else:
-        outcome = SupernetSearch(scorer, RandomSearch(num_samples=5), cost).search()
-    write_outcome(scorer, outcome, tmp_path / "search")
+        more |= {"predictor": RidgePredictor(), "prediction": PredictionSettings(num_pairs=6, num_verified=2)}
+    strategy = EVOLUTION if predicted else RandomSearch(num_samples=5)
+    (outcome,) = search(supernet_folder, tmp_path / "search", strategy, more=more).outcomes
     assert all(table.latency(arch) <= cost.limits["latency_ms"] * (1 + 1e-9) for arch in outcome.archs)
     assert load_subnet(tmp_path / "search").card["latency_ms"] == pytest.approx(table.latency(outcome.best))
     assert not list((tmp_path / "search").glob("latencies*.csv"))  # nothing was timed
@@ -277,7 +276,8 @@ def test_a_predictor_that_has_learned_needs_no_supernet(tmp_path: Path) -> None:
     macs = [CostTable(space).cost(arch).macs for arch in (space.smallest, space.largest)]
     costs = limits(1.3 * macs[0], 2.0 * macs[1])
     coding = Coding(space)
-    found = search_without_supernet(space, Deep(), EVOLUTION, costs, "macs", tmp_path, 0)  # type: ignore[arg-type]
+    settings = SearchSettings(EVOLUTION, costs, predictor=Deep())  # type: ignore[arg-type]
+    found = search_without_supernet(space, settings, tmp_path).archs
     networks = json.loads((tmp_path / "networks.json").read_text())
     assert [space.arch(network["arch"]) for network in networks] == found
     assert networks[0]["macs"] <= costs[0].limits["macs"]
@@ -288,10 +288,22 @@ def test_a_predictor_that_has_learned_needs_no_supernet(tmp_path: Path) -> None:
     assert "by prediction" in (tmp_path / "report.html").read_text()
 
 
+def test_what_is_predicted_above_all_that_there_is_is_shown_as_that(supernet_folder: Path, tmp_path: Path) -> None:
+    """``Widest`` predicts values above 1."""
+    found = run(supernet_folder, tmp_path / "scored", Widest())
+    assert max(found.outcomes[1].predicted.values()) == 1.0
+    settings = SearchSettings(RandomSearch(num_samples=4), limits(LIMITS[1]), predictor=Widest())
+    (point,) = search_without_supernet(SPACE, settings, tmp_path).points
+    assert point.predicted == 1.0
+
+
 def test_a_limit_that_cannot_be_met_is_named(tmp_path: Path) -> None:
     space = OFAMobileNetV3(num_classes=10, resolutions=(24, 32), depths=(2,), width_multiplier=0.35)
+    settings = SearchSettings(EVOLUTION, limits(100), predictor=Deep())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"max_macs=100 cannot be met"):
-        search_without_supernet(space, Deep(), EVOLUTION, limits(100), "macs", tmp_path, 0)  # type: ignore[arg-type]
+        search_without_supernet(space, settings, tmp_path)
+    with pytest.raises(ValueError, match=r"a search by predictions needs a predictor"):
+        search_without_supernet(space, SearchSettings(EVOLUTION), tmp_path)
 
 
 # References ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from toy_spaces import ToySpace
 from training_runs import copy_state, differences
 
 from oneshot.pipeline.folders import load_supernet
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import UniformSampler
 from oneshot.supernet import Supernet
 from oneshot.training import freeze_norms
@@ -23,9 +23,10 @@ from oneshot.training import freeze_norms
 
 def train(folder: Path, **changes: Any) -> Supernet:
     settings = make_settings(epochs=1)
-    return train_supernet(
-        ToySpace(**SPACE), DATA, UniformSampler, settings, folder, {}, calibration_images=64, **changes
-    )
+    training = SupernetTraining(settings, calibration_images=64, **changes)
+    supernet = train_supernet(ToySpace(**SPACE), DATA, training, folder).supernet
+    assert isinstance(supernet, Supernet)
+    return supernet
 
 
 def test_a_part_of_the_space_is_trained_with_the_weights_of_the_whole(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_part_of_a_space_has_canonical_forms_of_its_own(tmp_path: Path) -> Non
     part = space.restrict(options)
     assert any(space.arch(arch) != arch for arch in part.enumerate())
     settings = make_settings(epochs=2)
-    train_supernet(space, DATA, UniformSampler, settings, tmp_path, {}, calibration_images=64, options=options)
+    train_supernet(space, DATA, SupernetTraining(settings, calibration_images=64, options=options), tmp_path)
     trained = load_supernet(tmp_path)
     assert trained.supernet.space.size == part.size
     for arch in list(part.enumerate())[:5]:

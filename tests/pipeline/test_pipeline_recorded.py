@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pipeline_runs import SPACE, make_search, make_settings
+from pipeline_runs import SPACE, make_settings, search
 from toy_spaces import ToySpace
 from training_runs import copy_state, differences
 
@@ -17,9 +18,8 @@ from oneshot.config import make_data
 from oneshot.data import ImageData, SplitRecord
 from oneshot.pipeline.folders import load_subnet, load_supernet, load_supernets
 from oneshot.pipeline.recorded import of_step, of_training
-from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
-from oneshot.pipeline.train import train_supernet
-from oneshot.samplers import UniformSampler
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.supernet import Supernet
 from oneshot.training import CheckpointError, list_checkpoints, load_checkpoint
 from oneshot.training.checkpoint import write_file
@@ -58,7 +58,10 @@ def train(
 ) -> Supernet:
     config, data = config_of(root, **options), load(root, folder, init, **options)
     settings = make_settings(epochs=2, checkpoint_seconds=checkpoint_seconds)
-    return train_supernet(ToySpace(**SPACE), data, UniformSampler, settings, folder, config, 32, init=init)
+    training = SupernetTraining(settings, calibration_images=32, init=init, config=config)
+    supernet = train_supernet(ToySpace(**SPACE), data, training, folder).supernet
+    assert isinstance(supernet, Supernet)
+    return supernet
 
 
 def images_of(record: SplitRecord | None, *names: str) -> set[int]:
@@ -75,16 +78,16 @@ def test_every_step_keeps_to_the_split_of_the_training(root: Path, tmp_path: Pat
         path.rename(path.with_name(f"{int(path.stem) * 7 % 100}.png"))
 
     data = make_data(supernet.config["data"], of_step(supernet.record, "the supernet", tmp_path / "search", "ignore"))
-    search = make_search(tmp_path / "supernet", tmp_path / "search", data=data)
-    search.run()
+    search(tmp_path / "supernet", tmp_path / "search", data=data)
     subnet = load_subnet(tmp_path / "search")
     assert subnet.card["classes"] == ["red_apple", "melon", "pear", "plum"]
     (root / "red_apple").rename(root / "green_apple")
     add_images(root, "melon", range(5), CLASSES["melon"])
     config, retrained_at = config_of(root), tmp_path / "retrain"
     data = make_data(config["data"], of_step(subnet.record, "the subnet", retrained_at, "train"))
-    settings = make_settings(epochs=1)
-    retrain_subnet(subnet, supernet, data, settings, RetrainSettings(calibration_images=32), retrained_at, config)
+    retrain = RetrainSettings(calibration_images=32)
+    training = SubnetTraining(make_settings(epochs=1), retrain, supernet, config=config)
+    retrain_subnet(subnet, data, training, retrained_at)
     retrained = load_subnet(retrained_at)
     assert retrained.card["classes"] == ["green_apple", "melon", "pear", "plum"]
     assert retrained.record is not None
@@ -144,7 +147,8 @@ def test_supernets_that_share_out_a_space_share_their_split(root: Path, tmp_path
     def member(name: str, op: str, data: ImageData) -> None:
         config, options = {"data": {"name": "fruit"}}, {"op": [op]}
         settings, space = make_settings(epochs=1), ToySpace(**SPACE)
-        train_supernet(space, data, UniformSampler, settings, tmp_path / name, config, 32, options=options)
+        training = SupernetTraining(settings, calibration_images=32, options=options, config=config)
+        train_supernet(space, data, training, tmp_path / name)
 
     data = make_data(config_of(root)["data"])
     apart = make_data(config_of(root, split_seed=1)["data"])
@@ -164,7 +168,7 @@ def test_another_supernet_in_the_folder_of_the_subnets(root: Path, tmp_path: Pat
     train(root, tmp_path / "supernet")
     supernet = load_supernet(tmp_path / "supernet")
     data = make_data(supernet.config["data"], of_step(supernet.record, "it", tmp_path / "search", "ignore"))
-    make_search(tmp_path / "supernet", tmp_path / "search", data=data).run()
+    search(tmp_path / "supernet", tmp_path / "search", data=data)
     (tmp_path / "supernet").rename(tmp_path / "moved")
     train(root, tmp_path / "supernet", split_seed=1)
     with pytest.raises(ValueError, match=r"the supernet that lies in .*supernet now was trained on \d+ of the 16 held"):
@@ -175,15 +179,15 @@ def test_scores_on_other_images_are_not_mixed(root: Path, tmp_path: Path) -> Non
     train(root, tmp_path / "supernet")
     trained = load_supernet(tmp_path / "supernet")
 
-    def search(new_images: str) -> None:
+    def again(new_images: str) -> None:
         recorded = of_step(trained.record, "the supernet", tmp_path / "search", new_images)
-        make_search(tmp_path / "supernet", tmp_path / "search", data=make_data(trained.config["data"], recorded)).run()
+        search(tmp_path / "supernet", tmp_path / "search", data=make_data(trained.config["data"], recorded))
 
-    search("ignore")
+    again("ignore")
     add_images(root, "pear", range(2), CLASSES["pear"])
-    search("ignore")
+    again("ignore")
     with pytest.raises(ValueError, match=r"search holds another search \(images was \w{8} and is \w{8}\)"):
-        search("train")
+        again("train")
 
 
 # Checkpoints without a record, or with a damaged one -----------------------------------------------------------------
@@ -227,11 +231,12 @@ def test_a_teacher_that_saw_the_test_images_is_refused(root: Path, tmp_path: Pat
         "rest": PhaseSettings(epochs=1, distill=True),
     }
     settings, space, folder = make_settings(epochs=2), ToySpace(**SPACE), tmp_path / "run"
-    train_supernet(space, data, UniformSampler, settings, folder, {}, 32, phases)
+    training = SupernetTraining(settings, calibration_images=32, phases=phases)
+    train_supernet(space, data, training, folder)
     teacher = load_subnet(folder / "teacher.pt")
     assert teacher.record is not None
     assert data.record is not None
     assert teacher.record.fingerprint == data.record.fingerprint
-    save_subnet(folder / "teacher.pt", space, teacher.arch, teacher.module(), {}, teacher.card, apart.record)
+    save_subnet(folder / "teacher.pt", replace(teacher, record=apart.record))
     with pytest.raises(ValueError, match=r"the teacher .*teacher.pt was trained on \d+ of the 16 held-out and"):
-        train_supernet(space, data, UniformSampler, settings, folder, {}, 32, phases)
+        train_supernet(space, data, training, folder)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline_runs import DATA, make_search, make_settings, retrain
+from pipeline_runs import DATA, make_settings, retrain, search
 from torch import Tensor
 from toy_spaces import ToySpace, Unreadable
 from training_runs import RecordedImages, differences, values_of
@@ -20,7 +20,7 @@ from oneshot.data import TensorImages
 from oneshot.evaluation import Batches, Evaluator, evaluate
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.retrain import RetrainSettings, choose, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
 from oneshot.training import Interrupted, Trainer
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ NO_TRAINING: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
 @pytest.fixture(scope="module")
 def searched(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
-    make_search(supernet_folder, folder).run()
+    search(supernet_folder, folder)
     return folder
 
 
@@ -106,9 +106,11 @@ def test_what_it_leaves(searched: Path, tmp_path: Path) -> None:
 def test_without_the_supernet_there_is_nothing_to_say_about_its_largest(searched: Path, tmp_path: Path) -> None:
     subnet = load_subnet(searched)
     settings = make_settings(epochs=1)
-    result = retrain_subnet(subnet, None, DATA, settings, RetrainSettings(), tmp_path, {})
-    assert "largest_test_accuracy" not in result
-    assert result["test_accuracy"] > 0
+    result = retrain_subnet(subnet, DATA, SubnetTraining(settings), tmp_path)
+    assert result.largest_test_accuracy is None
+    assert "largest_test_accuracy" not in result.subnet.card
+    assert result.test_accuracy == result.subnet.card["test_accuracy"] > 0
+    assert load_subnet(tmp_path).config == subnet.config
 
 
 class Watched(TensorImages):
@@ -261,7 +263,7 @@ def test_files_that_will_not_do(searched: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", ["folder", "checkpoints"])
 def test_the_supernet_is_gone(supernet_folder: Path, tmp_path: Path, gone: str) -> None:
     shutil.copytree(supernet_folder, tmp_path / "supernet")
-    make_search(tmp_path / "supernet", tmp_path / "search").run()
+    search(tmp_path / "supernet", tmp_path / "search")
     shutil.rmtree(tmp_path / "supernet" if gone == "folder" else tmp_path / "supernet" / "checkpoints")
     subnet, trained = choose_from(tmp_path / "search", None)
     assert trained is None

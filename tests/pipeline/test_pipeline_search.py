@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 import torch
 from child_processes import start, wait
-from pipeline_runs import DATA, killed_search, make_search, read_rows, train
+from pipeline_runs import DATA, killed_search, make_search, open_once, opened, read_rows, search, train
 from toy_spaces import ToySpace, Unreadable, make_images
 from training_runs import copy_state, differences
 
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import Batches, Evaluator, Score, evaluate
+from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.scoring import EvaluationSettings
+from oneshot.pipeline.search_settings import EvaluationSettings
+from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.search import NSGA2, Evolution, Exhaustive, RandomSearch, Strategy
 from oneshot.spaces import NASBenchMacro
 
@@ -44,7 +46,7 @@ def finished(supernet_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     def run(name: str) -> Path:
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp(name)
-            make_search(supernet_folder, folders[name], STRATEGIES[name]).run()
+            search(supernet_folder, folders[name], STRATEGIES[name])
         return folders[name]
 
     return run
@@ -156,7 +158,7 @@ def test_an_exhaustive_search_lists_the_space_once(
 ) -> None:
     listed, whole = [], ToySpace.enumerate
     monkeypatch.setattr(ToySpace, "enumerate", lambda space: (listed.append(space), whole(space))[1])
-    outcome = make_search(supernet_folder, tmp_path, Exhaustive()).search()
+    (outcome,) = search(supernet_folder, tmp_path, Exhaustive()).outcomes
     assert len(outcome.archs) == 24
     assert len(listed) == 1
 
@@ -170,7 +172,7 @@ def test_the_baseline_has_the_same_budget(finished: Callable[[str], Path], monke
 
 
 def test_the_loss_can_be_the_measure(supernet_folder: Path, tmp_path: Path) -> None:
-    best = make_search(supernet_folder, tmp_path, metric="loss").run()
+    best = search(supernet_folder, tmp_path, metric="loss").outcomes[0].best
     rows = [row for row in read_rows(tmp_path) if row["source"] == "search"]
     assert min(rows, key=lambda row: float(row["loss"]))["arch"] == best.to_json()
     front = json.loads((tmp_path / "pareto.json").read_text())
@@ -178,14 +180,12 @@ def test_the_loss_can_be_the_measure(supernet_folder: Path, tmp_path: Path) -> N
 
 
 def test_the_test_set_is_never_read(supernet_folder: Path, tmp_path: Path) -> None:
-    make_search(supernet_folder, tmp_path, data=replace(DATA, test=Unreadable(48, 8))).run()
+    search(supernet_folder, tmp_path, data=replace(DATA, test=Unreadable(48, 8)))
     assert (tmp_path / "subnet.pt").is_file()
 
 
 def test_a_supernet_that_is_not_fully_trained_is_said_to_be(supernet_folder: Path, tmp_path: Path) -> None:
-    search = make_search(supernet_folder, tmp_path)
-    search.scorer.trained = replace(search.scorer.trained, step=10)
-    search.run()
+    search_supernet(replace(load_supernet(supernet_folder), step=10), DATA, make_search(), tmp_path)
     assert "not fully trained: step 10 of 36" in (tmp_path / "report.html").read_text()
 
 
@@ -198,7 +198,8 @@ def test_limits_are_kept(supernet_folder: Path, tmp_path: Path, name: str, limit
     measure = limit.removeprefix("max_")
     values = sorted(getattr(CostTable(SPACE).cost(arch), measure) for arch in SPACE.enumerate())
     bound = values[len(values) // 2]
-    best = make_search(supernet_folder, tmp_path, STRATEGIES[name], cost={limit: bound, "minimize": measure}).run()
+    result = search(supernet_folder, tmp_path, STRATEGIES[name], cost={limit: bound, "minimize": measure})
+    best = result.outcomes[0].best
     rows = read_rows(tmp_path)
     assert all(int(row[measure]) <= bound for row in rows)
     searched = [row for row in rows if row["source"] == "search"]
@@ -208,23 +209,21 @@ def test_limits_are_kept(supernet_folder: Path, tmp_path: Path, name: str, limit
 
 def test_limits_that_cannot_be_met(supernet_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"max_macs=100 cannot be met: networks of this space have .* MACs"):
-        make_search(supernet_folder, tmp_path, cost={"max_macs": 100}).run()
+        search(supernet_folder, tmp_path, cost={"max_macs": 100})
 
 
 def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that counts MACs; what exceeds the MACs' limit is not timed at all."""
     costs = CostTable(SPACE)
     measured: list[Arch] = []
-    search = make_search(
-        supernet_folder, tmp_path, cost={"max_latency_ms": 30.0, "max_macs": 20_000, "minimize": "latency_ms"}
-    )
 
-    def measure(arch: Arch) -> float:
+    def measure(of: CandidateCosts, arch: Arch) -> float:
         measured.append(arch)
         return costs.cost(arch).macs / 500
 
-    monkeypatch.setattr(search.scorer, "_measure", measure)
-    best = search.run()
+    monkeypatch.setattr(CandidateCosts, "_measure", measure)
+    cost = {"max_latency_ms": 30.0, "max_macs": 20_000, "minimize": "latency_ms"}
+    best = search(supernet_folder, tmp_path, cost=cost).outcomes[0].best
     assert len(set(measured)) == len(measured) > 0
     assert all(costs.cost(arch).macs <= 20_000 for arch in measured if arch != SPACE.smallest)
     rows = read_rows(tmp_path)
@@ -236,18 +235,19 @@ def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: 
 
 def test_real_latencies(supernet_folder: Path, tmp_path: Path) -> None:
     settings = {"max_latency_ms": 1e4, "minimize": "latency_ms", "latency_repeats": 2, "latency_warmup": 0}
-    make_search(supernet_folder, tmp_path / "one", RandomSearch(num_samples=3), cost=settings).run()
+    search(supernet_folder, tmp_path / "one", RandomSearch(num_samples=3), cost=settings)
     assert all(0 < float(row["latency_ms"]) < 1e4 for row in read_rows(tmp_path / "one"))
     assert "ms median" in (tmp_path / "one" / "report.html").read_text()
     with pytest.raises(ValueError, match=r"max_latency_ms=1e-06 cannot be met: .* ms"):
-        make_search(supernet_folder, tmp_path / "two", cost=settings | {"max_latency_ms": 1e-6}).run()
+        search(supernet_folder, tmp_path / "two", cost=settings | {"max_latency_ms": 1e-6})
 
 
 def test_latencies_measured_otherwise_are_not_mixed(supernet_folder: Path, tmp_path: Path) -> None:
     for threads, value in ((1, 1.0), (None, 2.0)):
-        search = make_search(supernet_folder, tmp_path, cost={"minimize": "latency_ms", "latency_threads": threads})
-        search.scorer._measure = lambda arch, value=value: value  # type: ignore[misc]
-        assert search.scorer.latency(SPACE.smallest) == value
+        cost = {"minimize": "latency_ms", "latency_threads": threads}
+        with opened(supernet_folder, tmp_path, cost=cost) as (_, costs):
+            costs._measure = lambda arch, value=value: value  # type: ignore[misc]
+            assert costs.latency(SPACE.smallest) == value
 
 
 # Going on ------------------------------------------------------------------------------------------------------------
@@ -276,10 +276,10 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(
 
     monkeypatch.setattr(Evaluator, "scores", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+        search(supernet_folder, tmp_path, STRATEGIES[name])
     assert len(read_rows(tmp_path)) == stop
     stop = -1
-    make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    search(supernet_folder, tmp_path, STRATEGIES[name])
     assert len(set(evaluated)) == len(evaluated) == len(read_rows(expected))
     for file in FILES:
         assert (tmp_path / file).read_bytes() == (expected / file).read_bytes(), file
@@ -293,7 +293,7 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
     for number in (3, 1, 5):
         assert wait(start(killed_search, str(supernet_folder), str(tmp_path), STRATEGIES[name], number)) == -9
         assert not (tmp_path / "subnet.pt").exists()
-    make_search(supernet_folder, tmp_path, STRATEGIES[name]).run()
+    search(supernet_folder, tmp_path, STRATEGIES[name])
     for file in FILES:
         assert (tmp_path / file).read_bytes() == (finished(name) / file).read_bytes(), file
 
@@ -301,22 +301,22 @@ def test_a_search_that_was_killed_ends_like_one_that_was_not(
 def test_a_search_of_another_version_is_refused_in_one_line(supernet_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "candidates.csv").write_text("index,source,accuracy,loss,num_images,macs,params,latency_ms,arch\n")
     with pytest.raises(ValueError, match=r"holds candidates\.csv without run\.sqlite: .*use another folder") as raised:
-        make_search(supernet_folder, tmp_path)
+        open_once(supernet_folder, tmp_path)
     assert "\n" not in str(raised.value)
 
 
 def test_a_finished_search_evaluates_nothing_again(
     supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_search(supernet_folder, tmp_path).run()
+    first = search(supernet_folder, tmp_path).outcomes[0].best
     monkeypatch.setattr(Evaluator, "scores", lambda self, archs: pytest.fail("scored again") if archs else iter(()))
-    assert make_search(supernet_folder, tmp_path).run() == first
+    assert search(supernet_folder, tmp_path).outcomes[0].best == first
 
 
 def test_another_strategy_may_use_the_scores_of_a_folder(supernet_folder: Path, tmp_path: Path) -> None:
-    make_search(supernet_folder, tmp_path).run()
+    search(supernet_folder, tmp_path)
     before = {row["arch"]: key_of(row) for row in read_rows(tmp_path)}
-    make_search(supernet_folder, tmp_path, STRATEGIES["evolution"]).run()
+    search(supernet_folder, tmp_path, STRATEGIES["evolution"])
     rows = read_rows(tmp_path)
     assert len({row["arch"] for row in rows}) == len(rows)
     assert before.items() <= {row["arch"]: key_of(row) for row in rows}.items()
@@ -334,36 +334,35 @@ def test_another_strategy_may_use_the_scores_of_a_folder(supernet_folder: Path, 
 def test_scores_made_otherwise_are_not_mixed(
     supernet_folder: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    make_search(supernet_folder, tmp_path)
+    open_once(supernet_folder, tmp_path)
     with pytest.raises(ValueError, match=f"holds another search .*{message}.*use another folder"):
-        make_search(supernet_folder, tmp_path, **change)
+        open_once(supernet_folder, tmp_path, **change)
 
 
 def test_the_folder_of_another_supernet_is_refused(supernet_folder: Path, tmp_path: Path) -> None:
-    make_search(supernet_folder, tmp_path / "search").run()
+    search(supernet_folder, tmp_path / "search")
     before = (tmp_path / "search" / "candidates.csv").read_bytes()
     train(tmp_path / "supernet", epochs=6, seed=1)
     with pytest.raises(ValueError, match=r"holds another search .*supernet was .*use another folder"):
-        make_search(tmp_path / "supernet", tmp_path / "search")
+        open_once(tmp_path / "supernet", tmp_path / "search")
     assert (tmp_path / "search" / "candidates.csv").read_bytes() == before
 
 
 def test_a_supernet_trained_anew_in_the_same_folder_is_another(tmp_path: Path) -> None:
     train(tmp_path / "supernet", epochs=1)
-    make_search(tmp_path / "supernet", tmp_path / "search")
+    open_once(tmp_path / "supernet", tmp_path / "search")
     (tmp_path / "supernet").rename(tmp_path / "old")
     train(tmp_path / "supernet", replace(DATA, train=make_images(96, seed=7)), epochs=1)
     with pytest.raises(ValueError, match="holds another search"):
-        make_search(tmp_path / "supernet", tmp_path / "search")
-    make_search(tmp_path / "old", tmp_path / "search")
+        open_once(tmp_path / "supernet", tmp_path / "search")
+    open_once(tmp_path / "old", tmp_path / "search")
 
 
 def test_candidates_of_another_space_are_refused(supernet_folder: Path, tmp_path: Path) -> None:
-    search = make_search(supernet_folder, tmp_path)
-    search.scorer.store.record("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
-    search.scorer.store.commit()
+    with opened(supernet_folder, tmp_path) as (scores, _):
+        scores.store.record("search", NASBenchMacro().largest, Score(0.5, 0.5, 64), 1, 1, None)
     with pytest.raises(ValueError, match=r"run\.sqlite: 'layer1' is not a choice of this space"):
-        make_search(supernet_folder, tmp_path)
+        open_once(supernet_folder, tmp_path)
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
@@ -395,7 +394,7 @@ def test_the_log_tells_how_far_a_search_is(
 ) -> None:
     monkeypatch.setattr("oneshot.progress.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
-        make_search(supernet_folder, tmp_path).run()
+        search(supernet_folder, tmp_path)
     lines = [message for message in caplog.messages if message.startswith("search: ")]
     assert len(lines) == 16
     best = max(float(row["accuracy"]) for row in read_rows(tmp_path) if row["source"] == "search")

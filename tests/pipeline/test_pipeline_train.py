@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline_runs import DATA, SPACE, make_settings, train
+from pipeline_runs import DATA, make_settings, train
 from toy_spaces import ToySpace, Unreadable
 from training_runs import copy_state, differences, records
 
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.folders import load_supernet
-from oneshot.pipeline.train import train_supernet
-from oneshot.samplers import UniformSampler
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
@@ -61,10 +60,9 @@ def test_neither_test_nor_held_out_images_are_trained_on(tmp_path: Path) -> None
 def test_what_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     space = ToySpace(num_classes=7)
     with pytest.raises(ValueError, match="the space has 7 classes, the data 4"):
-        train_supernet(space, DATA, UniformSampler, make_settings(), tmp_path, {})
-    space = ToySpace(**SPACE)
+        train_supernet(space, DATA, SupernetTraining(make_settings()), tmp_path)
     with pytest.raises(ValueError, match="calibration_images is at least 2, not 0"):
-        train_supernet(space, DATA, UniformSampler, make_settings(), tmp_path, {}, calibration_images=0)
+        SupernetTraining(make_settings(), calibration_images=0)
     with pytest.raises(ValueError, match=r"trainer\.optimizer 'sgdd'"):
         train(tmp_path, optimizer="sgdd")
     with pytest.raises(ValueError, match="device 'tpu9' cannot be used"):

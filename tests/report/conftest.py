@@ -4,7 +4,7 @@ import pytest
 from report_builders import make_blocks, make_candidates
 
 from oneshot.report import SearchReport
-from oneshot.report.ranking import best_so_far, pareto_front
+from oneshot.report.selection import best_so_far, pareto_front
 
 LIMITS = {"max_macs": 5e6}
 

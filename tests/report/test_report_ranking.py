@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oneshot.report import Candidate
-from oneshot.report.ranking import METRICS, best_so_far, pareto_front, within_limits
+from oneshot.report.selection import METRICS, best_so_far, pareto_front, within_limits
 
 # Few distinct values, so that ties occur.
 numbers = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan])

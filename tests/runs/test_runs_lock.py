@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import socket
@@ -86,10 +85,12 @@ def test_within_one_thread_it_is_held_several_times_over(tmp_path: Path) -> None
         assert not is_free()
         assert f"pid {os.getpid()} " in refused[0]
     assert is_free()
-    opened = make_store(tmp_path)
-    assert not is_free()
-    del opened
-    gc.collect()
+    with make_store(tmp_path) as opened:
+        circle = [opened]
+        circle.append(circle)  # type: ignore[arg-type]
+        assert not is_free()
+    assert is_free()  # whoever still holds the store
+    opened.close()
     assert is_free()
 
 

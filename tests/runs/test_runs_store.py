@@ -121,7 +121,8 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     folder, rng, seen, kills = tmp_path / "killed", random.Random(0), 0, 0
     while wait(start(search, str(folder), 6, rng.random() * 0.02)) != 0:
         kills += 1
-        number = len(make_store(folder).scores)
+        with make_store(folder) as kept:
+            number = len(kept.scores)
         assert number >= min(seen + 5, NUM_NAMES)
         assert query(folder, "PRAGMA integrity_check") == [("ok",)]
         seen = number
@@ -139,6 +140,17 @@ def test_another_program_reads_what_there_is(tmp_path: Path) -> None:
         assert query(tmp_path, "SELECT count(*), max(macs) FROM candidates") == [(index + 1, 10 * index)]
         here.send(None)
     assert wait(process) == 0
+
+
+def test_the_end_of_a_store_writes_what_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_COMMIT_SECONDS", math.inf)
+    with pytest.raises(KeyboardInterrupt), make_store(tmp_path) as opened:  # noqa: PT012 - its body is what is interrupted
+        opened.add_latency(Name("a"), "cpu", 2.5)
+        assert query(tmp_path, "SELECT count(*) FROM latencies") == [(0,)]
+        raise KeyboardInterrupt
+    assert query(tmp_path, "SELECT * FROM latencies") == [("a", "cpu", 2.5)]
+    with pytest.raises(OSError, match=r"run\.sqlite is closed"):
+        opened.commit()
 
 
 # What goes wrong -----------------------------------------------------------------------------------------------------

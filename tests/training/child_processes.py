@@ -19,7 +19,7 @@ _context.set_forkserver_preload(
     [
         "oneshot.config",
         "oneshot.pipeline.retrain",
-        "oneshot.pipeline.search",
+        "oneshot.pipeline.search_supernet",
         "oneshot.pipeline.train",
         "sklearn.datasets",
         "timm.data",

@@ -14,7 +14,7 @@ from toy_spaces import ToySpace
 
 from oneshot.data import digits
 from oneshot.evaluation import Evaluator
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.policies import PolicySettings
 from oneshot.samplers import ControllerSampler, SandwichSampler, UniformSampler
 from oneshot.training import PhaseSettings, Trainer, TrainSettings
@@ -54,9 +54,10 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
         sampler = SandwichSampler if kind == "sandwich" else UniformSampler
     data = digits(image_size=8, max_train_images=256)
     config = {"trainer": settings}
-    phases = PHASES if kind == "phases" else None
+    phases = PHASES if kind == "phases" else {}
     trainer = TrainSettings(**settings)
-    train_supernet(space, data, sampler, trainer, Path(folder), config, calibration_images=64, phases=phases)
+    training = SupernetTraining(trainer, sampler, 64, phases, config=config)
+    train_supernet(space, data, training, Path(folder))
 
 
 # Places --------------------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from pipeline_runs import make_settings
 from toy_spaces import ConvNorm, make_data
 from oneshot.arch import Choice
 from oneshot.pipeline.folders import Subnet
-from oneshot.pipeline.retrain import RetrainSettings, retrain_subnet
-from oneshot.pipeline.train import train_supernet
+from oneshot.pipeline.retrain import SubnetTraining, retrain_subnet
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import FairSampler
 from oneshot.spaces.base import SearchSpace
 
@@ -62,10 +62,11 @@ class Narrow(SearchSpace):
 
 space, data, folder = Narrow(), make_data(16, 8, 8, size=112), Path(sys.argv[2])
 settings = make_settings(epochs=1, batch_size=16, channels_last=channels_last)
-supernet = train_supernet(space, data, FairSampler, settings, folder / "supernet", {}, 8)
+training = SupernetTraining(settings, FairSampler, calibration_images=8)
+supernet = train_supernet(space, data, training, folder / "supernet").supernet
 arch = space.smallest
 subnet = Subnet(space, arch, supernet.extract(arch).state_dict(), {}, {"macs": 0})
-retrain_subnet(subnet, None, data, settings, RetrainSettings(), folder / "retrained", {})
+retrain_subnet(subnet, data, SubnetTraining(settings), folder / "retrained")
 print("trained")
 """
 

@@ -144,3 +144,23 @@ function pointerIn(frame, event) {
   const zoom = frame.width / bounds.width;
   return { x: (event.clientX - bounds.left) * zoom, y: (event.clientY - bounds.top) * zoom };
 }
+
+// The one of `points` ({ x, y } in data) under the pointer, or null where none is near.
+function nearestPoint(frame, event, points) {
+  const at = pointerIn(frame, event);
+  let found = null;
+  let least = 26 ** 2;
+  for (const point of points) {
+    const away = (frame.toX(point.x) - at.x) ** 2 + (frame.toY(point.y) - at.y) ** 2;
+    if (away < least) [found, least] = [point, away];
+  }
+  return found;
+}
+
+// The button behind a note about points outside a view.
+function addZoom(note, everything, toggle) {
+  const button = html("button", "", note, everything ? "Zoom in" : "Show all");
+  button.type = "button";
+  button.style.textDecoration = "underline";
+  button.addEventListener("click", toggle);
+}

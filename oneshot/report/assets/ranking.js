@@ -64,23 +64,14 @@ function rankingChart(data, candidates) {
     note.replaceChildren();
     if (hidden === 0 && !everything) return;
     note.append(everything ? "The axes show every network. " : `${hidden} network${hidden === 1 ? " lies" : "s lie"} outside this view. `);
-    const button = html("button", "", note, everything ? "Zoom in" : "Show all");
-    button.type = "button";
-    button.style.textDecoration = "underline";
-    button.addEventListener("click", () => {
+    addZoom(note, everything, () => {
       everything = !everything;
       draw();
     });
   }
 
   function hover(event) {
-    const at = pointerIn(frame, event);
-    let found = null;
-    let least = 26 ** 2;
-    for (const point of points) {
-      const away = (frame.toX(point.x) - at.x) ** 2 + (frame.toY(point.y) - at.y) ** 2;
-      if (away < least) [found, least] = [point, away];
-    }
+    const found = nearestPoint(frame, event, points);
     ring.setAttribute("visibility", found ? "visible" : "hidden");
     if (!found) return hideCard();
     const [x, y] = [frame.toX(found.x), frame.toY(found.y)];

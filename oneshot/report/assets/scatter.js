@@ -151,24 +151,10 @@ function scatterChart(data, candidates) {
     if (hidden === 0) return;
     const noun = hidden === 1 ? "candidate lies" : "candidates lie";
     note.append(state.everything ? "The axis shows every candidate. " : `${hidden} ${noun} outside this view. `);
-    const button = html("button", "", note, state.everything ? "Zoom in" : "Show all");
-    button.type = "button";
-    button.style.textDecoration = "underline";
-    button.addEventListener("click", () => {
+    addZoom(note, state.everything, () => {
       state.everything = !state.everything;
       draw();
     });
-  }
-
-  function nearest(event) {
-    const at = pointerIn(frame, event);
-    let found = null;
-    let least = 26 ** 2;
-    for (const point of points) {
-      const away = (frame.toX(point.x) - at.x) ** 2 + (frame.toY(point.y) - at.y) ** 2;
-      if (away < least) [found, least] = [point, away];
-    }
-    return found;
   }
 
   function show(point, pinned) {
@@ -196,12 +182,12 @@ function scatterChart(data, candidates) {
   }
 
   host.addEventListener("pointermove", (event) => {
-    const point = nearest(event);
+    const point = nearestPoint(frame, event, points);
     if (point && !state.pinned) show(point, false);
     if (!point && !state.pinned) pin(null);
   });
   host.addEventListener("pointerleave", () => state.pinned || pin(null));
-  host.addEventListener("click", (event) => pin(nearest(event)));
+  host.addEventListener("click", (event) => pin(nearestPoint(frame, event, points)));
   document.addEventListener("keydown", (event) => event.key === "Escape" && pin(null));
   keepDrawn(host, draw);
 

@@ -8,8 +8,8 @@ from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
 from oneshot.report.model import SearchReport
 from oneshot.report.page import render_header, render_page, render_trust
 from oneshot.report.payload import search_payload, sorted_front
-from oneshot.report.ranking import check_accuracy, cost_of
 from oneshot.report.ranking_section import check_ranking, render_ranking
+from oneshot.report.selection import check_accuracy, cost_of
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
 from oneshot.runs import write_text

@@ -1,4 +1,4 @@
-"""Search a trained supernet: candidates scored with inherited weights, the best one kept, and the report."""
+"""Search where the supernet scores whatever a strategy proposes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
-from oneshot.pipeline.results import Outcome, write_outcome
-from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.candidate_cards import describe
+from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.results import Outcome
 from oneshot.progress import progress
 from oneshot.search import NSGA2, ControllerSearch, Exhaustive, Problem, RandomSearch, Strategy
 from oneshot.spaces.coding import Codes
@@ -25,57 +27,45 @@ _EXHAUSTIVE = (
 
 
 class SupernetSearch:
-    """One search under one set of limits; run again in the same folder, it continues where it was stopped.
+    """One search under one set of limits; run again with the same store, it continues where it was stopped.
 
     Args:
-        scorer: scores the candidates, and says in which folder: that gets ``candidates.csv``, ``pareto.json``, ``subnet.pt``,
-            ``subnet.json``, ``architecture.svg`` and ``report.html``.
         cost: the limits.
 
     Raises:
         ValueError: successive halving with a strategy that reckons with scores, which have to be of the same images then.
     """
 
-    def __init__(self, scorer: Scorer, strategy: Strategy, cost: CostSettings) -> None:
-        if scorer.evaluation.halving_images is not None and isinstance(strategy, (ControllerSearch, NSGA2)):
+    def __init__(self, scores: CandidateScores, costs: CandidateCosts, strategy: Strategy, cost: CostSettings) -> None:
+        if scores.settings.halving_images is not None and isinstance(strategy, (ControllerSearch, NSGA2)):
             raise ValueError(
                 f"{type(strategy).__name__} needs every candidate's score on the same images: without evaluation.halving_images"
             )
-        self.scorer, self.strategy, self.cost = scorer, strategy, cost
+        self.scores, self.costs, self.strategy, self.cost = scores, costs, strategy, cost
         self._best: tuple[float, ...] | None = None
-
-    def run(self) -> Arch:
-        """Searches, runs the random baseline at equal budget, writes the results, and returns the best architecture.
-
-        Raises:
-            ValueError: no architecture of the space meets the limits; the message gives the range that it can reach.
-        """
-        outcome = self.search()
-        write_outcome(self.scorer, outcome, self.scorer.folder)
-        return outcome.best
 
     def search(self) -> Outcome:
         """Searches and runs the random baseline at equal budget, which an exhaustive search has in itself.
 
         Raises:
-            ValueError: as ``run``.
+            ValueError: no architecture of the space meets the limits; the message gives the range that it can reach.
         """
         started = time.monotonic()
-        scorer, exhaustive = self.scorer, isinstance(self.strategy, Exhaustive)
+        scores, exhaustive = self.scores, isinstance(self.strategy, Exhaustive)
         if self.cost.needs_latency and self.cost.latency_table is None:
             log.info(
                 "every candidate is timed on this machine: latency measured in other company is noise, so leave it alone"
             )
         total = 0 if exhaustive else 2 * self.strategy.budget
-        with scorer.store.exported(), progress(log, "search", "network", total=total) as bar:
+        with scores.store.exported(), progress(log, "search", "network", total=total) as bar:
             problem = self._problem("search", bar)
             problem.check()
-            found = self.strategy.search(problem, scorer.generator("search"))
+            found = self.strategy.search(problem, scores.generator("search"))
             archs = problem.decode(found.codes)
             best = archs[found.best]
             baseline = [] if exhaustive else self._baseline(bar, best, len(archs))
         if exhaustive:
-            log.info("best of all %d: %s", len(archs), scorer.describe(best))
+            log.info("best of all %d: %s", len(archs), self._describe(best))
         return Outcome(
             self.cost,
             best,
@@ -92,28 +82,30 @@ class SupernetSearch:
 
         def score(codes: Codes) -> list[tuple[float, ...]]:
             bar.total = max(bar.total, bar.n + len(codes))  # of an exhaustive search known here first
-            archs = self.scorer.coding.decode(codes)
-            return self.scorer.score_all(archs, source, self.cost.needs_latency, lambda key: self._show(bar, key))
+            archs = self.costs.coding.decode(codes)
+            return self.scores.score_all(archs, source, self.cost.needs_latency, lambda key: self._show(bar, key))
 
-        return self.scorer.problem(self.cost, score)
+        return self.costs.problem(self.cost, score)
 
     def _baseline(self, bar: tqdm[Any], best: Arch, budget: int) -> list[Arch]:
         """The candidates of random search with ``budget`` evaluations."""
-        scorer = self.scorer
-        log.info("best so far: %s; now random search at equal budget", scorer.describe(best))
+        log.info("best so far: %s; now random search at equal budget", self._describe(best))
         self._best = None
         problem = self._problem("random", bar)
-        found = RandomSearch(num_samples=budget).search(problem, scorer.generator("baseline"))
+        found = RandomSearch(num_samples=budget).search(problem, self.scores.generator("baseline"))
         archs = problem.decode(found.codes)
         log.info(
             "best: %s; random search with %d candidates: %s",
-            scorer.describe(best),
+            self._describe(best),
             budget,
-            scorer.describe(archs[found.best]),
+            self._describe(archs[found.best]),
         )
         return archs
 
+    def _describe(self, arch: Arch) -> str:
+        return describe(self.scores.known[arch], self.costs.table.cost(arch))
+
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)
-        bar.set_postfix_str(f"best {self.scorer.evaluation.metric} {abs(self._best[-2]):.4f}", refresh=False)
+        bar.set_postfix_str(f"best {self.scores.settings.metric} {abs(self._best[-2]):.4f}", refresh=False)
         bar.update()

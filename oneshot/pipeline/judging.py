@@ -11,32 +11,16 @@ from numpy.typing import NDArray
 
 from oneshot import report
 from oneshot.arch import Arch
+from oneshot.costs import CostTable
 from oneshot.evaluation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
-from oneshot.pipeline.scoring import Scorer
+from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.search_settings import RankingSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.runs import write_json
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
 INHERITED, MACS, PARAMS, RANDOM, PREDICTED = "inherited weights", "MACs", "parameters", "random order", "predictor"
-
-
-@dataclass(frozen=True)
-class RankingSettings:
-    """How a ranking is judged.
-
-    Args:
-        num_resamples: bootstrap resamples of the candidates for the intervals.
-        num_seeds: trainings of each network that is retrained for its true accuracy, which is their mean.
-    """
-
-    num_resamples: int = 200
-    num_seeds: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (("num_resamples", 2), ("num_seeds", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"ranking.{name} is at least {least}, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -62,12 +46,13 @@ class JudgedRanking:
 
 
 def judge_ranking(
-    scorer: Scorer,
+    scores: CandidateScores,
+    costs: CostTable,
     truth: Truth,
     settings: RankingSettings,
     predict: Callable[[Sequence[Arch]], Values] | None = None,
 ) -> JudgedRanking:
-    """Judges the ranking of all networks that ``scorer`` has scored; writes ``ranking.json`` to its folder, and logs a table.
+    """Judges the ranking of all networks that were scored; writes ``ranking.json`` beside their scores, and logs a table.
 
     Args:
         predict: the scores that a predictor gives; it is judged as well, on all networks with a known truth too.
@@ -75,25 +60,39 @@ def judge_ranking(
     Raises:
         ValueError: the truth of fewer than two networks is known.
     """
-    ranked = list(scorer.store.scores)
+    ranked = list(scores.known)
     known = [arch for arch in ranked if arch in truth.values]
     if len(known) < 2:
         raise ValueError(
             f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
             "is judged by at least 2"
         )
-    scores: dict[str, Values] = {INHERITED: _places(scorer, known)}
+    given: dict[str, Values] = {INHERITED: _places(scores, known)}
     by_prediction: dict[str, RankCorrelation] = {}
+
+    def judge(archs: Sequence[Arch], given: Mapping[str, Values]) -> dict[str, RankCorrelation]:
+        """What ``given``, MACs, parameters and random order get right about ``archs``."""
+        values, counts = [truth.values[arch] for arch in archs], costs.costs(archs)
+        counted = {
+            MACS: np.array([cost.macs for cost in counts], dtype=np.float64),
+            PARAMS: np.array([cost.params for cost in counts], dtype=np.float64),
+        }
+        ways = {
+            name: rank_correlation(way, values, num_resamples=settings.num_resamples, seed=scores.seed)
+            for name, way in {**given, **counted}.items()
+        }
+        return ways | {RANDOM: random_order(values)}
+
     if predict is not None:
-        scores[PREDICTED] = predict(known)
+        given[PREDICTED] = predict(known)
         if len(truth.values) > len(known):
             every = list(truth.values)
-            by_prediction = _judge(scorer, truth, every, {PREDICTED: predict(every)}, settings)
-    ways = _judge(scorer, truth, known, scores, settings)
-    judged = JudgedRanking(truth, len(ranked), known, ways, scorer.space.size, by_prediction)
+            by_prediction = judge(every, {PREDICTED: predict(every)})
+    ways = judge(known, given)
+    judged = JudgedRanking(truth, len(ranked), known, ways, scores.space.size, by_prediction)
     content = {
         "truth": truth.source,
-        "metric": scorer.evaluation.metric,
+        "metric": scores.settings.metric,
         "num_ranked": judged.num_ranked,
         "num_known": len(known),
         "num_resamples": settings.num_resamples,
@@ -101,31 +100,15 @@ def judge_ranking(
     }
     if by_prediction:
         content["by_prediction"] = {name: asdict(way) for name, way in by_prediction.items()}
-    write_json(scorer.folder / "ranking.json", content)
+    write_json(scores.store.folder / "ranking.json", content)
     for line in _lines(judged):
         log.info("%s", line)
     return judged
 
 
-def _judge(
-    scorer: Scorer, truth: Truth, archs: Sequence[Arch], scores: Mapping[str, Values], settings: RankingSettings
-) -> dict[str, RankCorrelation]:
-    """What ``scores``, MACs, parameters and random order get right about ``archs``."""
-    values, costs = [truth.values[arch] for arch in archs], scorer.costs.costs(archs)
-    counted = {
-        MACS: np.array([cost.macs for cost in costs], dtype=np.float64),
-        PARAMS: np.array([cost.params for cost in costs], dtype=np.float64),
-    }
-    ways = {
-        name: rank_correlation(given, values, num_resamples=settings.num_resamples, seed=scorer.seed)
-        for name, given in {**scores, **counted}.items()
-    }
-    return ways | {RANDOM: random_order(values)}
-
-
-def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
+def _places(scores: CandidateScores, archs: Sequence[Arch]) -> Values:
     """Numbers in the order in which the search ranks ``archs``: by its metric, ties by the other one."""
-    keys = [scorer.key(scorer.store.scores[arch]) for arch in archs]
+    keys = [scores.key(scores.known[arch]) for arch in archs]
     order = {key: place for place, key in enumerate(sorted(set(keys)))}
     return np.array([order[key] for key in keys], dtype=np.float64)
 
@@ -133,8 +116,10 @@ def _places(scorer: Scorer, archs: Sequence[Arch]) -> Values:
 # In words --------------------------------------------------------------------------------------------------------------
 
 
-def ranking_section(judged: JudgedRanking, scorer: Scorer, shown: Sequence[Arch]) -> report.Ranking:
-    """The section of a report that shows the networks ``shown`` anyway."""
+def ranking_section(
+    judged: JudgedRanking, candidates: Mapping[Arch, report.Candidate], shown: Sequence[Arch]
+) -> report.Ranking:
+    """The section of a report that shows the networks ``shown`` anyway; ``candidates`` are all that were scored."""
     own = set(shown)
     others = [arch for arch in judged.known if arch not in own]
     return report.Ranking(
@@ -143,7 +128,7 @@ def ranking_section(judged: JudgedRanking, scorer: Scorer, shown: Sequence[Arch]
         headings=list(judged.ways),
         rows=_rows(judged.ways),
         truth=[judged.truth.values.get(arch) for arch in shown],
-        others=[scorer.candidate(arch) for arch in others],
+        others=[candidates[arch] for arch in others],
         others_truth=[judged.truth.values[arch] for arch in others],
     )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.model import TradeoffPoint, TradeoffReport
 from oneshot.report.page import escape, render_header, render_page, render_trust
-from oneshot.report.ranking import check_accuracy
 from oneshot.report.ranking_section import check_ranking, render_ranking
+from oneshot.report.selection import check_accuracy
 from oneshot.report.tables import render_tradeoff_table
 from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
 from oneshot.report.units import format_cost, format_metric

@@ -1,0 +1,81 @@
+"""What candidates cost: counted, read from a table of latencies, or timed on this machine and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numpy.typing import ArrayLike
+
+from oneshot.arch import Arch
+from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
+from oneshot.evaluation import Score
+from oneshot.evaluation.family import SupernetFamily
+from oneshot.runs import Store
+from oneshot.search import Problem
+from oneshot.spaces.coding import Codes, Coding
+from oneshot.supernet import Supernet
+
+
+class CandidateCosts:
+    """The costs of a supernet's subnets.
+
+    Args:
+        settings: where latency comes from; the limits are not looked at.
+        store: remembers latencies that were measured.
+
+    Attributes:
+        table: MACs and parameters.
+        coding: of the space.
+        conditions: under which latency is known, in words; "" before the first was measured.
+    """
+
+    def __init__(self, supernet: Supernet | SupernetFamily, settings: CostSettings, store: Store[Arch, Score]) -> None:
+        self.supernet, self.settings = supernet, settings
+        self.table, self.coding = CostTable(supernet.space), Coding(supernet.space)
+        self._store = store
+        self._looked_up: AdditiveLatency | None = None
+        if settings.latency_table is not None:
+            table = LatencyTable.load(settings.latency_table, supernet.space)
+            self._looked_up = AdditiveLatency(supernet.space, table.contributions)
+        self._measured_as = (
+            f"{settings.latency_device}, batch {settings.latency_batch}, threads {settings.latency_threads}"
+        )
+        self.conditions = "" if settings.latency_table is None else f"summed over {settings.latency_table}"
+
+    def problem(self, limits: CostSettings, score: Callable[[Codes], ArrayLike]) -> Problem:
+        """The subnets within ``limits``, ranked by ``score``: with a supernet, or with a predictor."""
+        timed = self._time if self._looked_up is None else self._looked_up.latencies_of
+        functions = {**self.table.functions, "latency_ms": timed}
+        guides = {"latency_ms": "macs"} if self._looked_up is None else {}
+        return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides)
+
+    def latency(self, arch: Arch) -> float:
+        """Milliseconds from the table, or measured once on this machine."""
+        known = self.known_latency(arch)
+        if known is None:
+            known = self._measure(arch)
+            self._store.add_latency(arch, self._measured_as, known)
+        return known
+
+    def known_latency(self, arch: Arch) -> float | None:
+        """Milliseconds from the table, or measured before; None where it was not."""
+        if self._looked_up is not None:
+            return self._looked_up.latency(arch)
+        return self._store.latency(arch, self._measured_as)
+
+    def _time(self, codes: Codes) -> list[float]:
+        return [self.latency(arch) for arch in self.coding.decode(codes)]
+
+    def _measure(self, arch: Arch) -> float:
+        settings = self.settings
+        latency = measure_latency(
+            self.supernet.extract(arch),
+            self.supernet.space.input_shape(arch),
+            batch=settings.latency_batch,
+            threads=settings.latency_threads,
+            device=settings.latency_device,
+            warmup=settings.latency_warmup,
+            repeats=settings.latency_repeats,
+        )
+        self.conditions = latency.describe()
+        return latency.median_ms

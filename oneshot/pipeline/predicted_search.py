@@ -1,0 +1,192 @@
+"""Search with a predictor: it learns from few scored subnets, a strategy asks it about many, the best are scored again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneshot.arch import Arch
+from oneshot.costs import CostSettings
+from oneshot.pipeline.candidate_cards import describe
+from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.results import Outcome
+from oneshot.pipeline.search_settings import SearchSettings
+from oneshot.predictors import Predictor, PredictorReport, fit_and_check
+from oneshot.progress import progress
+from oneshot.runs import write_json
+from oneshot.search import History, Problem
+from oneshot.spaces.coding import Codes
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+_TRIES = 20  # random subnets drawn for each pair that is wanted: tight limits leave few different ones
+Values = NDArray[np.float64]
+
+
+class PredictedSearch:
+    """Searches under each of several sets of limits with one predictor of the scores of a supernet's subnets; run again in the
+    same folder, it continues where it was stopped.
+
+    Args:
+        scores: of the subnets that the predictor learns from, and of those that it finds best.
+        costs: of all that it is asked about.
+        settings: with a predictor.
+
+    Raises:
+        ValueError: there is no predictor, ``scores`` use successive halving, or latency is limited and would be measured.
+    """
+
+    def __init__(
+        self,
+        scores: CandidateScores,
+        costs: CandidateCosts,
+        settings: SearchSettings,
+    ) -> None:
+        if scores.settings.halving_images is not None:
+            raise ValueError("a predictor learns from scores on the same images: without evaluation.halving_images")
+        self.scores, self.costs, self.strategy = scores, costs, settings.strategy
+        self.predictor, self.limits = the_predictor(settings), settings.costs
+        self.settings = settings.prediction
+
+    def search(self) -> list[Outcome]:
+        """The outcome under each set of limits, with random search at equal budget as the baseline.
+
+        Raises:
+            ValueError: no architecture meets some of the limits, or the predictor cannot learn from the pairs.
+        """
+        started = time.monotonic()
+        scores, settings = self.scores, self.settings
+        problems = [self.costs.problem(limits, self._predict) for limits in self.limits]
+        for problem in problems:
+            problem.check()
+        total = settings.num_pairs + 2 * len(self.limits) * settings.num_verified
+        with scores.store.exported(), progress(log, "score", "network", total=total) as bar:
+            pairs = self._pairs(problems, bar)
+            checked = self._learn([arch for part in pairs for arch in part])
+            outcomes = []
+            for cost, problem, part in zip(self.limits, problems, pairs, strict=True):
+                best, verified, predicted = self._best(cost, problem, bar)
+                baseline = self._baseline(cost, problem, part, bar)
+                seconds, started = time.monotonic() - started, time.monotonic()
+                outcomes.append(
+                    Outcome(
+                        cost,
+                        best,
+                        verified,
+                        baseline,
+                        f"{type(self.strategy).__name__} with {type(self.predictor).__name__}",
+                        seconds,
+                        predicted if scores.settings.metric == "accuracy" else {},
+                        [self._note(checked)],
+                        {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
+                    )
+                )
+        return outcomes
+
+    def predict(self, archs: Sequence[Arch]) -> Values:
+        """The predicted scores of ``archs``, ``(num_archs,)``, once it has learned."""
+        return self._predict(self.costs.coding.encode(archs))
+
+    def _predict(self, codes: Codes) -> Values:
+        return np.asarray(self.predictor.predict(self.costs.coding.one_hot(codes)), dtype=np.float64)
+
+    def _pairs(self, problems: Sequence[Problem], bar: tqdm[object]) -> list[list[Arch]]:
+        """Random subnets to learn from, as many of each of ``problems``, and scored."""
+        rng = self.scores.generator("pairs")
+        drawn: dict[Arch, int] = {}  # and the set of limits for which
+        for number in range(_TRIES * len(problems)):
+            index = number % len(problems)
+            wanted = math.ceil((self.settings.num_pairs - len(drawn)) / (len(problems) - index))
+            for arch in problems[index].decode(problems[index].sample(wanted, rng)):
+                drawn.setdefault(arch, index)
+        pairs = [[arch for arch, own in drawn.items() if own == index] for index in range(len(problems))]
+        for cost, part in zip(self.limits, pairs, strict=True):
+            self.scores.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
+        return pairs
+
+    def _baseline(self, cost: CostSettings, problem: Problem, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
+        """Random search at equal budget: the pairs, which are random as well, and as many more as were verified."""
+        share = self.settings.num_pairs // len(self.limits)
+        history = History(problem, len(pairs) + self.settings.num_verified, self.scores.generator("baseline"))
+        history.propose(self.costs.coding.encode(pairs))
+        history.fill(len(pairs) + self.settings.num_verified)
+        more = problem.decode(history.waiting[len(pairs) :])
+        self.scores.score_all(more, "random", cost.needs_latency, lambda key: bar.update())
+        return [*pairs[:share], *more]
+
+    def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
+        """Fits the predictor to scored subnets."""
+        scores = self.scores
+        pairs = {arch: scores.key(scores.known[arch])[0] for arch in archs}
+        known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
+        features = self.costs.coding.one_hot(self.costs.coding.encode(known))
+        values = np.array(list(known.values()), dtype=np.float64)
+        checked = fit_and_check(self.predictor, features, values, self.settings.holdout, scores.seed)
+        write_json(scores.store.folder / "predictor.json", asdict(checked))
+        (log.info if checked.trusted else log.warning)(
+            "predictor%s: %s RMSE %.4f, of the mean %.4f",
+            "" if checked.trusted else " is not to be trusted",
+            checked.reason,
+            checked.rmse,
+            checked.baseline_rmse,
+        )
+        return checked
+
+    def _best(
+        self, cost: CostSettings, problem: Problem, bar: tqdm[object]
+    ) -> tuple[Arch, list[Arch], dict[Arch, float]]:
+        """The best of the architectures with the highest predictions, all of them, and what was predicted."""
+        found = self.strategy.search(problem, self.scores.generator("search"))
+        first = found.top(self.settings.num_verified)
+        verified = problem.decode(first.codes)
+        keys = self.scores.score_all(verified, "verified", cost.needs_latency, lambda key: bar.update())
+        best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
+        told = describe(self.scores.known[best], self.costs.table.cost(best))
+        log.info("%s: %d predictions; best: %s", describe_limits(cost), len(found), told)
+        # A regression knows no bounds, an accuracy does.
+        return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
+
+    def _note(self, checked: PredictorReport) -> str:
+        trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"
+        number = self.settings.num_verified
+        chosen = (
+            "The best prediction under each limit was chosen."
+            if number == 1
+            else f"The {number} best predictions under each limit were scored by the supernet, and the best of those was chosen."
+        )
+        return (
+            f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
+            f"before: {checked.reason} {chosen}"
+        )
+
+
+def the_predictor(settings: SearchSettings) -> Predictor:
+    """The predictor that is searched with.
+
+    Raises:
+        ValueError: there is none, or latency is limited and would have to be measured.
+    """
+    if settings.predictor is None:
+        raise ValueError("a search by predictions needs a predictor")
+    cost = settings.costs[0]
+    if cost.needs_latency and cost.latency_table is None:
+        raise ValueError(
+            "a predictor answers faster than a network can be timed: give cost.latency_table, a folder of layer latencies "
+            "such as measure_latency.py writes, with cost.max_latency_ms"
+        )
+    return settings.predictor
+
+
+def describe_limits(cost: CostSettings) -> str:
+    """The limits in a line of the log."""
+    return ", ".join(f"max_{name}={limit:g}" for name, limit in cost.limits.items()) or "without limits"

@@ -1,0 +1,143 @@
+"""All that can be set about the search of a supernet, in plain values and parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oneshot.costs import CostSettings
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.truth import Truth
+from oneshot.predictors import Predictor
+from oneshot.report import Reference
+from oneshot.search import Strategy
+from oneshot.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How candidates are scored.
+
+    Args:
+        metric: "loss" (ties broken by accuracy), which ranks better, or "accuracy" (ties by loss).
+        calibration_images: training images on which each candidate's BatchNorm statistics are measured.
+        max_images: held-out images to score on, drawn at random; None is all.
+        halving_images: successive halving: all candidates that a search proposes together are scored on so many of these
+            images, the better half of them on twice as many, and so on; None scores every candidate on all.
+        batch_size: images a forward pass.
+        device: "auto", "cpu", "cuda", ...
+        threads: CPU threads; None leaves torch's own choice.
+        channels_last: memory format of the images.
+        memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
+    """
+
+    metric: str = "loss"
+    calibration_images: int = 512
+    max_images: int | None = None
+    halving_images: int | None = None
+    batch_size: int = 256
+    device: str = "auto"
+    threads: int | None = None
+    channels_last: bool = True
+    memory_limit_gb: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("accuracy", "loss"):
+            raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
+        for name in ("calibration_images", "batch_size", "max_images", "halving_images", "threads"):
+            value, least = getattr(self, name), 2 if name == "calibration_images" else 1
+            if value is not None and value < least:
+                raise ValueError(f"evaluation.{name} is at least {least}, not {value}")
+        if not 0 <= self.memory_limit_gb < math.inf:
+            raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How a predictor learns and what is done with its answers.
+
+    Args:
+        num_pairs: random subnets within the limits that the supernet scores for the predictor to learn from.
+        holdout: part of them on which it is judged before it learns from all.
+        num_verified: subnets with the best predictions under each limit that the supernet then scores.
+    """
+
+    num_pairs: int = 300
+    holdout: float = 0.2
+    num_verified: int = 10
+
+    def __post_init__(self) -> None:
+        if self.num_pairs < 5:
+            raise ValueError(f"prediction.num_pairs is at least 5, not {self.num_pairs}")
+        if not 0 < self.holdout < 1:
+            raise ValueError(f"prediction.holdout lies between 0 and 1, not {self.holdout}")
+        if self.num_verified < 1:
+            raise ValueError(f"prediction.num_verified is at least 1, not {self.num_verified}")
+
+
+@dataclass(frozen=True)
+class RankingSettings:
+    """How a ranking is judged.
+
+    Args:
+        num_resamples: bootstrap resamples of the candidates for the intervals.
+        num_seeds: trainings of each network that is retrained for its true accuracy, which is their mean.
+    """
+
+    num_resamples: int = 200
+    num_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_resamples", 2), ("num_seeds", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"ranking.{name} is at least {least}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class RetrainedTruth:
+    """True accuracies are found by retraining some of the networks that were scored.
+
+    Args:
+        number: networks to retrain, spread evenly over the ranking.
+        trainer: how each is trained.
+        retrain: likewise.
+        num_seeds: trainings of each; their mean is its truth.
+    """
+
+    number: int
+    trainer: TrainSettings
+    retrain: RetrainSettings = field(default_factory=RetrainSettings)
+    num_seeds: int = 1
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """One search, under one set of limits or several.
+
+    Args:
+        strategy: what proposes candidates.
+        costs: the sets of limits; where latency comes from is that of the first.
+        limited: the cost in which they differ: "macs", "params" or "latency_ms".
+        evaluation: how candidates are scored.
+        predictor: learns from few scored candidates and is asked by the strategy in place of the supernet.
+        prediction: how it learns.
+        references: networks known from elsewhere to compare with.
+        truth: true accuracies to judge the ranking by, or how to find some.
+        ranking: how it is judged.
+        seed: of all that is drawn.
+        config: plain values kept with every subnet (how to load its data again).
+    """
+
+    strategy: Strategy
+    costs: Sequence[CostSettings] = (CostSettings(),)
+    limited: str = "macs"
+    evaluation: EvaluationSettings = EvaluationSettings()
+    predictor: Predictor | None = None
+    prediction: PredictionSettings = PredictionSettings()
+    references: Sequence[Reference] = ()
+    truth: Truth | RetrainedTruth | None = None
+    ranking: RankingSettings = RankingSettings()
+    seed: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,136 @@
+"""Search a trained supernet: its subnets scored with inherited weights, the best ones kept, and the reports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oneshot.data import ImageData
+from oneshot.devices import resolve_device
+from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
+from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.distinction import distinction_note
+from oneshot.pipeline.folders import Trained
+from oneshot.pipeline.judging import judge_ranking
+from oneshot.pipeline.predicted_search import PredictedSearch
+from oneshot.pipeline.results import Conditions, SearchResult, write_search_page, write_tradeoff_page
+from oneshot.pipeline.retrained_truth import retrain_truth
+from oneshot.pipeline.scored_search import SupernetSearch
+from oneshot.pipeline.search_settings import RetrainedTruth, SearchSettings
+from oneshot.runs import Store
+
+
+def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings, folder: Path) -> SearchResult:
+    """Searches the subnets of a supernet in ``folder``, or continues the search that the folder holds.
+
+    The folder gets ``run.sqlite``, and from it ``candidates.csv`` and ``search.json``; and ``pareto.json``, ``subnet.pt``,
+    ``subnet.json``, ``architecture.svg``, ``top.json`` and ``report.html``. Under several sets of limits these lie in a folder
+    for each, named by its limit, and a page of all of them beside these.
+
+    Raises:
+        ValueError: no architecture meets the limits, settings that do not go together, or the folder holds another search.
+        FolderInUseError: another process writes to the folder.
+    """
+    with opened_candidates(trained, data, settings, folder) as (scores, costs):
+        predict = None
+        if settings.predictor is None:
+            searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
+            outcomes = [search.search() for search in searches]
+        else:
+            predicted = PredictedSearch(scores, costs, settings)
+            outcomes, predict = predicted.search(), predicted.predict
+        cards = CandidateCards(scores, costs, trained, data, settings.config)
+        truth = settings.truth
+        if isinstance(truth, RetrainedTruth):
+            truth = retrain_truth(scores, list(scores.known), cards.subnet, data, truth)
+        judged = None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict)
+        folders = [folder]
+        if len(outcomes) > 1:
+            limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
+            folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
+        candidates = {arch: cards.candidate(arch) for arch in scores.known}
+        under = _conditions(trained, data, scores, costs)
+        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged)
+        for outcome, own in zip(outcomes, folders, strict=True):
+            own.mkdir(exist_ok=True)
+            save_candidate(own, cards.subnet(outcome.best), costs.table)
+            distinction = distinction_note(scores, outcome.best, outcome.archs, own)
+            write_search_page(own, outcome, result, costs.table, distinction)
+        if len(outcomes) > 1:
+            page = folder / "report.html"
+            write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
+        return result
+
+
+@contextlib.contextmanager
+def opened_candidates(
+    trained: Trained, data: ImageData, settings: SearchSettings, folder: Path
+) -> Iterator[tuple[CandidateScores, CandidateCosts]]:
+    """What scores the subnets of a supernet and what knows their costs, for as long as the store of ``folder`` is open; of
+    ``settings`` the strategy does not matter.
+
+    Raises:
+        ValueError: the folder holds another search.
+        FolderInUseError: another process writes to the folder.
+    """
+    evaluation = settings.evaluation
+    if evaluation.threads is not None:
+        torch.set_num_threads(evaluation.threads)
+    device = resolve_device(evaluation.device)
+    evaluator = Evaluator(
+        trained.supernet.to(device).eval(),
+        data,
+        device=device,
+        calibration_images=evaluation.calibration_images,
+        batch_size=evaluation.batch_size,
+        max_images=evaluation.max_images,
+        channels_last=evaluation.channels_last,
+        seed=settings.seed,
+        memory_limit=round(evaluation.memory_limit_gb * 2**30),
+    )
+    decode = trained.supernet.space.arch
+    identity = _identity(trained, data, settings, len(evaluator.held_out.images))
+    with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
+        costs = CandidateCosts(trained.supernet, settings.costs[0], store)
+        yield CandidateScores(evaluator, costs, store, evaluation, settings.seed), costs
+
+
+def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_held_out: int) -> dict[str, Any]:
+    """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
+    evaluation = settings.evaluation
+    identity: dict[str, Any] = {
+        "supernet": trained.fingerprint,
+        "data": data.name,
+        "seed": settings.seed,
+        "calibration_images": evaluation.calibration_images,
+        "held_out_images": num_held_out,
+    }
+    if data.record is not None:
+        identity["images"] = data.record.fingerprint
+    if evaluation.halving_images is not None:
+        identity["halving"] = f"{evaluation.halving_images} images, by {evaluation.metric}"
+    return identity
+
+
+def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, costs: CandidateCosts) -> Conditions:
+    return Conditions(
+        space=scores.space,
+        data=data.name,
+        supernet=trained.folder.name,
+        step=trained.step,
+        total_steps=trained.total_steps,
+        metric=scores.settings.metric,
+        held_out_images=len(scores.evaluator.held_out.images),
+        calibration_images=len(scores.evaluator.calibration.images),
+        halving_images=scores.settings.halving_images,
+        seed=scores.seed,
+        latency=costs.conditions,
+        latency_from_table=costs.settings.latency_table is not None,
+    )
