@@ -70,7 +70,7 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     if isinstance(strategy, Derivation):
         strategy = replace(strategy, draw=trained_sampler(trained).sample)
-    data_config = moved_data(trained.config["data"], config.data)
+    data_config = moved_data(trained.config.get("data"), config.data)
     truth = None
     if config.truth is not None and number is None:
         truth = read_truth(Path(config.truth), trained.supernet.space)
