@@ -21,7 +21,7 @@ def main(config: DictConfig, folder: Path) -> None:
     retrain = settings(RetrainSettings, config, "retrain")
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
-    data_config = moved_data(subnet.config["data"], config.data)
+    data_config = moved_data(subnet.config.get("data"), config.data)
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, config.new_images))
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}

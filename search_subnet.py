@@ -84,7 +84,7 @@ def main(config: DictConfig, folder: Path) -> None:
     search = replace(search, costs=_in_numbers(costs, space))
     if isinstance(search.strategy, Derivation):
         search = replace(search, strategy=replace(search.strategy, draw=trained_sampler(trained).sample))
-    data_config = moved_data(trained.config["data"], config.data)
+    data_config = moved_data(trained.config.get("data"), config.data)
     if number is not None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
     elif config.truth is not None:

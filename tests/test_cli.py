@@ -273,6 +273,7 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "+distillation.ratios=1"], r"'distillation\.ratios'; did you mean 'distillation\.ratio'\?$"),
         (["+space=ofa", "+phases.all={epochs: 1, larges: 2}"], r"'phases\.all\.larges'; did you mean .*largest'\?$"),
         (["+space=ofa", "+phases.all=3"], r"phases\.all holds settings by name, not 3$"),
+        (["+space=my_space", "+options.width=8"], r"the options of 'width' are a list, such as \[8\], not 8$"),
         (["+space=ofa", "+options.kernels=[3]"], r"'kernels' matches no choice of this space"),
         (["+space=ofa", "+data.augmentation.crop=1"], r"no setting 'data\.augmentation\.crop'"),
         (
@@ -290,7 +291,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "~seed"], r"seed cannot be left out: leave ~seed out of the command$"),
         (["+space=ofa", "~trainer", "trainer.lr=1"], r"trainer\.lr cannot be set where ~trainer leaves it out$"),
         (["+space=ofa", "~space._target_"], r"None is not a search space"),
-        (["+space=ofa", "sampler=null"], r"sampler=null: such a group is chosen by the name of one of its files$"),
+        (
+            ["+space=ofa", "sampler=null"],
+            r"supernet\.py: sampler=null: such a group is chosen by the name of one of its files$",
+        ),
         (["+space=timm"], r"no space=timm \(there are: "),
         (["+space=yaml"], r"no space=yaml "),
         (["+space=ofa", "code=nowhere.py"], r"there is no file .*nowhere\.py$"),

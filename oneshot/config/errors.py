@@ -40,8 +40,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
             group = re.search(r"full_key: (\S+)", text)
             return f"{group.group(1) + ': ' if group else ''}{argument.group(1)} has no setting {argument.group(2)!r}"
         if "Config group override must be" in text:
-            named = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0].lstrip("+")).is_dir()]
-            return f"{' or '.join(named)}: such a group is chosen by the name of one of its files"
+            groups = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0].lstrip("+")).is_dir()]
+            named = [word for word in groups if re.search(r"=(?:null|true|false|[\d.{-].*)$", word, re.IGNORECASE)]
+            return f"{' or '.join(named or groups)}: such a group is chosen by the name of one of its files"
         if isinstance(cause, OverrideParseException):
             reason = text.splitlines()[0]
             return _unreadable(cause.override, "Hydra cannot read it" if reason.startswith("Lexer") else reason)

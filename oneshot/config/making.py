@@ -185,12 +185,14 @@ def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool 
 _MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt")
 
 
-def moved_data(trained_on: Mapping[str, Any], changes: DictConfig) -> dict[str, Any]:
+def moved_data(trained_on: object, changes: DictConfig) -> dict[str, Any]:
     """The data config of an earlier step with the ``changes`` of this one; those that are None are none.
 
     Raises:
-        ValueError: a change that would mix the training, held-out and test images.
+        ValueError: a change that would mix the training, held-out and test images, or ``trained_on`` is no config.
     """
+    if not isinstance(trained_on, Mapping):
+        raise ValueError(f"data holds settings by name, not {short(trained_on)}")
     made = {name: value for name, value in plain(changes).items() if value is not None}
     for name in made:
         if name not in _MAY_MOVE:

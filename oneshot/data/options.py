@@ -136,9 +136,9 @@ def make_options(
     Raises:
         ValueError: an option is unknown, of the wrong type, or out of range.
     """
-    known = [field.name for field in fields(DataOptions)]
+    known = [field.name for field in fields(DataOptions) if field.name != "recorded"]  # which no config can give
     for name in common:
-        if name not in known:
+        if name not in (*known, "recorded"):
             raise ValueError(f"unknown data option {name!r} (common options: {', '.join(known)}){suggest(name, known)}")
     common = {name: value for name, value in common.items() if name != "interpolation" or value is not None}
     chosen = default if augmentation is None else augmentation

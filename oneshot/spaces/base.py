@@ -264,11 +264,19 @@ class SearchSpace(ABC):
         Raises:
             ValueError: a pattern that matches no choice, or an option that a matching choice does not have.
         """
+        if not isinstance(options, Mapping):
+            raise ValueError(f"options are lists by pattern of choice names, not {short(options)}")
         choices = {choice.name: choice for choice in self.choices}
         for pattern, allowed in options.items():
+            if not isinstance(pattern, str):
+                raise ValueError(f"{short(pattern)} is no pattern of choice names")
             matching = fnmatch.filter(choices, pattern)
             if not matching:
                 raise ValueError(f"{pattern!r} matches no choice of this space{suggest(pattern, choices)}")
+            if isinstance(allowed, str) or not isinstance(allowed, Sequence):
+                raise ValueError(
+                    f"the options of {pattern!r} are a list, such as [{short(allowed)}], not {short(allowed)}"
+                )
             for name in matching:
                 choice = choices[name]
                 for option in allowed:

@@ -12,8 +12,7 @@ from toy_spaces import make_data
 
 from oneshot.data import Augmentation
 from oneshot.pipeline.folders import load_subnet, load_supernet, save_subnet
-from oneshot.pipeline.train import train_supernet
-from oneshot.samplers import UniformSampler
+from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.spaces import TimmSpace
 
 MODEL = "test_resnet"
@@ -28,7 +27,8 @@ def test_training_starts_from_the_weights_sorted(tmp_path: Path, caplog: pytest.
     space = TimmSpace(MODEL, 4, 32, str(weights), input_ratios=(1.0,))
     settings = make_settings(epochs=1, lr=1e-12, weight_decay=0.0)
     with caplog.at_level("INFO"):
-        train_supernet(space, data, UniformSampler, settings, tmp_path / "run", {"seed": 0}, calibration_images=32)
+        training = SupernetTraining(settings, calibration_images=32, config={"seed": 0})
+        train_supernet(space, data, training, tmp_path / "run")
     assert f"channels of {len(space.channel_orders)} layers sorted by importance on" in caplog.text
     weights.unlink()  # what follows does not need it
 

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_neighbours_differ_in_one_choice() -> None:
 def test_values_of_inactive_choices_are_dropped() -> None:
     space = Decisions((Choice("depth", (1, 2)), Choice("kernel", (3, 5), {"depth": (2,)})))
     assert space.arch({"depth": 1, "kernel": 5}) == space.arch({"depth": 1}) == Arch({"depth": 1})
-    assert space.arch({"kernel": 5, "depth": 2}) == Arch({"depth": 2, "kernel": 5})
+    assert space.arch({"*.kernel": 5, "depth": 2}) == Arch({"depth": 2, "kernel": 5})
     with pytest.raises(ValueError, match=r"choice 'kernel' has no value; its options are \[3, 5\]"):
         space.arch({"depth": 2})
     with pytest.raises(ValueError, match="is not in canonical form"):
@@ -110,7 +111,7 @@ def test_values_of_inactive_choices_are_dropped() -> None:
 def test_a_value_that_is_no_option_is_refused(value: object) -> None:
     space = Decisions((Choice("kernel", (3, 5)),))
     with pytest.raises(ValueError, match=r"choice 'kernel' cannot be .*; its options are \[3, 5\]"):
-        space.arch({"kernel": value})
+        space.arch({"*.kernel": value})
 
 
 def test_architectures_are_parsed_from_json() -> None:
@@ -148,6 +149,20 @@ def test_choices_that_contradict_each_other_are_refused(choices: tuple[Choice, .
     for use in (Supernet, CostTable):
         with pytest.raises(ValueError, match=message):
             use(Decisions(choices))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (3, "options are lists by pattern of choice names, not 3"),
+        ({3: [3]}, "3 is no pattern of choice names"),
+        ({"*.kernel": 3}, r"the options of '\*\.kernel' are a list, such as \[3\], not 3"),
+        ({"*.kernel": "3"}, r"the options of '\*\.kernel' are a list, such as \['3'\], not '3'"),
+    ],
+)
+def test_restrictions_of_another_form_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OFAMobileNetV3().restrict(options)
 
 
 def test_restrictions_match_patterns_and_keep_the_order_of_options() -> None:
