@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from oneshot.checking import check_least
+
 
 @dataclass(frozen=True)
 class CostSettings:
@@ -40,9 +42,7 @@ class CostSettings:
                 raise ValueError(f"cost.{name} is above 0, or null for no limit, not {value}")
         if self.minimize not in ("macs", "params", "latency_ms"):
             raise ValueError(f"cost.minimize is 'macs', 'params' or 'latency_ms', not {self.minimize!r}")
-        for name in ("latency_batch", "latency_repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cost.{name} is at least 1, not {getattr(self, name)}")
+        check_least(1, "cost.", latency_batch=self.latency_batch, latency_repeats=self.latency_repeats)
 
     @property
     def limits(self) -> dict[str, float]:
