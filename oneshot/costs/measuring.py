@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from oneshot.arch import Arch
+from oneshot.checking import check_least
 from oneshot.costs.latency import describe_device, measure_latency, num_threads, timed_device, timer
 from oneshot.costs.layers import LayerWalk
 from oneshot.costs.lookup import LatencyTable, LayerTime
@@ -50,10 +51,8 @@ class MeasureSettings:
     repeats: int = 20
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("threads", 1), ("warmup", 0), ("repeats", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"latency.{name} is at least {least}, not {value}")
+        check_least(1, "latency.", batch=self.batch, threads=self.threads, repeats=self.repeats)
+        check_least(0, "latency.", warmup=self.warmup)
 
 
 @dataclass(frozen=True)

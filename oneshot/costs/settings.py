@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from oneshot.checking import check_least
+
 
 @dataclass(frozen=True)
 class CostSettings:
@@ -41,9 +43,7 @@ class CostSettings:
                 raise ValueError(f"cost.{name} is above 0, or null for no limit, not {value}")
         if self.minimize not in ("macs", "params", "latency_ms"):
             raise ValueError(f"cost.minimize is 'macs', 'params' or 'latency_ms', not {self.minimize!r}")
-        for name in ("latency_batch", "latency_repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"cost.{name} is at least 1, not {getattr(self, name)}")
+        check_least(1, "cost.", latency_batch=self.latency_batch, latency_repeats=self.latency_repeats)
 
     @property
     def limits(self) -> dict[str, float]:

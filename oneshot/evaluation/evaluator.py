@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
+from oneshot.checking import check_least
 from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
@@ -44,8 +45,7 @@ class Evaluator:
     ) -> None:
         if memory_limit < 0:
             raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
-        if calibration_images < 2:
-            raise ValueError(f"calibration_images is at least 2, not {calibration_images}")
+        check_least(2, calibration_images=calibration_images)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
         self.device = device

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
@@ -47,11 +48,8 @@ class RetrainSettings:
     def __post_init__(self) -> None:
         if self.weights not in ("inherited", "scratch"):
             raise ValueError(f"retrain.weights is 'inherited' or 'scratch', not {self.weights!r}")
-        for name in ("mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"retrain.{name} is at least 0, not {getattr(self, name)}")
-        if self.calibration_images < 2:
-            raise ValueError(f"retrain.calibration_images is at least 2, not {self.calibration_images}")
+        check_least(0, "retrain.", mixup_alpha=self.mixup_alpha, cutmix_alpha=self.cutmix_alpha)
+        check_least(2, "retrain.", calibration_images=self.calibration_images)
         if self.randaugment is not None and not self.randaugment.startswith("rand-"):
             raise ValueError(
                 f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from oneshot.checking import check_least
 from oneshot.costs import CostSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.truth import Truth
@@ -46,10 +47,9 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
-        for name in ("calibration_images", "batch_size", "max_images", "halving_images", "threads"):
-            value, least = getattr(self, name), 2 if name == "calibration_images" else 1
-            if value is not None and value < least:
-                raise ValueError(f"evaluation.{name} is at least {least}, not {value}")
+        check_least(2, "evaluation.", calibration_images=self.calibration_images)
+        check_least(1, "evaluation.", batch_size=self.batch_size, max_images=self.max_images)
+        check_least(1, "evaluation.", halving_images=self.halving_images, threads=self.threads)
         if not 0 <= self.memory_limit_gb < math.inf:
             raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 
@@ -69,12 +69,10 @@ class PredictionSettings:
     num_verified: int = 10
 
     def __post_init__(self) -> None:
-        if self.num_pairs < 5:
-            raise ValueError(f"prediction.num_pairs is at least 5, not {self.num_pairs}")
+        check_least(5, "prediction.", num_pairs=self.num_pairs)
+        check_least(1, "prediction.", num_verified=self.num_verified)
         if not 0 < self.holdout < 1:
             raise ValueError(f"prediction.holdout lies between 0 and 1, not {self.holdout}")
-        if self.num_verified < 1:
-            raise ValueError(f"prediction.num_verified is at least 1, not {self.num_verified}")
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,8 @@ class RankingSettings:
     num_seeds: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("num_resamples", 2), ("num_seeds", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"ranking.{name} is at least {least}, not {getattr(self, name)}")
+        check_least(2, "ranking.", num_resamples=self.num_resamples)
+        check_least(1, "ranking.", num_seeds=self.num_seeds)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from oneshot.arch import Option
+from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
@@ -73,8 +74,7 @@ class SupernetTraining:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.calibration_images < 2:
-            raise ValueError(f"calibration_images is at least 2, not {self.calibration_images}")
+        check_least(2, calibration_images=self.calibration_images)
 
 
 def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraining, folder: Path) -> Trained:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oneshot.checking import check_least
 from oneshot.policies.lstm import Decisions, LSTMPolicy
 
 
@@ -34,9 +35,7 @@ class ReinforceSettings:
             raise ValueError(f"learning.lr is above 0, not {self.lr}")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"learning.baseline_decay is at least 0 and below 1, not {self.baseline_decay}")
-        for name in ("entropy_weight", "target_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"learning.{name} is at least 0, not {getattr(self, name)}")
+        check_least(0, "learning.", entropy_weight=self.entropy_weight, target_weight=self.target_weight)
 
 
 class Reinforce:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oneshot.checking import check_least
 from oneshot.predictors.predictor import Features, Scores, check_features, check_pairs
 
 
@@ -50,9 +51,7 @@ class MLPPredictor:
         weight_decay: float = 0.01,
         seed: int = 0,
     ) -> None:
-        for name, value in (("num_networks", num_networks), ("epochs", epochs), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} is at least 1, not {value}")
+        check_least(1, num_networks=num_networks, epochs=epochs, batch_size=batch_size)
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden layers have at least 1 unit, not {list(hidden)}")
         if not 0 <= validation < 1:

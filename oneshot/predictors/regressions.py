@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from oneshot.checking import check_least
 from oneshot.predictors.predictor import Features, Scores, check_features, check_pairs
 
 
@@ -73,9 +74,7 @@ class GBDTPredictor:
     def __init__(
         self, num_trees: int = 300, lr: float = 0.05, max_depth: int = 4, subsample: float = 0.8, seed: int = 0
     ) -> None:
-        for name, count in (("num_trees", num_trees), ("max_depth", max_depth)):
-            if count < 1:
-                raise ValueError(f"{name} is at least 1, not {count}")
+        check_least(1, num_trees=num_trees, max_depth=max_depth)
         if not lr > 0:
             raise ValueError(f"lr is positive, not {lr}")
         if not 0 < subsample <= 1:

@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 
 from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.samplers.base import Sampler
 from oneshot.spaces.base import SearchSpace
@@ -45,11 +46,8 @@ class AttentiveSampler(Sampler):
         num_observations: int = 20000,
     ) -> None:
         super().__init__(space, seed)
-        for name, value in (("num_candidates", num_candidates), ("num_observations", num_observations)):
-            if value < 1:
-                raise ValueError(f"{name} is at least 1, not {value}")
-        if num_random < 0:
-            raise ValueError(f"num_random is at least 0, not {num_random}")
+        check_least(1, num_candidates=num_candidates, num_observations=num_observations)
+        check_least(0, num_random=num_random)
         if attention not in _ATTENTION:
             raise ValueError(f"attention is 'best' or 'worst', not {attention!r}{suggest(attention, _ATTENTION)}")
         if bin_macs is not None and not bin_macs > 0:

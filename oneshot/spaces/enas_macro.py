@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_least
 from oneshot.spaces import enas_layers
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import FactorizedReduce
@@ -48,8 +49,7 @@ class ENASMacro(SearchSpace):
         channels: int = 36,
         dropout: float = 0.1,
     ) -> None:
-        if num_layers < 3:
-            raise ValueError(f"num_layers is at least 3, not {num_layers}")
+        check_least(3, num_layers=num_layers)
         self.num_classes = num_classes
         self.resolution = resolution
         self.num_layers = num_layers

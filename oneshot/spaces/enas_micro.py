@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option
+from oneshot.checking import check_least
 from oneshot.spaces import enas_layers
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import FactorizedReduce, ReLUConvNorm, TwiceSeparableConv
@@ -65,9 +66,7 @@ class ENASMicro(SearchSpace):
         num_nodes: int = 5,
         dropout: float = 0.1,
     ) -> None:
-        for name, value in {"num_layers": num_layers, "num_nodes": num_nodes}.items():
-            if value < 1:
-                raise ValueError(f"{name} is at least 1, not {value}")
+        check_least(1, num_layers=num_layers, num_nodes=num_nodes)
         self.num_classes = num_classes
         self.resolution = resolution
         self.num_layers = num_layers

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from oneshot.arch import Option
+from oneshot.checking import check_least
 from oneshot.spaces.base import SearchSpace
 from oneshot.training.settings import TrainSettings
 
@@ -49,13 +50,8 @@ class PhaseSettings:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"a phase's epochs are at least 1, not {self.epochs}")
-        if self.num_paths is not None and self.num_paths < 1:
-            raise ValueError(f"a phase's num_paths is at least 1, not {self.num_paths}")
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"a phase's image_size is at least 1, not {self.image_size}")
-        for pattern, count in self.largest.items():
-            if count < 1:
-                raise ValueError(f"a phase's largest[{pattern!r}] is at least 1, not {count}")
+        largest = {f"largest[{pattern!r}]": count for pattern, count in self.largest.items()}
+        check_least(1, "a phase's ", num_paths=self.num_paths, image_size=self.image_size, **largest)
 
     def restrict(self, space: Space) -> Space:
         """The part of ``space`` that this phase trains.

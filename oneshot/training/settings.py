@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from oneshot.arch import suggest
+from oneshot.checking import check_least
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,9 @@ class TrainSettings:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("log_every", 1),
-            ("eval_every", 0),
-            ("keep_checkpoints", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"trainer.{name} is at least {least}, not {getattr(self, name)}")
+        check_least(1, "trainer.", epochs=self.epochs, batch_size=self.batch_size, log_every=self.log_every)
+        check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
+        check_least(0, "trainer.", eval_every=self.eval_every)
         for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:

@@ -11,7 +11,7 @@ from pipeline_runs import make_settings
 from toy_spaces import make_data
 
 from oneshot.data import Augmentation
-from oneshot.pipeline.folders import load_subnet, load_supernet, save_subnet
+from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.spaces import TimmSpace
 
@@ -43,6 +43,6 @@ def test_training_starts_from_the_weights_sorted(tmp_path: Path, caplog: pytest.
 
     arch = trained.space.smallest
     subnet = trained.extract(arch).eval()
-    save_subnet(tmp_path / "subnet.pt", trained.space, arch, subnet, {}, {})
+    save_subnet(tmp_path / "subnet.pt", Subnet(trained.space, arch, subnet.state_dict(), {}, {}))
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_subnet(tmp_path / "subnet.pt").module()(x), subnet(x))
