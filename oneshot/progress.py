@@ -46,6 +46,7 @@ def progress(
         iterable,
         **common,
         leave=False,
+        position=0,  # below another bar, tqdm would write moves of the cursor
         delay=1e-9,  # no line at the start
         miniters=1,
         mininterval=SECONDS,

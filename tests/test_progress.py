@@ -112,3 +112,23 @@ def test_a_library_that_nobody_listens_to_is_silent(capsys: pytest.CaptureFixtur
     for _ in progress(LOG, "train", "step", iterable=range(3)):
         clock.now += 60
     assert capsys.readouterr() == ("", "")
+
+
+def test_work_within_work_writes_lines_and_no_moves_of_a_cursor(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+    """As where networks are retrained one by one."""
+    with caplog.at_level(logging.INFO), progress(LOG, "retrain", "network", total=2) as outer:
+        for _ in range(2):
+            with progress(LOG, "train", "step", total=3) as inner:
+                for _ in range(3):
+                    clock.now += 30
+                    inner.update()
+            outer.update()
+    inner_lines = [
+        f"train: {step} of 3 steps, {left} left" for step, left in ((1, "01:00"), (2, "00:30"), (3, "00:00"))
+    ]
+    spoken = [record.getMessage() for record in caplog.records]
+    assert [line for line in spoken if line.startswith("train")] == inner_lines * 2
+    assert [line.split(",")[0] for line in spoken if not line.startswith("train")] == [
+        "retrain: 1 of 2 networks",
+        "retrain: 2 of 2 networks",
+    ]

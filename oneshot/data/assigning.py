@@ -58,6 +58,11 @@ def assign(
                 "%d of %d images are known from %s and keep their sets; data.split_seed, data.held_out and data.test "
                 "decide about the others only", int((known >= 0).sum()), len(known), recorded.origin,
             )  # fmt: skip
+        elif recorded.same_classes and pool.classes == recorded.record.classes:
+            _LOGGER.warning(
+                "none of the %d images is known from %s: if they are its images in another form, such as another size or format, "
+                "held-out and test images may be ones that it was trained on", len(known), recorded.origin,
+            )  # fmt: skip
     splittable = torch.isin(sets, torch.tensor([SETS.index(name) for name in part_of]))
     to_split = ((pool.places == 0) & splittable).nonzero().flatten()
     firsts = _first_copies(pool.digests[to_split])
@@ -164,4 +169,10 @@ def _check_something_left(
             total = int((pool.labels == counts.index(0)).sum())
             raise ValueError(
                 f"no {WORDS[name]} image of class {own!r} can be split off: the other sets of {recorded.origin} had all {total}"
+            )
+    for name in SETS:
+        if not len(result[name]):
+            total = int((pool.places == SETS.index(name)).sum())
+            raise ValueError(
+                f"no {WORDS[name]} image is left: all {total} in that folder belong to the other sets of {recorded.origin}"
             )

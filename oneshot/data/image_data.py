@@ -18,7 +18,7 @@ from oneshot.data.file_images import FileImages
 from oneshot.data.following import follow, follow_classes
 from oneshot.data.images import Images, ImageSource
 from oneshot.data.options import DataOptions
-from oneshot.data.pool import Pool
+from oneshot.data.pool import WORDS, Pool
 from oneshot.data.preprocessing import Preprocessing, Statistics
 from oneshot.data.record import SETS, Recorded, SplitRecord
 from oneshot.data.statistics import SMALLEST_STD, channel_statistics
@@ -126,6 +126,10 @@ def to_image_data(
     corrupt = CorruptImages(options.max_corrupt)
     parts = {split: (pool.source, indices[split]) for split in SETS}
     images = _store(parts, options, preprocessing, survey.mean_bytes(preprocessing), corrupt)
+    for split in SETS[1:]:
+        if not len(images[split]):
+            told = f"none of the {len(indices[split])} {WORDS[split]} images of {name} can be decoded"
+            raise ValueError(f"{told}, the first is {pool.name(indices[split][0])}")
     _check_classes_trained(images["train"], pool.classes)
     mean, std = options.mean, options.std
     if mean is None or std is None:

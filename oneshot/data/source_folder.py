@@ -34,9 +34,13 @@ class FileSource(ImageSource):
     def load(self, index: int) -> Image:
         """Opens one file."""
         from PIL import Image as pil
+        from PIL import UnidentifiedImageError
 
-        with open(self.keys[index], "rb") as file:
-            return pil.open(BytesIO(file.read()))
+        content = Path(self.keys[index]).read_bytes()
+        try:
+            return pil.open(BytesIO(content))
+        except UnidentifiedImageError:
+            raise UnidentifiedImageError("no image of a format that Pillow knows") from None  # it names the BytesIO
 
     def digest(self, index: int) -> int:
         """What identifies the content of one file; empty ones have none and are told apart by their paths."""

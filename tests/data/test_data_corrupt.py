@@ -1,5 +1,6 @@
 """Corrupt images: skipped, counted and named up to the limit, refused beyond it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_batch_by_batch_beyond_the_limit(root: Path) -> None:
 
     with pytest.raises(ValueError, match=r"3 images cannot be decoded, the last one is .*\.png \(.*max_corrupt=2"):
         read_everything()
+
+
+def test_a_set_of_corrupt_images_is_named(make_folder: Maker) -> None:
+    root = make_folder({"train/cat": 8, "train/dog": 8, "test/cat": 2, "test/dog": 2})
+    corrupt(root, [f"test/{name}/{number}.png" for name in ("cat", "dog") for number in (0, 1)])
+    expected = f"none of the 4 test images of {root.name} can be decoded, the first is {root / 'test/cat/0.png'}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        image_folder(root, image_size=8)
+
+
+def test_the_reason_says_nothing_of_the_inside(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "train/cat/1.png").write_text("no picture")
+    image_folder(root, image_size=8)
+    reason = "UnidentifiedImageError: no image of a format that Pillow knows"
+    assert f"skipping {root / 'train/cat/1.png'}, which cannot be decoded: {reason}" in caplog.messages
 
 
 def test_a_class_of_corrupt_images_is_named(make_folder: Maker) -> None:

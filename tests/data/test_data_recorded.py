@@ -10,6 +10,7 @@ from shutil import copy, copytree
 
 import pytest
 import torch
+from PIL import Image
 
 from oneshot.data import ImageData, Recorded, SplitRecord, digits, image_folder
 
@@ -365,6 +366,38 @@ def test_all_images_trained_on_leave_nothing_to_test_on(root: Path) -> None:
         ValueError, match=r"no held-out image of class 'apple' can be split off: the other sets of the tr"
     ):
         load(root, anew(first))
+
+
+def test_a_folder_whose_images_all_had_other_sets(root: Path, others: Path, tmp_path: Path) -> None:
+    """They keep these, and what is left of the folder's own set is nothing."""
+    first = load(root)
+    moved = tmp_path / "moved"
+    for split, keys in (("train", first.train.keys), ("val", first.test.keys)):
+        for path in map(Path, keys):
+            (moved / split / path.parent.name).mkdir(parents=True, exist_ok=True)
+            copy(path, moved / split / path.parent.name)
+    for name in FRUIT:
+        (moved / "test" / name).mkdir(parents=True)
+        for index in range(30, 33):
+            copy(others / f"x{name}" / f"{index}.png", moved / "test" / name)
+    with pytest.raises(
+        ValueError, match="no held-out image is left: all 12 in that folder belong to the other sets of"
+    ):
+        load(moved, anew(first))
+
+
+def test_images_in_another_form_are_not_known(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = load(root)
+    for path in root.rglob("*.png"):
+        (tmp_path / "bmp" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.save(tmp_path / "bmp" / path.parent.name / f"{path.stem}.bmp")
+    load(tmp_path / "bmp", anew(first))
+    (line,) = caplog.messages
+    assert line.startswith("none of the 60 images is known from the training: if they are its images in another form")
+    caplog.clear()
+    load(tmp_path / "bmp", anew(first, same_classes=False))
+    assert caplog.messages == []
 
 
 # Records -------------------------------------------------------------------------------------------------------------

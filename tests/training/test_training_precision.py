@@ -132,3 +132,12 @@ def test_weights_that_overflowed_are_never_kept(tmp_path: Path) -> None:
     saved = load_newest(tmp_path / "checkpoints")
     assert saved is not None
     assert saved["step"] == 5
+
+
+def test_gradients_are_clipped_as_they_are_without_the_scale(tmp_path: Path) -> None:
+    trained = []
+    for scale in (64.0, 1024.0):
+        trainer = make_trainer(tmp_path / str(scale), epochs=1, amp_dtype="float16", clip_grad=0.1)
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+        trained.append(torch.nn.utils.parameters_to_vector(trainer.run().parameters()))
+    torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-4)
