@@ -13,6 +13,7 @@ from oneshot.config import (
     make_data,
     make_sampler,
     make_space,
+    patterns_of,
     phase_settings,
     plain,
     settings,
@@ -36,7 +37,7 @@ def main(config: DictConfig, folder: Path) -> None:
     init = None if config.init is None else Path(config.init)
     data_config = data_settings(config)
     data = make_data(data_config, of_training(folder, data_config, init, config.new_classifier))
-    space = make_space(config.get("space"), data)
+    space, options = make_space(config.get("space"), data), patterns_of(config.options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
@@ -47,11 +48,11 @@ def main(config: DictConfig, folder: Path) -> None:
         trainer=trainer,
         make_sampler=lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
         calibration_images=config.calibration_images,
-        phases=plan_phases(phases, space.restrict(plain(config.options)), epochs),
+        phases=plan_phases(phases, space.restrict(options), epochs),
         distillation=distillation,
         init=init,
         new_classifier=config.new_classifier,
-        options=plain(config.options),
+        options=options,
         norm_affine=config.norm_affine,
         config=recorded,
     )

@@ -26,6 +26,7 @@ from oneshot.config import (
     make_space,
     make_strategy,
     moved_data,
+    patterns_of,
     phase_settings,
     plain,
     settings,
@@ -330,6 +331,15 @@ def test_single_stage_presets_have_the_published_values() -> None:
         assert (config.distillation.kind, config.sampler.num_random) == (kind, 2)
         assert config.sampler._target_.endswith(sampler)
         assert (config.space.dropout, config.space.drop_path) == (0.2, 0.2)
+
+
+def test_options_of_choices_with_dots_in_their_names() -> None:
+    config = composed(
+        "train_supernet", "+space=ofa", "+options.stage1.depth=[2]", "+options.stage2.block1={kernel: [3, 5]}"
+    )
+    assert patterns_of(config.options) == {"stage1.depth": [2], "stage2.block1.kernel": [3, 5]}
+    with pytest.raises(ValueError, match="options are lists by pattern of choice names, not 3"):
+        patterns_of(3)
 
 
 def test_a_limit_can_be_a_list() -> None:

@@ -62,6 +62,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
+def patterns_of(options: object) -> dict[str, Any]:
+    """Options by pattern of choice names: on a command line ``options.stage1.depth`` is two levels of one name.
+
+    Raises:
+        ValueError: they are no such thing.
+    """
+    if not isinstance(options, DictConfig):
+        raise ValueError(f"options are lists by pattern of choice names, not {short(options)}")
+
+    def named(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            found |= named(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        return found
+
+    return named(plain(options), "")
+
+
 def make_data(config: Mapping[str, Any], recorded: Recorded | None = None) -> ImageData:
     """The image data of a ``data`` config, which may come from a checkpoint: see ``build``.
 
