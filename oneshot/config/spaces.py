@@ -83,7 +83,7 @@ def data_settings(config: DictConfig) -> dict[str, Any]:
     if config.get("space") is None:
         return given
     arguments = plain(config.space)
-    defaults = find_class(arguments.pop("_target_")).data_defaults(arguments)
+    defaults = find_class(arguments.pop("_target_", None)).data_defaults(arguments)
     chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
     if chosen:
         log.info(
