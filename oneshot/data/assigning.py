@@ -148,7 +148,7 @@ def _refuse_most(pool: Pool, chosen: Tensor, among: Tensor, what: str, problem: 
 
 
 def _check_trained_on(pool: Pool, sets: Tensor, known: Tensor, recorded: Recorded) -> None:
-    """Deal with images in the folder of held-out or test images that the weights were trained on."""
+    """Deals with images in the folder of held-out or test images that the weights were trained on."""
     for place in (1, 2):
         leaked = (sets == place) & (known == 0)
         if leaked.any():

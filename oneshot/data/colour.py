@@ -72,7 +72,7 @@ def _content(image: Image) -> bytes:
 
 
 def to_rgb(image: Image, pixel_range: PixelRange | None) -> Image:
-    """Convert an image to mode RGB, upright by its EXIF orientation and with transparent parts on white.
+    """Converts an image to mode RGB, upright by its EXIF orientation and with transparent parts on white.
 
     Args:
         image: of any mode; of several frames, the first is taken.

@@ -92,7 +92,7 @@ def to_image_data(
     test: ImageSource | None = None,
     test_share: float | int = 0.2,
 ) -> ImageData:
-    """Splits, decode and measure a data set.
+    """Splits, decodes and measures a data set.
 
     Args:
         name: of the data set.
