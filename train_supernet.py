@@ -57,7 +57,10 @@ def main(config: DictConfig, folder: Path) -> None:
         config=recorded,
     )
     train_supernet(space, data, training, folder)
-    log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    if trainer.epochs:
+        log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    else:
+        log.info("supernet in %s, without training", folder)
     log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
 
 
