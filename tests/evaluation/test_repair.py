@@ -219,9 +219,13 @@ def test_scores_of_many_are_those_of_one_by_one(name: str, limit: int, monkeypat
     alone = len(calls)
     assert len({score.loss for score in expected}) > 3
     calls.clear()
-    assert make_evaluator(supernet, memory_limit=limit).score_all(archs) == expected
+    evaluator = make_evaluator(supernet, memory_limit=limit)
+    assert evaluator.score_all(archs) == expected
     if name != "test_vit":  # its forward looks at the size of the images, so each is scored alone
         assert 0 < len(calls) < alone
+    calls.clear()
+    assert evaluator.score_all(archs) == [evaluator(one) for one in archs] == expected
+    assert not calls  # they are remembered
 
 
 def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
