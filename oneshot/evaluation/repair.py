@@ -114,6 +114,15 @@ class Reference:
             wanted.update(dict.fromkeys(readers))
             self._known.pop(block, None)
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory that is held."""
+        return sum(known.num_bytes for known in self._known.values())
+
+    def forget(self) -> None:
+        """Lets go of what is held; it is measured again when it is asked for."""
+        self._known.clear()
+
     def of(self, block: str) -> BlockReference:
         """What a block gives, of the readers that were announced."""
         if block not in self._known:

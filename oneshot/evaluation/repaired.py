@@ -25,8 +25,9 @@ from oneshot.spaces.skeleton import Block
 from oneshot.supernet import Supernet
 
 _LOGGER = logging.getLogger(__name__)
-_WORKING_BYTES = 2**29  # of what one network's images make on the way, and of what the largest network gives, each
-_CHUNK_PIXELS = 2**20  # a layer's work on a chunk of them fits beside that
+WORKING_BYTES = 2**29
+"""May be kept of what the images become on their way through one network, and as many of what the largest network gives."""
+_CHUNK_PIXELS = 2**20
 _REMEMBERED_BYTES = 2**28  # of repaired weights
 _REPAIRED = "repaired"
 
@@ -63,7 +64,7 @@ class Original:
             recalibrate(whole, self.chunks())
             self.supernet = copy.deepcopy(supernet, {id(tensor): tensor for tensor in supernet.parameters()})
             self.supernet.take_statistics(self.arch, whole)
-        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), _WORKING_BYTES)
+        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), WORKING_BYTES)
         self._remembered: OrderedDict[Arch, Mapping[Block, Repaired]] = OrderedDict()
         self._readers: dict[Block, Readers] = {}
         self._reported: set[tuple[str, str]] = set()
@@ -307,7 +308,7 @@ class RepairedCandidate(Candidate):
 
     def _keep(self, node: Node, part: int, value: Any) -> None:
         size = _num_bytes(value)
-        if (node, part) not in self._values and self._num_bytes + size <= _WORKING_BYTES:
+        if (node, part) not in self._values and self._num_bytes + size <= WORKING_BYTES:
             self._values[node, part] = value
             self._num_bytes += size
 

@@ -247,7 +247,7 @@ def test_memory_that_is_short_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     supernet = make_supernet("test_efficientnet")
     narrow = supernet.space.smallest
     expected = make_evaluator(supernet).subnet(narrow).state_dict()
-    monkeypatch.setattr(repaired, "_WORKING_BYTES", 100_000)
+    monkeypatch.setattr(repaired, "WORKING_BYTES", 100_000)
     assert not differences(make_evaluator(supernet).subnet(narrow).state_dict(), expected)
 
 
