@@ -17,7 +17,7 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.runs import writing
@@ -29,6 +29,7 @@ from oneshot.training import (
     Distillation,
     HeldOutReward,
     PhaseSettings,
+    RunPart,
     SupernetTask,
     Trainer,
     TrainSettings,
@@ -204,13 +205,8 @@ class _Run:
             task,
             self.data,
             phase.apply(self.settings),
-            self.folder,
-            device=self.device,
-            evaluate=lambda module: self._evaluate(module, part),
-            meta=meta,
-            first_step=first_step,
-            total_steps=self.total_steps,
-            title=name,
+            RunPart(self.folder, meta, first_step, self.total_steps, name),
+            lambda module: self._evaluate(module, part),
         )
         if name:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
@@ -267,10 +263,5 @@ class _Run:
         }
 
     def _evaluator(self, supernet: Supernet) -> Evaluator:
-        return Evaluator(
-            supernet.to(self.device),
-            self.data,
-            device=self.device,
-            calibration_images=self.training.calibration_images,
-            channels_last=self.settings.channels_last,
-        )
+        evaluation = ScoreSettings(self.training.calibration_images, channels_last=self.settings.channels_last)
+        return Evaluator(supernet.to(self.device), self.data, evaluation, device=self.device)
