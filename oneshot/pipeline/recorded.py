@@ -9,7 +9,8 @@ from typing import Any
 
 from oneshot.data import Recorded, SplitRecord
 from oneshot.pipeline.folders import record_of, supernet_state
-from oneshot.training.checkpoint import is_checkpoint, load_newest
+from oneshot.pipeline.steps import newest_checkpoint
+from oneshot.training.checkpoint import is_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def of_training(folder: Path, data: Mapping[str, Any], init: Path | None, new_cl
         FileNotFoundError: there is nothing called ``init``.
         ValueError: it holds no supernet.
     """
-    state = load_newest(folder / "checkpoints")
+    state = newest_checkpoint(folder, "train_supernet")
     if state is not None:
         same = state["config"].get("data") == data  # another run is refused later
         return _continued(state, folder) if same else None
@@ -46,7 +47,7 @@ def of_step(record: SplitRecord | None, origin: str, folder: Path, new_images: s
         folder: of this step; a run that it holds is continued on its own images.
         new_images: what is done with images that the record does not have, see ``Recorded``.
     """
-    state = load_newest(folder / "checkpoints")
+    state = newest_checkpoint(folder, "retrain_subnet")
     if state is not None:
         return _continued(state, folder)
     return _or_warn(record, origin, new_images=new_images)
