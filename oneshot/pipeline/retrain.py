@@ -91,11 +91,20 @@ class Retrained:
     largest_test_accuracy: float | None
 
 
-def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, folder: Path) -> Retrained:
+def retrain_subnet(
+    subnet: Subnet,
+    data: ImageData,
+    training: SubnetTraining,
+    folder: Path,
+    newest: Mapping[str, Any] | None = None,
+) -> Retrained:
     """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
     used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
 
     Writes ``retrained.pt`` and ``retrain.json`` to ``folder``.
+
+    Args:
+        newest: the folder's newest checkpoint, where it has been read already.
 
     Raises:
         ValueError: the subnet does not fit the data.
@@ -149,7 +158,7 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
         "images": None if data.record is None else data.record.state(),
     }
     with writing(folder):
-        best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run()).eval()
+        best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run(newest)).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
         card: dict[str, Any] = {

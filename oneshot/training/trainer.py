@@ -127,9 +127,12 @@ class Trainer:
 
     # The loop --------------------------------------------------------------------------------------------------------
 
-    def run(self) -> torch.nn.Module:
+    def run(self, newest: Mapping[str, Any] | None = None) -> torch.nn.Module:
         """Trains to the last step of this part, from the newest checkpoint where there is one; returns the module to rank and
         extract from.
+
+        Args:
+            newest: the folder's newest checkpoint, where it has been read already.
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
@@ -137,10 +140,9 @@ class Trainer:
             OSError: the folder cannot be written, or another process writes there.
         """
         with writing(self.folder):
-            return self._run()
+            return self._run(load_newest(self.folder / "checkpoints") if newest is None else newest)
 
-    def _run(self) -> torch.nn.Module:
-        saved = load_newest(self.folder / "checkpoints")
+    def _run(self, saved: Mapping[str, Any] | None) -> torch.nn.Module:
         if saved is not None:
             check_run(saved, self.folder, self.task.kind, self.part.meta["config"], self.total_steps)
         if saved is not None and saved["step"] > self.part.first_step:

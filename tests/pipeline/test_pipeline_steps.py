@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pipeline_runs import open_once, retrain, search
+from pipeline_runs import open_once, retrain, search, train
 from toy_spaces import ToySpace
 
 from oneshot.costs import MeasureSettings, measure_table
@@ -15,6 +16,7 @@ from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.steps import check_step, newest_checkpoint
+from oneshot.training import checkpoint
 
 STEPS = ("train_supernet", "search_subnet", "retrain_subnet", "export_subnet", "measure_latency")
 
@@ -62,3 +64,17 @@ def test_runs_that_are_not_finished(
         with pytest.raises(ValueError, match=f"holds a run of {held}, not one of {step}"):
             begin(tmp_path / held, step)
     begin(tmp_path / "new", step)
+
+
+def test_a_continued_run_reads_its_checkpoint_once(
+    supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a program has read it already, for the images that the run began with."""
+    shutil.copytree(supernet_folder, tmp_path / "run")
+    reads: list[Path] = []
+    read = checkpoint.load_checkpoint
+    monkeypatch.setattr(checkpoint, "load_checkpoint", lambda path, *given: (reads.append(path), read(path, *given))[1])
+    train(tmp_path / "run")
+    assert len(reads) == 1
+    train(tmp_path / "run", newest=newest_checkpoint(tmp_path / "run", "train_supernet"))
+    assert len(reads) == 2
