@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 
 def check_least(least: int, where: str = "", **values: float | None) -> None:
-    """Raises ValueError for the first of the named ``values`` that is below ``least``; None is nothing to check.
+    """Raises ValueError for the first of the named ``values`` that is no finite number of at least ``least``; None is nothing to
+    check.
 
     Args:
         where: what stands before the name in the message, such as ``"trainer."``.
     """
     for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{where}{name} is at least {least}, not {value}")
+        if value is not None and not (value >= least and math.isfinite(value)):
+            kind = "" if math.isfinite(value) else "a finite number of "
+            raise ValueError(f"{where}{name} is {kind}at least {least}, not {value}")
 
 
 def check_count(least: int, **values: object) -> None:

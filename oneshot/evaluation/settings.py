@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from oneshot.checking import check_least
@@ -30,5 +29,4 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         check_least(2, "evaluation.", calibration_images=self.calibration_images)
         check_least(1, "evaluation.", batch_size=self.batch_size, max_images=self.max_images)
-        if not 0 <= self.memory_limit_gb < math.inf:
-            raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
+        check_least(0, "evaluation.", memory_limit_gb=self.memory_limit_gb)

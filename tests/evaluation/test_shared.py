@@ -237,7 +237,7 @@ def test_other_architectures_are_refused_before_any_is_scored() -> None:
     evaluator = make_evaluator(toy_supernet(ToySpace(resolutions=(8,))))
     with pytest.raises(ValueError, match=r"choice 'resolution' cannot be 16"):
         evaluator.scores([evaluator.supernet.space.smallest, ToySpace(resolutions=(16,)).largest])
-    with pytest.raises(ValueError, match="memory_limit_gb is a number of at least 0, not -1"):
+    with pytest.raises(ValueError, match="memory_limit_gb is at least 0, not -1"):
         make_evaluator(evaluator.supernet, -(2**30))
 
 
