@@ -34,7 +34,7 @@ class Expressivity:
         return "az_expressivity"
 
     def __call__(self, trial: Trial) -> float:
-        return sum(_examined(trial, self.num_images).entropies)
+        return _worst_if_none(sum(_examined(trial, self.num_images).entropies))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Progressivity:
 
     def __call__(self, trial: Trial) -> float:
         entropies = _examined(trial, self.num_images).entropies
-        return min(after - before for before, after in itertools.pairwise(entropies))
+        steps = [_worst_if_none(after - before) for before, after in itertools.pairwise(entropies)]
+        return min(steps)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def examine(network: nn.Module, images: Tensor, generator: torch.Generator) -> E
     trainabilities = []
     for before, after in itertools.pairwise(features):
         signs = torch.randint(2, after.shape, generator=generator).to(after) * 2 - 1
-        (gradient,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
+        gradient = None
+        if after.requires_grad and before.requires_grad:
+            (gradient,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
         trainabilities.append(trainability(signs, torch.zeros_like(before) if gradient is None else gradient))
     return Examined(entropies, trainabilities)
 
@@ -137,6 +140,11 @@ def _at_positions_of(signs: Tensor, gradient: Tensor) -> Tensor:
     height, width = (stride * size for size in signs.shape[2:])
     padding = (0, width - gradient.shape[3], 0, height - gradient.shape[2])
     return nn.functional.pixel_unshuffle(nn.functional.pad(gradient, padding), stride)
+
+
+def _worst_if_none(value: float) -> float:
+    """As in the published code, a network with features that do not vary is the worst."""
+    return -math.inf if math.isnan(value) else value
 
 
 def _examined(trial: Trial, num_images: int) -> Examined:
