@@ -16,6 +16,7 @@ from oneshot.evaluation.correlation import FirstRanked, RankCorrelation, random_
 from oneshot.evaluation.evaluator import Evaluator
 from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
+from oneshot.evaluation.panel import Panel
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.statistics import Estimate
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluator",
     "FirstRanked",
     "LearnedWeights",
+    "Panel",
     "RankCorrelation",
     "ReferenceScale",
     "RungScores",

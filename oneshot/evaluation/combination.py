@@ -49,10 +49,11 @@ class ReferenceScale:
     scores, the normal quantile of ``rank / (number + 1)``, tied values sharing a mean rank.
 
     Between reference values it runs straight, beyond them it grows with the logarithm of the distance: a higher value always has
-    a higher score, and no single outlier decides a weighted mean. A score depends on the reference alone.
+    a higher score, and no single outlier decides a weighted mean. Minus infinity is a value below the others. A score depends on
+    the reference alone.
 
     Args:
-        reference: ``(num_networks,)``, higher is better; what is not finite is left out.
+        reference: ``(num_networks,)``, higher is better; NaN and infinity are left out.
 
     Raises:
         ValueError: fewer than two finite values.
@@ -62,17 +63,20 @@ class ReferenceScale:
         from scipy.stats import norm, rankdata
 
         values = np.asarray(reference, dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        if len(finite) < 2:
+            raise ValueError(f"a scale is made of at least 2 finite values, not of {len(finite)}")
+        self._floor = float(finite.min() - (np.ptp(finite) / 10 or 1.0))
+        values = self._raised(values)
         values = values[np.isfinite(values)]
-        if len(values) < 2:
-            raise ValueError(f"a scale is made of at least 2 finite values, not of {len(values)}")
         self._values, places = np.unique(values, return_index=True)
         scores: Values = norm.ppf(rankdata(values) / (len(values) + 1))
         self._scores = scores[places]
         self.is_constant = len(self._values) == 1
 
     def __call__(self, values: ArrayLike) -> Values:
-        """``(num_networks,)`` normal scores; NaN for what is not finite, 0 for all where the reference is constant."""
-        given = np.asarray(values, dtype=np.float64)
+        """``(num_networks,)`` normal scores; NaN for NaN and infinity, 0 for all where the reference is constant."""
+        given = self._raised(np.asarray(values, dtype=np.float64))
         known = np.isfinite(given)
         if self.is_constant:
             return np.where(known, 0.0, np.nan)
@@ -82,6 +86,10 @@ class ReferenceScale:
         scores = np.interp(filled, self._values, self._scores)
         scores += np.log1p(np.maximum(filled - high, 0.0) / unit) - np.log1p(np.maximum(low - filled, 0.0) / unit)
         return np.where(known, scores, np.nan)
+
+    def _raised(self, values: Values) -> Values:
+        """Minus infinity as a number below the finite ones."""
+        return np.where(np.isneginf(values), self._floor, values)
 
 
 # Weights that no truth is needed for -----------------------------------------------------------------------------------

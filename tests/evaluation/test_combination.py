@@ -55,7 +55,10 @@ def test_beyond_the_reference_order_stays_and_outliers_do_not_explode() -> None:
 
 def test_a_scale_knows_what_it_is_not_told() -> None:
     scale = ReferenceScale([1.0, np.nan, 2.0, np.inf])
-    assert np.isnan(scale([np.nan, -np.inf])).all()
+    assert np.isnan(scale([np.nan, np.inf])).all()
+    assert scale([-np.inf]) < scale([1.0])
+    # Four of eight lack what the witness looks at: they share the lowest ranks.
+    assert ReferenceScale([-np.inf] * 4 + [1, 2, 3, 4])([-np.inf]) == pytest.approx(norm.ppf([2.5 / 9]))
     constant = ReferenceScale([4.0, 4.0])
     assert constant.is_constant and constant([4.0, 7.0]).tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="at least 2 finite values, not of 1"):
