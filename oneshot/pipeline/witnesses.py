@@ -33,9 +33,9 @@ _FAMILIES = {
     "synflow": "signal",
     "num_params": SIZE,
     "macs": SIZE,
-    "expressivity": "features",
-    "progressivity": "features",
-    "trainability": "features",
+    "az_expressivity": "features",
+    "az_progressivity": "features",
+    "az_trainability": "features",
 }
 
 
@@ -171,9 +171,13 @@ class Witnesses:
                     self._remembered.add_value(arch, name, value)
 
 
-def agreement_of_draws(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The rank correlation of two draws of each score, from 0 to 1; 1 for a score that is the same for all networks."""
-    return {name: rank_agreement(first[name], second[name]) for name in first}
+def draw_agreement(witnesses: Witnesses, other: Untrained, archs: Sequence[Arch]) -> dict[str, float]:
+    """How far each score of untrained networks agrees with ``other``, another draw of weights and images, on ``archs``."""
+    own = witnesses.values(archs)
+    found = other.scores(archs)
+    drawn = dict(progress(log, "another draw", "network", iterable=found, total=len(archs)))
+    columns = {name: own[:, witnesses.names.index(name)] for name in witnesses.untrained}
+    return {name: rank_agreement(column, [drawn[arch][name] for arch in archs]) for name, column in columns.items()}
 
 
 def rank_agreement(first: Sequence[float] | Values, second: Sequence[float] | Values) -> float:
