@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from oneshot.costs import CostSettings
 from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.search_settings import SearchSettings
 from oneshot.predictors import Predictor, PredictorReport, fit_and_check
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger(__name__)
-_TRIES = 20  # random subnets drawn for each pair that is wanted: tight limits leave few different ones
 Values = NDArray[np.float64]
 
 
@@ -102,14 +101,7 @@ class PredictedSearch:
 
     def _pairs(self, problems: Sequence[Problem], bar: tqdm[object]) -> list[list[Arch]]:
         """Random subnets to learn from, as many of each of ``problems``, and scored."""
-        rng = self.scores.generator("pairs")
-        drawn: dict[Arch, int] = {}  # and the set of limits for which
-        for number in range(_TRIES * len(problems)):
-            index = number % len(problems)
-            wanted = math.ceil((self.settings.num_pairs - len(drawn)) / (len(problems) - index))
-            for arch in problems[index].decode(problems[index].sample(wanted, rng)):
-                drawn.setdefault(arch, index)
-        pairs = [[arch for arch, own in drawn.items() if own == index] for index in range(len(problems))]
+        pairs = draw_random(problems, self.settings.num_pairs, self.scores.generator("pairs"))
         for cost, part in zip(self.limits, pairs, strict=True):
             self.scores.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
         return pairs

@@ -11,10 +11,15 @@ from oneshot.checking import check_least
 from oneshot.costs import CostSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.witnesses import MIN_NETWORKS
 from oneshot.predictors import Predictor
 from oneshot.report import Reference
 from oneshot.search import Strategy
 from oneshot.training import TrainSettings
+
+
+INHERITED, COMBINED = "inherited", "combined"
+SCORES = (INHERITED, COMBINED)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,24 @@ class RankingSettings:
 
 
 @dataclass(frozen=True)
+class CombinationSettings:
+    """How several witnesses are combined, see docs/ranking.md.
+
+    Args:
+        num_reference: random networks within the limits on which witnesses are compared and put on one scale.
+        untrained: scores of untrained networks that are witnesses, by name.
+        num_checked: of the random networks, those on which it is measured how far witnesses agree with themselves.
+    """
+
+    num_reference: int = 500
+    untrained: Sequence[str] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
+    num_checked: int = 100
+
+    def __post_init__(self) -> None:
+        check_least(MIN_NETWORKS, "combination.", num_reference=self.num_reference, num_checked=self.num_checked)
+
+
+@dataclass(frozen=True)
 class RetrainedTruth:
     """True accuracies are found by retraining some of the networks that were scored.
 
@@ -123,6 +146,8 @@ class SearchSettings:
         references: networks known from elsewhere to compare with.
         truth: true accuracies to judge the ranking by, or how to find some.
         ranking: how it is judged.
+        score: what candidates are ranked by: "inherited" weights, or all witnesses "combined".
+        combination: how these are combined.
         seed: of all that is drawn.
         config: plain values kept with every subnet (how to load its data again).
     """
@@ -136,5 +161,11 @@ class SearchSettings:
     references: Sequence[Reference] = ()
     truth: Truth | RetrainedTruth | None = None
     ranking: RankingSettings = RankingSettings()
+    score: str = "inherited"
+    combination: CombinationSettings = CombinationSettings()
     seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score is {' or '.join(map(repr, SCORES))}, not {self.score!r}")
