@@ -133,7 +133,9 @@ class CombinedScores(CandidateScores):
             evaluator = copy.copy(self.evaluator)
             evaluator.supernet = earlier.supernet.to(evaluator.device).eval()
             checkpoints = rank_agreement(self._values(evaluator, archs), self.inherited(archs))
-        draws = draw_agreement(self.witnesses, self._untrained(self.seed + 1), archs) if self.witnesses.untrained else {}
+        draws = (
+            draw_agreement(self.witnesses, self._untrained(self.seed + 1), archs) if self.witnesses.untrained else {}
+        )
         found = Measured(spearman_brown(halves), checkpoints, draws)
         write_json(path, {"of": of, "measured": plain(found)})
         return found
