@@ -119,7 +119,7 @@ class PredictedSearch:
     def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
         """Fits the predictor to scored subnets."""
         scores = self.scores
-        pairs = {arch: scores.key(scores.known[arch])[0] for arch in archs}
+        pairs = dict(zip(archs, (key[0] for key in scores.keys(archs)), strict=True))
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
         features = self.costs.coding.one_hot(self.costs.coding.encode(known))
         values = np.array(list(known.values()), dtype=np.float64)

@@ -108,10 +108,11 @@ class CombinationSettings:
     """
 
     num_reference: int = 500
-    untrained: Sequence[str] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
+    untrained: tuple[str, ...] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
     num_checked: int = 100
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "untrained", tuple(self.untrained))
         check_least(MIN_NETWORKS, "combination.", num_reference=self.num_reference, num_checked=self.num_checked)
 
 

@@ -16,6 +16,7 @@ from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.judging import judge_ranking
@@ -23,8 +24,10 @@ from oneshot.pipeline.predicted_search import PredictedSearch
 from oneshot.pipeline.results import Conditions, SearchResult, write_search_page, write_tradeoff_page
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
-from oneshot.pipeline.search_settings import RetrainedTruth, SearchSettings
+from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
 from oneshot.runs import Store
+from oneshot.spaces.coding import Codes
+from oneshot.training_free import TrainingFreeScores, scores_called
 
 
 def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings, folder: Path) -> SearchResult:
@@ -40,6 +43,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
     """
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
         predict = None
+        if isinstance(scores, CombinedScores):
+            scores.settle([costs.problem(cost, _no_score) for cost in settings.costs])
         if settings.predictor is None:
             searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
             outcomes = [search.search() for search in searches]
@@ -67,6 +72,11 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             page = folder / "report.html"
             write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
         return result
+
+
+def _no_score(codes: Codes) -> list[float]:
+    """Of a problem that is only drawn from."""
+    return [0.0] * len(codes)
 
 
 @contextlib.contextmanager
@@ -99,7 +109,16 @@ def opened_candidates(
     identity = _identity(trained, data, settings, len(evaluator.held_out.images))
     with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
         costs = CandidateCosts(trained.supernet, settings.costs[0], store)
-        yield CandidateScores(evaluator, costs, store, evaluation, settings.seed), costs
+        own = (evaluator, costs, store, evaluation, settings.seed)
+        if settings.score == INHERITED:
+            yield CandidateScores(*own), costs
+            return
+        asked = scores_called(settings.combination.untrained) if settings.combination.untrained else []
+
+        def untrained(seed: int) -> TrainingFreeScores:
+            return TrainingFreeScores(trained.supernet.space, data, asked, seed=seed, device=device)
+
+        yield CombinedScores(*own, trained, untrained, settings.combination), costs
 
 
 def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_held_out: int) -> dict[str, Any]:
