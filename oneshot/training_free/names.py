@@ -9,12 +9,36 @@ from typing import Any
 
 from oneshot.arch import suggest
 from oneshot.reading import short
+from oneshot.training_free.az_nas import Expressivity, Progressivity, Trainability
 from oneshot.training_free.counts import MACs, NumParams
+from oneshot.training_free.fisher import Fisher
+from oneshot.training_free.grad_norm import GradNorm
+from oneshot.training_free.grasp import GraSP
+from oneshot.training_free.jacobian_covariance import JacobianCovariance
 from oneshot.training_free.naswot import NASWOT
 from oneshot.training_free.score import TrainingFreeScore
+from oneshot.training_free.snip import SNIP
 from oneshot.training_free.swap import SWAP, RegularisedSWAP
+from oneshot.training_free.synflow import SynFlow
+from oneshot.training_free.zen_score import ZenScore
 
-_ALL: tuple[TrainingFreeScore, ...] = (NASWOT(), SWAP(), RegularisedSWAP(), NumParams(), MACs())
+_ALL: tuple[TrainingFreeScore, ...] = (
+    NASWOT(),
+    SWAP(),
+    RegularisedSWAP(),
+    SynFlow(),
+    ZenScore(),
+    GradNorm(),
+    SNIP(),
+    GraSP(),
+    JacobianCovariance(),
+    Fisher(),
+    Expressivity(),
+    Progressivity(),
+    Trainability(),
+    NumParams(),
+    MACs(),
+)
 SCORES: Mapping[str, TrainingFreeScore] = MappingProxyType({score.name: score for score in _ALL})
 """Every score by its name, with the settings of its publication."""
 

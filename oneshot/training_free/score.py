@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from oneshot.training_free.trial import Trial
 
@@ -45,3 +46,10 @@ def weighted_layers(network: nn.Module) -> list[nn.Module]:
 
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises what it takes, whatever by; timm's may have an activation in them."""
+    return isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)) or type(module).__name__.startswith(
+        ("RmsNorm", "SimpleNorm", "FrozenBatchNorm")
+    )
