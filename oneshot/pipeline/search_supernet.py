@@ -16,8 +16,10 @@ from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks
 from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
+from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.judging import judge_ranking
 from oneshot.pipeline.predicted_search import PredictedSearch
@@ -52,17 +54,27 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
         cards = CandidateCards(scores, costs, trained, data, settings.config)
-        truth = settings.truth
+        truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(scores, list(scores.known), cards.subnet, data, truth)
-        judged = None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict)
+            learned = scores.learn(truth.held_out) if isinstance(scores, CombinedScores) else None
+        if isinstance(scores, CombinedScores):
+            evidence: Evidence | None = scores.evidence(learned)
+            outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+        else:
+            evidence = evidence_of(scores, costs.table, random_networks(outcomes))
+            if evidence is not None and evidence.doubted:
+                outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
+        judged = (
+            None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
+        )
         folders = [folder]
         if len(outcomes) > 1:
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
         under = _conditions(trained, data, scores, costs)
-        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged)
+        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence)
         for outcome, own in zip(outcomes, folders, strict=True):
             own.mkdir(exist_ok=True)
             save_candidate(own, cards.subnet(outcome.best), costs.table)
