@@ -67,13 +67,15 @@ class Trainability:
 
     def __call__(self, trial: Trial) -> float:
         found = _examined(trial, self.num_images).trainabilities
+        if not found:
+            raise NotApplicable("compares blocks that have the same positions, and the network has no two in a row")
         return sum(found) / len(found)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What the blocks of a network do, one after the other: the entropy of the features of each, and the trainability of each but
-    the first.
+    """What the blocks of a network do, one after the other: the entropy of the features of each, and the trainability of each that
+    follows one of the same kind.
     """
 
     entropies: list[float]
@@ -92,6 +94,8 @@ def examine(network: nn.Module, images: Tensor, generator: torch.Generator) -> E
     entropies = [entropy(by_position(one.detach())) for one in features]
     trainabilities = []
     for before, after in itertools.pairwise(features):
+        if before.dim() != after.dim() or (before.dim() == 3 and before.shape[1] != after.shape[1]):
+            continue  # from a feature map to tokens, or to fewer of them: there is no position that both have
         signs = torch.randint(2, after.shape, generator=generator).to(after) * 2 - 1
         gradient = None
         if after.requires_grad and before.requires_grad:
@@ -133,7 +137,7 @@ def _largest_singular_value(matrix: NDArray[np.float64]) -> float:
 
 def _at_positions_of(signs: Tensor, gradient: Tensor) -> Tensor:
     """The gradient by a larger input with the pixels of each position as its channels."""
-    if signs.dim() != 4 or gradient.dim() != 4 or signs.shape[2:] == gradient.shape[2:]:
+    if signs.dim() == 3 or signs.shape[2:] == gradient.shape[2:]:
         return gradient
     rows, columns = (math.ceil(a / b) for a, b in zip(gradient.shape[2:], signs.shape[2:], strict=True))
     stride = max(rows, columns)

@@ -43,7 +43,7 @@ def block_features(network: nn.Module, images: Tensor, gradients: bool = False) 
     features: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        maps = [value for value in _tensors(output) if value.dim() in (3, 4)]
+        maps = [value for value in _tensors(output) if value.dim() in (3, 4) and len(value) == len(images)]
         if maps:
             features.append(maps[-1])
 
