@@ -22,8 +22,8 @@ def choose_together(outcome: Outcome, scores: CombinedScores) -> Outcome:
 
 
 def choose_by_size(outcome: Outcome, evidence: Evidence) -> Outcome:
-    """The outcome with the network that has the most MACs of those that were scored for the strategy, because their scores are not
-    to be trusted.
+    """The outcome with the network that has the most MACs of those that were scored for the strategy: their scores are not to
+    be trusted.
     """
     note = doubt_note(evidence)
     log.warning("%s", note)

@@ -101,7 +101,9 @@ class CombinedScores(CandidateScores):
         """Ranks by weights that are learned from ``truth`` from now on; None where it holds too few networks to learn from."""
         if len(truth) < MIN_LEARNED:
             log.warning(
-                "the weights of witnesses are learned from at least %d retrained networks, not %d", MIN_LEARNED, len(truth)
+                "the weights of witnesses are learned from at least %d retrained networks, not %d",
+                MIN_LEARNED,
+                len(truth),
             )
             return None
         values = self.panel.scores_of(self.witnesses.values(list(truth)))
@@ -158,7 +160,9 @@ class CombinedScores(CandidateScores):
             evaluator = copy.copy(self.evaluator)
             evaluator.supernet = earlier.supernet.to(evaluator.device).eval()
             checkpoints = rank_agreement(self._values(evaluator, archs), self.inherited(archs))
-        draws = draw_agreement(self.witnesses, self._untrained(self.seed + 1), archs) if self.witnesses.untrained else {}
+        draws = (
+            draw_agreement(self.witnesses, self._untrained(self.seed + 1), archs) if self.witnesses.untrained else {}
+        )
         found = Measured(spearman_brown(halves), checkpoints, draws)
         write_json(path, {"of": of, "measured": plain(found)})
         return found

@@ -96,7 +96,11 @@ def evidence_notes(evidence: Evidence) -> list[str]:
     elif evidence.decides:
         silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
         most = panel.names[int(np.argmax(panel.weights))]
-        without = f" {_listed(silent)} had no say, because what {_they(silent)} say is not what the others say." if silent else ""
+        without = (
+            f" {_listed(silent)} had no say, because what {_they(silent)} say is not what the others say."
+            if silent
+            else ""
+        )
         found.append(
             f"The network was chosen by {len(panel.names)} witnesses together; {most} counted most "
             f"({100 * panel.weights.max():.0f} %).{without}"
@@ -165,8 +169,8 @@ def witness_section(evidence: Evidence) -> report.Witnesses:
         )
     ]
     caption = (
-        f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, -1 the "
-        "opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with nobody has "
+        f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
+        "-1 the opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with nobody has "
         "no weight. Reliability is how far a witness agrees with itself; counts are exact."
     )
     return report.Witnesses(caption, rows, panel.correlations().tolist())

@@ -67,7 +67,9 @@ def retrain_truth(
             log.info("retrained %d of %d: %.4f on the test images", len(values), len(chosen), values[arch])
             write_json(folder / "truth.json", {arch.to_json(): value for arch, value in values.items()})
     trainings = "" if num_seeds == 1 else f", {num_seeds} times each"
-    return Truth(f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values, held_out)
+    return Truth(
+        f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values, held_out
+    )
 
 
 def spread(ranked: Sequence[Arch], number: int) -> Sequence[Arch]:

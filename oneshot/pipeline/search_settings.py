@@ -17,7 +17,6 @@ from oneshot.report import Reference
 from oneshot.search import Strategy
 from oneshot.training import TrainSettings
 
-
 INHERITED, COMBINED = "inherited", "combined"
 SCORES = (INHERITED, COMBINED)
 
