@@ -2,9 +2,9 @@
 
     python benchmarks/witnesses.py nas-bench-macro_cifar10.json FOLDER runs/supernet/shared runs/supernet/split
 
-searches no supernet, but judges what ``score=combined`` would rank by: for each of the runs, one of ``train_supernet.py`` each, or none
-(``--space`` with its settings and ``--data``), ``--networks`` random networks of the table. Beside the witnesses it judges the older
-recipe, ``predictor=ridge`` learned from the inherited losses of all these networks. ``FOLDER/NAME.json`` holds the figures.
+judges what ``score=combined`` ranks by, for the supernet of each of these runs, or without any, which takes ``--data FOLDER``: on
+``--networks`` random networks of the table. Beside the witnesses it judges the older recipe, ``predictor=ridge`` learned from the
+inherited losses of all these networks. ``FOLDER/NAME.json`` holds the figures.
 """
 
 from __future__ import annotations
@@ -143,9 +143,8 @@ def _write(path: Path, facts: dict[str, Any], judged: dict[str, RankCorrelation]
     path.write_text(json.dumps({**facts, "ways": {name: asdict(way) for name, way in judged.items()}}, indent=1))
     print(path)
     for one in facts["witnesses"]:
-        print(
-            f"  {one['name']:24} reliability {one['reliability']:.2f}  agreement {one['agreement']:.2f}  weight {one['weight']:.2f}"
-        )
+        figures = [f"{name} {one[name]:.2f}" for name in ("reliability", "agreement", "weight")]
+        print(f"  {one['name']:24} {'  '.join(figures)}")
     for name, way in judged.items():
         top = _text(way.top_tau)
         first = way.first[1]

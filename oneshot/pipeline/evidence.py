@@ -170,7 +170,7 @@ def witness_section(evidence: Evidence) -> report.Witnesses:
     ]
     caption = (
         f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
-        "-1 the opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with nobody has "
-        "no weight. Reliability is how far a witness agrees with itself; counts are exact."
+        "-1 the opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with "
+        "nobody has no weight. Reliability is how far a witness agrees with itself; counts are exact."
     )
     return report.Witnesses(caption, rows, panel.correlations().tolist())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
+from oneshot.evaluation import ReferenceScale
 from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
@@ -21,7 +22,8 @@ from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.search_settings import SearchSettings
-from oneshot.predictors import Predictor, PredictorReport, fit_and_check
+from oneshot.predictors import Predictor, PredictorReport, PublishedPredictor, fit_and_check
+from oneshot.predictors.predictor import Features
 from oneshot.progress import progress
 from oneshot.runs import write_json
 from oneshot.search import History, Problem
@@ -58,6 +60,9 @@ class PredictedSearch:
         self.scores, self.costs, self.strategy = scores, costs, settings.strategy
         self.predictor, self.limits = the_predictor(settings), settings.costs
         self.settings = settings.prediction
+        if self.settings.with_costs and isinstance(self.predictor, PublishedPredictor):
+            raise ValueError("a published predictor has inputs of its own: without prediction.with_costs")
+        self._scales: list[ReferenceScale] = []
         self._evidence: Evidence | None = None  # where the predictor is not to be trusted, and others are asked
 
     def search(self) -> list[Outcome]:
@@ -103,7 +108,16 @@ class PredictedSearch:
         return self._predict(self.costs.coding.encode(archs))
 
     def _predict(self, codes: Codes) -> Values:
-        return np.asarray(self.predictor.predict(self.costs.coding.one_hot(codes)), dtype=np.float64)
+        return np.asarray(self.predictor.predict(self._features(codes)), dtype=np.float64)
+
+    def _features(self, codes: Codes) -> Features:
+        """One-hot options, and where that is wanted normal scores of MACs and parameters among the pairs."""
+        options = self.costs.coding.one_hot(codes)
+        if not self._scales:
+            return options
+        costs = self.costs.table.costs_of(codes).T
+        scores = [scale(column) for scale, column in zip(self._scales, costs, strict=True)]
+        return np.column_stack([options, *scores]).astype(np.float32)
 
     def _expect(self, codes: Codes) -> Values:
         """What the strategy maximises: predictions, or where these are not to be trusted what quick witnesses say together."""
@@ -146,7 +160,10 @@ class PredictedSearch:
         scores = self.scores
         pairs = dict(zip(archs, (key[0] for key in scores.keys(archs)), strict=True))
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
-        features = self.costs.coding.one_hot(self.costs.coding.encode(known))
+        codes = self.costs.coding.encode(known)
+        if self.settings.with_costs:
+            self._scales = [ReferenceScale(column) for column in self.costs.table.costs_of(codes).T]
+        features = self._features(codes)
         values = np.array(list(known.values()), dtype=np.float64)
         checked = fit_and_check(self.predictor, features, values, self.settings.holdout, scores.seed)
         write_json(scores.store.folder / "predictor.json", asdict(checked))
