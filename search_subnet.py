@@ -28,6 +28,8 @@ from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import (
+    COMBINED,
+    CombinationSettings,
     EvaluationSettings,
     PredictionSettings,
     RankingSettings,
@@ -55,6 +57,8 @@ def main(config: DictConfig, folder: Path) -> None:
         evaluation=settings(EvaluationSettings, config, "evaluation"),
         ranking=settings(RankingSettings, config, "ranking"),
         prediction=settings(PredictionSettings, config, "prediction"),
+        combination=settings(CombinationSettings, config, "combination"),
+        score=config.score,
         strategy=make_strategy(config),
         costs=costs,
         limited=limited,
@@ -116,6 +120,7 @@ def _unread(config: DictConfig, retrains: bool) -> dict[str, str]:
         "with +space": {"num_classes": not by_supernet, "image_size": not by_supernet},
         "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
         "with predictor=NAME": {"prediction": by_supernet and config.get("predictor") is not None},
+        "with score=combined": {"combination": config.score == COMBINED},
         "with truth=...": {"ranking": config.truth is not None},
         "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
     }

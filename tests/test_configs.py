@@ -35,7 +35,7 @@ from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
+from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings, PredictionSettings, RankingSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
@@ -57,6 +57,7 @@ COMMAND_OF = {
     "predictor": "search_subnet",
     "prediction": "search_subnet",
     "ranking": "search_subnet",
+    "combination": "search_subnet",
     "search": "search_subnet",
     "retrain": "retrain_subnet",
 }
@@ -66,6 +67,7 @@ CLASS_OF: dict[str, type[Any]] = {
     "distillation": Distillation,
     "prediction": PredictionSettings,
     "ranking": RankingSettings,
+    "combination": CombinationSettings,
     "evaluation": EvaluationSettings,
     "retrain": RetrainSettings,
 }

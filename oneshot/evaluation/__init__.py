@@ -2,6 +2,7 @@
 
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.combination import (
+    MIN_LEARNED,
     LearnedWeights,
     ReferenceScale,
     Weighting,
@@ -22,6 +23,7 @@ from oneshot.evaluation.score import Score, evaluate
 from oneshot.statistics import Estimate
 
 __all__ = [
+    "MIN_LEARNED",
     "Batches",
     "Estimate",
     "Evaluator",

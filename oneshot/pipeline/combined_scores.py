@@ -5,16 +5,25 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from oneshot.arch import Arch
-from oneshot.evaluation import Evaluator, Panel, Score, spearman_brown
+from oneshot.evaluation import (
+    MIN_LEARNED,
+    Evaluator,
+    LearnedWeights,
+    Panel,
+    Score,
+    learn_weights,
+    spearman_brown,
+)
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.drawing import draw_random
+from oneshot.pipeline.evidence import Evidence
 from oneshot.pipeline.folders import Trained, load_before
 from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings
 from oneshot.pipeline.witnesses import Measured, Untrained, Witnesses, draw_agreement, plain, rank_agreement
@@ -83,6 +92,24 @@ class CombinedScores(CandidateScores):
         self.measured = self._measured(self.reference[: self._combination.num_checked])
         self._panel = self.witnesses.panel(self.reference, self.measured)
         self._write()
+
+    def evidence(self, learned: LearnedWeights | None = None) -> Evidence:
+        """What the witnesses say together."""
+        return Evidence(self.witnesses, self.panel, len(self.reference), self.measured, True, learned)
+
+    def learn(self, truth: Mapping[Arch, float]) -> LearnedWeights | None:
+        """Ranks by weights that are learned from ``truth`` from now on; None where it holds too few networks to learn from."""
+        if len(truth) < MIN_LEARNED:
+            log.warning(
+                "the weights of witnesses are learned from at least %d retrained networks, not %d",
+                MIN_LEARNED,
+                len(truth),
+            )
+            return None
+        values = self.panel.scores_of(self.witnesses.values(list(truth)))
+        learned = learn_weights(values, list(truth.values()), self.panel.weighting.weights)
+        self.weigh(learned.weights)
+        return learned
 
     def weigh(self, weights: np.ndarray[Any, np.dtype[np.float64]]) -> None:
         """Ranks by other weights from now on, such as learned ones."""

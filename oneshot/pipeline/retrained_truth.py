@@ -59,22 +59,27 @@ def retrain_truth(
     _claim(scores, settings)
     chosen = spread(scores.ranked(archs), settings.number)
     values: dict[Arch, float] = {}
+    held_out: dict[Arch, float] = {}
     with progress(log, "retrain", "network", total=len(chosen) * num_seeds) as bar:
         for arch in chosen:
-            reached = []
+            reached, kept = [], []
             for seed in range(trainer.seed, trainer.seed + num_seeds):
                 own = folder / _name(arch) / f"seed{seed}"
                 if not (own / "retrain.json").is_file():
                     training = SubnetTraining(replace(trainer, seed=seed), settings.retrain)
                     retrain_subnet(subnet_of(arch), data, training, own)
                     shutil.rmtree(own / "checkpoints")  # of no use any more, and many
-                reached.append(read_json(own / "retrain.json", "result")["test_accuracy"])
+                card = read_json(own / "retrain.json", "result")
+                reached.append(card["test_accuracy"])
+                kept.append(card["held_out_accuracy"])
                 bar.update()
-            values[arch] = fmean(reached)
+            values[arch], held_out[arch] = fmean(reached), fmean(kept)
             log.info("retrained %d of %d: %.4f on the test images", len(values), len(chosen), values[arch])
             write_json(folder / "truth.json", {arch.to_json(): value for arch, value in values.items()})
     trainings = "" if num_seeds == 1 else f", {num_seeds} times each"
-    return Truth(f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values)
+    return Truth(
+        f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values, held_out
+    )
 
 
 def spread(ranked: Sequence[Arch], number: int) -> Sequence[Arch]:

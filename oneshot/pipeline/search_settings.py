@@ -66,11 +66,14 @@ class PredictionSettings:
         num_pairs: random subnets within the limits that the supernet scores for the predictor to learn from.
         holdout: part of them on which it is judged before it learns from all.
         num_verified: subnets with the best predictions under each limit that the supernet then scores.
+        with_costs: whether multiply-accumulates and parameters are features beside the options. Options determine them, so that
+            they tell something new where options multiply, such as widths and depths, and there are few pairs.
     """
 
     num_pairs: int = 300
     holdout: float = 0.2
     num_verified: int = 10
+    with_costs: bool = False
 
     def __post_init__(self) -> None:
         check_least(5, "prediction.", num_pairs=self.num_pairs)
@@ -107,10 +110,11 @@ class CombinationSettings:
     """
 
     num_reference: int = 500
-    untrained: Sequence[str] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
+    untrained: tuple[str, ...] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
     num_checked: int = 100
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "untrained", tuple(self.untrained))
         check_least(MIN_NETWORKS, "combination.", num_reference=self.num_reference, num_checked=self.num_checked)
 
 

@@ -21,6 +21,8 @@ from oneshot.report.model import (
     TradeoffPoint,
     TradeoffReport,
     Value,
+    Witnesses,
+    WitnessRow,
 )
 from oneshot.report.search_page import write_search_report
 from oneshot.report.tradeoff_page import write_tradeoff_report
@@ -50,6 +52,8 @@ __all__ = [
     "UntrainedReport",
     "UntrainedSearch",
     "Value",
+    "WitnessRow",
+    "Witnesses",
     "architecture_svg",
     "graph_dot",
     "graph_svg",

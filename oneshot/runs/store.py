@@ -41,7 +41,9 @@ CREATE VIEW candidates AS
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-_VALUES = "CREATE TABLE IF NOT EXISTS witness_values (arch TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (arch, name))"
+_VALUES = """
+CREATE TABLE IF NOT EXISTS witness_values (arch TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (arch, name))
+"""
 
 
 class Key(Hashable, Protocol):

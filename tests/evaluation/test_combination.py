@@ -39,7 +39,9 @@ def test_scores_are_van_der_waerdens() -> None:
     st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20).filter(lambda values: np.ptp(values) > 1e-3),
     st.lists(st.floats(-1e7, 1e7), min_size=1, max_size=20),
 )
-def test_a_higher_value_never_has_a_lower_score_nor_depends_on_company(reference: list[float], asked: list[float]) -> None:
+def test_a_higher_value_never_has_a_lower_score_nor_depends_on_company(
+    reference: list[float], asked: list[float]
+) -> None:
     scale = ReferenceScale(reference)
     scores = scale(np.sort(asked))
     assert (np.diff(scores) >= -1e-12).all()
@@ -49,7 +51,8 @@ def test_a_higher_value_never_has_a_lower_score_nor_depends_on_company(reference
 def test_beyond_the_reference_order_stays_and_outliers_do_not_explode() -> None:
     scale = ReferenceScale(np.arange(100.0))
     beyond = scale([99, 100, 200, 1e9])
-    assert (np.diff(beyond) > 0).all() and beyond[-1] < 30
+    assert (np.diff(beyond) > 0).all()
+    assert beyond[-1] < 30
     assert scale([-1]) < scale([0])
 
 
@@ -60,7 +63,8 @@ def test_a_scale_knows_what_it_is_not_told() -> None:
     # Four of eight lack what the witness looks at: they share the lowest ranks.
     assert ReferenceScale([-np.inf] * 4 + [1, 2, 3, 4])([-np.inf]) == pytest.approx(norm.ppf([2.5 / 9]))
     constant = ReferenceScale([4.0, 4.0])
-    assert constant.is_constant and constant([4.0, 7.0]).tolist() == [0.0, 0.0]
+    assert constant.is_constant
+    assert constant([4.0, 7.0]).tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="at least 2 finite values, not of 1"):
         ReferenceScale([1.0, np.nan])
 
@@ -88,7 +92,8 @@ def test_noise_among_good_witnesses_has_no_say() -> None:
 def test_a_witness_that_says_the_opposite_has_no_say() -> None:
     _, scores = drawn([0.8, 0.8, 0.8, 0.8, -0.8])
     found = weigh(scores, FAMILIES)
-    assert found.weights[4] == 0 and found.agreement[4] < -0.5
+    assert found.weights[4] == 0
+    assert found.agreement[4] < -0.5
     assert found.weights[:4] == pytest.approx([0.25] * 4, abs=0.03)
 
 
@@ -111,7 +116,8 @@ def test_weights_follow_reliability() -> None:
 def test_where_nobody_agrees_the_anchor_decides_alone() -> None:
     _, scores = drawn([0.0] * 5)
     found = weigh(scores, FAMILIES, anchor=2)
-    assert not found.agreed and found.weights.tolist() == [0, 0, 1, 0, 0]
+    assert not found.agreed
+    assert found.weights.tolist() == [0, 0, 1, 0, 0]
     _, two = drawn([0.9, -0.9])
     assert weigh(two, FAMILIES[:2]).weights.tolist() == [1, 0]
 
@@ -147,7 +153,8 @@ def test_the_stepped_up_reliability() -> None:
 def test_many_true_values_find_the_good_witness() -> None:
     truth, scores = drawn([0.95, 0.2, 0.2, 0.2])
     found = learn_weights(scores[:60], truth[:60], [0.25] * 4)
-    assert found.weights[0] > 0.6 and found.error < found.unlearned_error < found.mean_error
+    assert found.weights[0] > 0.6
+    assert found.error < found.unlearned_error < found.mean_error
     combined, equal = (combine(scores[60:], weights) for weights in (found.weights, [0.25] * 4))
     assert tau(combined, truth[60:]) > tau(equal, truth[60:]) + 0.1
 
@@ -164,7 +171,8 @@ def test_few_true_values_do_not_spoil_good_weights(seed: int) -> None:
 def test_no_learned_weight_is_negative() -> None:
     truth, scores = drawn([0.8, -0.8, 0.8])
     found = learn_weights(scores[:40], truth[:40], [1 / 3] * 3)
-    assert (found.weights >= 0).all() and found.weights[1] < 0.1
+    assert (found.weights >= 0).all()
+    assert found.weights[1] < 0.1
 
 
 def test_what_cannot_be_weighed_is_refused() -> None:
