@@ -14,10 +14,11 @@ from scipy.stats import kendalltau
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import random_order, rank_correlation
-from oneshot.pipeline.judging import MACS, PARAMS, RANDOM, JudgedRanking, table_lines
+from oneshot.pipeline.judging import RANDOM, JudgedRanking, table_lines
 from oneshot.pipeline.search_settings import RankingSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.untrained_candidates import UntrainedCandidates
+from oneshot.pipeline.witnesses import MACS, PARAMS
 from oneshot.runs import write_json
 
 log = logging.getLogger(__name__)
@@ -76,13 +77,13 @@ def untrained_notes(candidates: UntrainedCandidates, costs: CostTable, judged: J
             f"ranks first is truly number {own.first[1].best_rank:,.0f}, {100 * own.regret:.2f} points below the best."
         )
     archs = list(candidates.known)
-    own = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}
-    agreement = _agreement(own | candidates.values(archs) | _counted(costs, archs))
+    ranking = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}
+    agreement = _agreement(ranking | candidates.values(archs) | _counted(costs, archs))
     if agreement:
         notes.append(
-            f"How far {candidates.way} agrees with other scores on the {len(archs):,} networks of this search (Kendall's tau: 1 "
-            f"is the same order, 0 no relation): {', '.join(f'{name} {tau:.2f}' for name, tau in agreement.items())}. Scores that "
-            "agree may still be wrong together."
+            f"How far {candidates.way} agrees with others on the {len(archs):,} networks of this search (Kendall's tau: 1 is the "
+            f"same order, 0 no relation): {', '.join(f'{name} {tau:.2f}' for name, tau in agreement.items())}. Scores that agree "
+            "may still be wrong together."
         )
     notes.append(
         "Nothing was trained: the scores look at networks with random weights. How much that tells differs from space to space, "

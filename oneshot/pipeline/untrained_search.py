@@ -141,15 +141,22 @@ def search_untrained(
     return folders
 
 
-def _asked(names: Sequence[str], untrained: UntrainedSettings, settings: SearchSettings) -> list[TrainingFreeScore]:
+def check_names(names: Sequence[object]) -> None:
+    """Raises ValueError unless ``names`` are scores of untrained networks that can be asked for together."""
     known = [*SCORES, *PUT_TOGETHER]
+    if not names:
+        raise ValueError(f"score is one or several of {', '.join(known)}, not an empty list")
     for name in names:
         if name not in known:
             raise ValueError(f"score is one or several of {', '.join(known)}, not {name!r}{suggest(str(name), known)}")
         if name in PUT_TOGETHER and len(names) > 1:
             raise ValueError(f"score={name} puts scores together itself and takes no others beside it")
+
+
+def _asked(names: Sequence[str], untrained: UntrainedSettings, settings: SearchSettings) -> list[TrainingFreeScore]:
+    check_names(names)
     listed: Sequence[str] = names
-    if names and names[0] in PUT_TOGETHER:
+    if names[0] in PUT_TOGETHER:
         listed = AZ_NAS if names[0] == LogRanks.name else settings.combination.untrained
     return scores_called(listed, untrained.num_images, untrained.repeats)
 
