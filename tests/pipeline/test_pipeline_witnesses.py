@@ -177,23 +177,21 @@ def test_a_useless_supernet_has_no_say_among_others(
     )
 
 
-def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(supernet: Path, tmp_path: Path) -> None:
+def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the true losses of the supernet; what was measured is read and not measured again."""
-    first, again = (
+    found = [
         search(supernet, tmp_path / name, strategy, metric="loss", more=COMBINED)
-        for name, strategy in (("a", RandomSearch(num_samples=20)), ("a", Exhaustive()))
-    )
-    other = search(supernet, tmp_path / "b", Exhaustive(), metric="loss", more=COMBINED)
-    assert first.evidence is not None
-    assert again.evidence is not None
-    assert other.evidence is not None
-    values = [found.evidence.ways(ARCHS)["all witnesses"] for found in (again, other)]  # type: ignore[union-attr]
-    np.testing.assert_array_equal(values[0], values[1])
-    assert again.outcomes[0].best == other.outcomes[0].best
-    some = list(first.outcomes[0].archs)
-    np.testing.assert_array_equal(
-        first.evidence.ways(some)["all witnesses"], other.evidence.ways(some)["all witnesses"]
-    )
+        for name, strategy in (("a", RandomSearch(num_samples=8)), ("b", EVOLUTION))
+    ]
+    scored = set(found[0].scores) & set(found[1].scores)
+    assert len(scored) >= 60
+    values = [one.evidence.ways(sorted(scored, key=str))["all witnesses"] for one in found if one.evidence]
+    np.testing.assert_array_equal(*values)
+    monkeypatch.setattr(Evaluator, "scores", lambda evaluator, archs: iter([(arch, 1 / 0) for arch in archs]))
+    again = search(supernet, tmp_path / "b", EVOLUTION, metric="loss", more=COMBINED)
+    assert again.outcomes[0].best == found[1].outcomes[0].best
 
 
 def test_what_a_supernet_shows_of_itself(supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
