@@ -1,9 +1,9 @@
-"""What training-free scores are worth and what they cost: Kendall's tau with true accuracies on NAS-Bench-Macro, and time a network.
+"""What training-free scores are worth and what they cost: Kendall's tau with true accuracies on NAS-Bench-Macro, and time.
 
     python benchmarks/training_free.py nas-bench-macro_cifar10.json CIFAR_FOLDER [--repeats 1] [--values FILE]
 
-Settings are those of the publications unless --repeats says otherwise. With --values, what is found is kept in a file of JSON lines,
-and the same command goes on with it. Times are taken in turns, each score alone on the same networks.
+Settings are those of the publications unless --repeats says otherwise. With --values, what is found is kept in a file of JSON
+lines, and the same command goes on with it. Times are taken in turns, each score alone on the same networks.
 """
 
 from __future__ import annotations

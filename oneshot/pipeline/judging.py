@@ -110,7 +110,7 @@ def judge_ranking(
     if by_prediction:
         content["by_prediction"] = {name: asdict(way) for name, way in by_prediction.items()}
     write_json(scores.store.folder / "ranking.json", content)
-    for line in _lines(judged):
+    for line in table_lines(judged):
         log.info("%s", line)
     return judged
 
@@ -228,7 +228,7 @@ def _best(first: FirstRanked) -> tuple[str, str]:
     return f"{100 * first.best:.2f} %", f"rank {first.best_rank:,.0f}"
 
 
-def _lines(judged: JudgedRanking) -> list[str]:
+def table_lines(judged: JudgedRanking) -> list[str]:
     """The tables for a terminal."""
     lines = [_known(judged), *_table(judged.ways)]
     if judged.by_prediction:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from statistics import fmean
+from typing import Protocol
 
 from oneshot.arch import Arch
 from oneshot.data import ImageData
-from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.evaluation import Score
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import SubnetTraining, retrain_subnet
 from oneshot.pipeline.search_settings import RetrainedTruth
 from oneshot.pipeline.truth import Truth
 from oneshot.progress import progress
 from oneshot.reading import read_json
-from oneshot.runs import fingerprint, write_json
+from oneshot.runs import Store, fingerprint, write_json
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,17 @@ log = logging.getLogger(__name__)
 _FREE = ("device", "threads", "log_every", "eval_every", "checkpoint_seconds", "keep_checkpoints")
 
 
+class Ranked(Protocol):
+    """Scored candidates."""
+
+    @property
+    def store(self) -> Store[Arch, Score]: ...
+
+    def ranked(self, archs: Iterable[Arch]) -> list[Arch]: ...
+
+
 def retrain_truth(
-    scores: CandidateScores,
+    scores: Ranked,
     archs: Sequence[Arch],
     subnet_of: Callable[[Arch], Subnet],
     data: ImageData,
@@ -79,7 +89,7 @@ def spread(ranked: Sequence[Arch], number: int) -> Sequence[Arch]:
     return [ranked[round(place * (len(ranked) - 1) / (number - 1))] for place in range(number)]
 
 
-def _claim(scores: CandidateScores, settings: RetrainedTruth) -> None:
+def _claim(scores: Ranked, settings: RetrainedTruth) -> None:
     """Networks that were trained otherwise must not be compared with these."""
     trainer, retrain = asdict(settings.trainer), asdict(settings.retrain)
     identity = {f"trainer.{name}": value for name, value in trainer.items() if name not in (*_FREE, "seed")}

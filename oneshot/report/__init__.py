@@ -27,6 +27,12 @@ from oneshot.report.model import (
 from oneshot.report.search_page import write_search_report
 from oneshot.report.tradeoff_page import write_tradeoff_report
 from oneshot.report.training_page import write_training_report
+from oneshot.report.untrained_page import (
+    ScoredNetwork,
+    UntrainedReport,
+    UntrainedSearch,
+    write_untrained_report,
+)
 
 __all__ = [
     "Block",
@@ -39,9 +45,12 @@ __all__ = [
     "Ranking",
     "RankingRow",
     "Reference",
+    "ScoredNetwork",
     "SearchReport",
     "TradeoffPoint",
     "TradeoffReport",
+    "UntrainedReport",
+    "UntrainedSearch",
     "Value",
     "WitnessRow",
     "Witnesses",
@@ -51,4 +60,5 @@ __all__ = [
     "write_search_report",
     "write_tradeoff_report",
     "write_training_report",
+    "write_untrained_report",
 ]

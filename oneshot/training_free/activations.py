@@ -59,6 +59,11 @@ def watch_activations(network: nn.Module, images: Tensor, seen: Callable[[Tensor
         )
 
 
+def units_of(values: Tensor) -> Tensor:
+    """``(batch, num_units)`` of what a rectifier takes, its units in an order in which nothing has to be copied."""
+    return values.movedim(1, -1).flatten(1) if values.dim() == 4 else values.flatten(1)
+
+
 @contextlib.contextmanager
 def hooked(network: nn.Module, wanted: Callable[[nn.Module], bool], hook: Callable[[nn.Module], Any]) -> Iterator[None]:
     """A context in which every module that is ``wanted`` has the hook that ``hook`` puts on it."""

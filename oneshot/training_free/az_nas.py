@@ -74,8 +74,8 @@ class Trainability:
 
 @dataclass(frozen=True)
 class Examined:
-    """What the blocks of a network do, one after the other: the entropy of the features of each, and the trainability of each that
-    follows one of the same kind.
+    """What the blocks of a network do, one after the other: the entropy of the features of each, and the trainability of each
+    that follows one of the same kind.
     """
 
     entropies: list[float]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from oneshot.training_free.activations import watch_activations
+from oneshot.training_free.activations import units_of, watch_activations
 from oneshot.training_free.trial import Trial
 
 
@@ -39,16 +39,14 @@ def agreement(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
         NotApplicable: the network has no rectifiers.
     """
     total = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
-    num_units = 0
 
     def add(values: Tensor) -> None:
-        nonlocal num_units
-        signs = torch.where(values.flatten(1) > 0, 1.0, -1.0)
-        num_units += signs.shape[1]
-        total.add_(signs @ signs.T)  # agreeing minus differing units; exact in float32 below 2^24 of them
+        active = (units_of(values) > 0).float()
+        both, number = active @ active.T, active.sum(1)  # exact in float32 below 2^24 units
+        total.add_(active.shape[1] + 2 * both - number - number[:, None])
 
     watch_activations(network, images, add)
-    found: NDArray[Any] = ((total + num_units) / 2).cpu().numpy()
+    found: NDArray[Any] = total.cpu().numpy()
     return found
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from oneshot.arch import Arch
 from oneshot.data import ImageData
 from oneshot.spaces.base import SearchSpace
 from oneshot.training_free.score import NotApplicable, TrainingFreeScore
 from oneshot.training_free.trial import Bench, Trial
+from oneshot.training_free.weights import Untrained
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
@@ -42,6 +44,7 @@ class TrainingFreeScores:
         seed: int = 0,
         device: torch.device | None = None,
     ) -> None:
+        self.space = space
         self._bench = Bench(space, data, seed, torch.device("cpu") if device is None else device)
         self._scores = tuple(scores)
 
@@ -60,6 +63,10 @@ class TrainingFreeScores:
         self._bench.space.validate(arch)
         trial = Trial(self._bench, arch)
         return {score.name: self._value(score, trial) for score in self._scores}
+
+    def untrained(self, arch: Arch) -> nn.Module:
+        """The network of ``arch`` with the weights of its own that it is scored with, in training mode on the CPU."""
+        return Untrained(self.space, arch, self._bench.seed, torch.device("cpu")).network
 
     def scores(self, archs: Sequence[Arch]) -> Iterator[tuple[Arch, dict[str, float]]]:
         """Each different architecture with its scores by name, in order, as soon as they are known.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from oneshot.training_free.activations import watch_activations
+from oneshot.training_free.activations import units_of, watch_activations
 from oneshot.training_free.trial import Trial
 
 _WORD = 62  # images whose signs fit into one int64
@@ -68,7 +68,7 @@ def num_patterns(network: nn.Module, images: Tensor) -> int:
 
     def add(values: Tensor) -> None:
         if values.dim() > 2:
-            kept.append(_different(_codes(values.flatten(1) > 0)))
+            kept.append(_different(_codes(units_of(values) > 0)))
 
     watch_activations(network, images, add)
     return len(_different(torch.cat(kept))) if kept else 0
