@@ -115,10 +115,12 @@ class PredictedSearch:
         if self._costs is None:
             return options
         mean, spread = self._costs
-        return np.column_stack([options, (self._log_costs(codes) - mean) / spread]).astype(np.float32)
+        features: Features = np.column_stack([options, (self._log_costs(codes) - mean) / spread]).astype(np.float32)
+        return features
 
     def _log_costs(self, codes: Codes) -> Values:
-        return np.log(self.costs.table.costs_of(codes) + 1.0)
+        logs: Values = np.log(self.costs.table.costs_of(codes) + 1.0)
+        return logs
 
     def _expect(self, codes: Codes) -> Values:
         """What the strategy maximises: predictions, or where these are not to be trusted what quick witnesses say together."""
