@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from oneshot.config import make_data
 from oneshot.costs import CostSettings, CostTable
-from oneshot.evaluation import RankCorrelation, random_order, rank_correlation
+from oneshot.evaluation import Panel, RankCorrelation, combine, learn_weights, random_order, rank_correlation
 from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.evidence import COMBINED
 from oneshot.pipeline.folders import load_supernets
@@ -41,6 +41,7 @@ from oneshot.training_free import TrainingFreeScores, scores_called
 
 Values = NDArray[np.float64]
 OLD, EQUAL = "ridge over the losses (old recipe)", "all witnesses, equal weights"
+UNTRAINED = "all witnesses but the supernet"
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def _with_supernet(asked: argparse.Namespace, supernet: Path) -> tuple[dict[str,
     data = make_data(trained.config["data"], of_step(trained.record, str(supernet), folder, "ignore"))
     settings = SearchSettings(
         RandomSearch(),
-        evaluation=EvaluationSettings(device="cpu", max_images=asked.images, calibration_images=1000),
+        evaluation=EvaluationSettings(device="cpu", max_images=asked.images, calibration_images=512),
         score="combined",
         combination=CombinationSettings(num_reference=asked.reference),
     )
@@ -87,11 +88,27 @@ def _with_supernet(asked: argparse.Namespace, supernet: Path) -> tuple[dict[str,
         ways = evidence.ways(archs)
         values = evidence.witnesses.values(archs)
         ways[EQUAL] = np.nan_to_num(evidence.panel.scores_of(values)).mean(axis=1)
+        number = len(evidence.witnesses.names) - 2  # without what the supernet says
+        untrained = Panel(evidence.panel.witnesses[:number], evidence.witnesses.values(scores.reference)[:, :number])
+        ways[UNTRAINED] = untrained.combined(values[:, :number])
         ridge, features = RidgePredictor(), costs.coding.one_hot(costs.coding.encode(archs))
         ridge.fit(features, scores.inherited(archs))
         ways[OLD] = ridge.predict(features)
+        ways |= _learned(evidence.panel, values, [truth.values[arch] for arch in archs])
         facts = json.loads((folder / "witnesses.json").read_text()) | {"seconds": time.process_time() - started}
     return facts, _judge(ways, archs, truth)
+
+
+def _learned(panel: Panel, values: Values, truth: list[float]) -> dict[str, Values]:
+    """Rankings by weights that are learned from a few networks of the table, as if these had been retrained: random ones, the
+    first of several draws.
+    """
+    scores, found = panel.scores_of(values), {}
+    for number in (8, 16, 32):
+        chosen = np.random.default_rng(number).permutation(len(truth))[:number]
+        learned = learn_weights(scores[chosen], np.array(truth)[chosen], panel.weighting.weights)
+        found[f"all witnesses, learned from {number}"] = combine(scores, learned.weights)
+    return found
 
 
 def _without(asked: argparse.Namespace) -> tuple[dict[str, Any], dict[str, RankCorrelation]]:

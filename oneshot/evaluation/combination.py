@@ -16,6 +16,7 @@ Matrix = NDArray[np.float64]
 """``(num_networks, num_witnesses)`` of normal scores; a NaN is a witness that says nothing of a network."""
 
 _NO_AGREEMENT = 0.2  # a correlation up to which a witness has no say
+_NORMAL = 1.96  # standard deviations on each side that hold 95 %
 _STEPS = 100  # of the weights towards those that agree with themselves
 _SETTLED = 1e-9
 MIN_LEARNED = 8  # true values from which weights are learned
@@ -114,8 +115,9 @@ class Weighting:
 def weigh(scores: Matrix, witnesses: Sequence[Witness], anchor: int = 0) -> Weighting:
     """Equal weights times the reliability of each witness and its agreement with the others.
 
-    Agreement up to 0.2 counts nothing, above that it counts in a straight line up to 1. It is that with the mean of the other
-    families by these very weights, each family being one vote: the weights are a fixed point, found from equal ones.
+    Agreement counts by the lower end of its 95 % interval (Fisher, 1915): up to 0.2 nothing, above that in a straight line up to
+    1. It is that with the mean of the other families by these very weights, each family being one vote: the weights are a fixed
+    point, found from equal ones.
 
     Args:
         scores: of random networks; a column that is constant has no weight.
@@ -136,7 +138,8 @@ def weigh(scores: Matrix, witnesses: Sequence[Witness], anchor: int = 0) -> Weig
         spread = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", votes, correlations, votes), 0.0))
         common = np.einsum("ij,ij->i", votes, correlations)
         agreement = np.divide(common, spread, out=np.full_like(common, np.nan), where=spread > 0)
-        counted = np.clip((np.nan_to_num(agreement) - _NO_AGREEMENT) / (1 - _NO_AGREEMENT), 0.0, 1.0)
+        proven = _lower(np.nan_to_num(agreement), len(scores))
+        counted = np.clip((proven - _NO_AGREEMENT) / (1 - _NO_AGREEMENT), 0.0, 1.0)
         before, weights = weights, (weights + reliability * counted) / 2
         if np.abs(weights - before).max() < _SETTLED:
             break
@@ -144,6 +147,14 @@ def weigh(scores: Matrix, witnesses: Sequence[Witness], anchor: int = 0) -> Weig
     if not weights.sum() > 0:
         return Weighting(np.eye(len(witnesses))[anchor], agreement, False)
     return Weighting(weights / weights.sum(), agreement, True)
+
+
+def _lower(correlations: Values, count: int) -> Values:
+    """The lower ends of 95 % intervals of correlations over ``count`` networks, by Fisher's transformation."""
+    if count < 4:
+        return np.full_like(correlations, -1.0)
+    found: Values = np.tanh(np.arctanh(np.clip(correlations, -1, 1 - 1e-12)) - _NORMAL / np.sqrt(count - 3))
+    return found
 
 
 def _votes(weights: Values, families: NDArray[np.int64]) -> Values:

@@ -97,12 +97,12 @@ def evidence_notes(evidence: Evidence) -> list[str]:
         silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
         most = panel.names[int(np.argmax(panel.weights))]
         without = (
-            f" {_listed(silent)} had no say, because what {_they(silent)} say is not what the others say."
+            f" {_sentence(_listed(silent))} had no say, because what {_they(silent)} is not what the others say."
             if silent
             else ""
         )
         found.append(
-            f"The network was chosen by {len(panel.names)} witnesses together; {most} counted most "
+            f"The network was chosen by {len(panel.names)} witnesses together, of which {most} counted most "
             f"({100 * panel.weights.max():.0f} %).{without}"
         )
     if evidence.learned is not None:
@@ -148,8 +148,12 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _they(names: Sequence[str]) -> str:
-    return "each" if len(names) == 1 else "they"
+    return "it says" if len(names) == 1 else "they say"
 
 
 def witness_section(evidence: Evidence) -> report.Witnesses:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
-from oneshot.evaluation import ReferenceScale
 from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
@@ -62,7 +61,7 @@ class PredictedSearch:
         self.settings = settings.prediction
         if self.settings.with_costs and isinstance(self.predictor, PublishedPredictor):
             raise ValueError("a published predictor has inputs of its own: without prediction.with_costs")
-        self._scales: list[ReferenceScale] = []
+        self._costs: tuple[Values, Values] | None = None  # mean and spread of their logarithms, where they are features
         self._evidence: Evidence | None = None  # where the predictor is not to be trusted, and others are asked
 
     def search(self) -> list[Outcome]:
@@ -111,13 +110,17 @@ class PredictedSearch:
         return np.asarray(self.predictor.predict(self._features(codes)), dtype=np.float64)
 
     def _features(self, codes: Codes) -> Features:
-        """One-hot options, and where that is wanted normal scores of MACs and parameters among the pairs."""
+        """One-hot options, and where that is wanted the logarithms of MACs and parameters, standardised over the pairs."""
         options = self.costs.coding.one_hot(codes)
-        if not self._scales:
+        if self._costs is None:
             return options
-        costs = self.costs.table.costs_of(codes).T
-        scores = [scale(column) for scale, column in zip(self._scales, costs, strict=True)]
-        return np.column_stack([options, *scores]).astype(np.float32)
+        mean, spread = self._costs
+        features: Features = np.column_stack([options, (self._log_costs(codes) - mean) / spread]).astype(np.float32)
+        return features
+
+    def _log_costs(self, codes: Codes) -> Values:
+        logs: Values = np.log(self.costs.table.costs_of(codes) + 1.0)
+        return logs
 
     def _expect(self, codes: Codes) -> Values:
         """What the strategy maximises: predictions, or where these are not to be trusted what quick witnesses say together."""
@@ -162,7 +165,8 @@ class PredictedSearch:
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
         codes = self.costs.coding.encode(known)
         if self.settings.with_costs:
-            self._scales = [ReferenceScale(column) for column in self.costs.table.costs_of(codes).T]
+            logs = self._log_costs(codes)
+            self._costs = logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-12)
         features = self._features(codes)
         values = np.array(list(known.values()), dtype=np.float64)
         checked = fit_and_check(self.predictor, features, values, self.settings.holdout, scores.seed)

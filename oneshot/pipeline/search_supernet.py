@@ -63,7 +63,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             outcomes = [choose_together(outcome, scores) for outcome in outcomes]
         else:
             evidence = evidence_of(scores, costs.table, random_networks(outcomes))
-            if evidence is not None and evidence.doubted:
+            if evidence is not None and evidence.doubted and settings.predictor is None:
                 outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
         judged = (
             None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)

@@ -113,6 +113,16 @@ def test_weights_follow_reliability() -> None:
     assert weigh(scores, [*FAMILIES[:4], Witness("e", "e", 0.0)]).weights[4] == 0
 
 
+def test_few_networks_prove_little() -> None:
+    """A correlation of 0.3 among 40 networks may be chance."""
+    rng = np.random.default_rng(0)
+    first, rest = rng.normal(size=(2, 4000))
+    second = 0.35 * first + np.sqrt(1 - 0.35**2) * rest
+    scores = np.stack([ReferenceScale(values)(values) for values in (first, second)], axis=1)
+    assert weigh(scores, FAMILIES[:2]).agreed
+    assert not weigh(scores[:40], FAMILIES[:2]).agreed
+
+
 def test_where_nobody_agrees_the_anchor_decides_alone() -> None:
     _, scores = drawn([0.0] * 5)
     found = weigh(scores, FAMILIES, anchor=2)

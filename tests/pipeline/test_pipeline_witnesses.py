@@ -28,10 +28,11 @@ from oneshot.predictors import RidgePredictor
 from oneshot.samplers import UniformSampler
 from oneshot.search import Evolution, Exhaustive, RandomSearch
 
-SPACE = ToySpace(resolutions=range(4, 14))
+SPACE = ToySpace(resolutions=tuple(range(4, 14)))
 ARCHS = list(SPACE.enumerate())  # 120
 COSTS = CostTable(SPACE)
 MACS = {arch: COSTS.cost(arch).macs for arch in ARCHS}
+SALT = 0
 LARGEST = max(ARCHS, key=MACS.__getitem__)
 EVOLUTION = Evolution(population=10, num_parents=5, num_mutations=5, num_crossovers=5, generations=3)
 COMBINED = {
@@ -67,8 +68,8 @@ def scoring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loss], None]:
 
 
 def noise(arch: Arch) -> float:
-    """Nothing that has to do with the network."""
-    return zlib.crc32(arch.to_json().encode()) / 2**32
+    """Nothing that has to do with the network, or with how large it is (their correlation is 0.0 here)."""
+    return zlib.crc32(f"{SALT}{arch.to_json()}".encode()) / 2**32
 
 
 def knowing(arch: Arch) -> float:
@@ -86,7 +87,7 @@ def predicted(supernet: Path, folder: Path, **more: Any) -> Any:
         "truth": TRUTH,
         "ranking": RankingSettings(num_resamples=2),
     }
-    return search(supernet, folder, EVOLUTION, metric="loss", more=settings | more)
+    return search(supernet, folder, Exhaustive(), metric="loss", more=settings | more)
 
 
 def test_a_predictor_of_useless_scores_does_not_choose(
@@ -116,13 +117,13 @@ def test_a_predictor_of_good_scores_chooses(supernet: Path, tmp_path: Path, scor
 
 def test_a_predictor_can_learn_from_costs_too(supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]) -> None:
     """Width, depth and kernel multiply in MACs, which options alone do not add up to."""
-    scoring(lambda arch: -MACS[arch] / MACS[LARGEST])
-    settings = {"prediction": PredictionSettings(num_pairs=60, num_verified=3, with_costs=True)}
-    taus = []
-    for name, more in (("with", settings), ("without", {"prediction": PredictionSettings(60, num_verified=3)})):
-        predicted(supernet, tmp_path / name, **more)
-        taus.append(json.loads((tmp_path / name / "predictor.json").read_text())["tau"])
-    assert taus[0] > max(0.95, taus[1])
+    scoring(lambda arch: float(-np.log(MACS[arch])))
+    errors = []
+    for with_costs in (True, False):
+        pairs = PredictionSettings(num_pairs=100, num_verified=3, with_costs=with_costs)
+        predicted(supernet, tmp_path / str(with_costs), prediction=pairs)
+        errors.append(json.loads((tmp_path / str(with_costs) / "predictor.json").read_text())["rmse"])
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_a_search_by_useless_scores_keeps_what_counting_says(
@@ -176,23 +177,21 @@ def test_a_useless_supernet_has_no_say_among_others(
     )
 
 
-def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(supernet: Path, tmp_path: Path) -> None:
+def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the true losses of the supernet; what was measured is read and not measured again."""
-    first, again = (
+    found = [
         search(supernet, tmp_path / name, strategy, metric="loss", more=COMBINED)
-        for name, strategy in (("a", RandomSearch(num_samples=20)), ("a", Exhaustive()))
-    )
-    other = search(supernet, tmp_path / "b", Exhaustive(), metric="loss", more=COMBINED)
-    assert first.evidence is not None
-    assert again.evidence is not None
-    assert other.evidence is not None
-    values = [found.evidence.ways(ARCHS)["all witnesses"] for found in (again, other)]  # type: ignore[union-attr]
-    np.testing.assert_array_equal(values[0], values[1])
-    assert again.outcomes[0].best == other.outcomes[0].best
-    some = list(first.outcomes[0].archs)
-    np.testing.assert_array_equal(
-        first.evidence.ways(some)["all witnesses"], other.evidence.ways(some)["all witnesses"]
-    )
+        for name, strategy in (("a", RandomSearch(num_samples=8)), ("b", EVOLUTION))
+    ]
+    scored = set(found[0].scores) & set(found[1].scores)
+    assert len(scored) >= 60
+    values = [one.evidence.ways(sorted(scored, key=str))["all witnesses"] for one in found if one.evidence]
+    np.testing.assert_array_equal(*values)
+    monkeypatch.setattr(Evaluator, "scores", lambda evaluator, archs: iter([(arch, 1 / 0) for arch in archs]))
+    again = search(supernet, tmp_path / "b", EVOLUTION, metric="loss", more=COMBINED)
+    assert again.outcomes[0].best == found[1].outcomes[0].best
 
 
 def test_what_a_supernet_shows_of_itself(supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
