@@ -12,6 +12,7 @@ from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.selection import check_accuracy, cost_of
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
+from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
 
 _SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "ranking.js", "tables.js", "search.js")
@@ -23,8 +24,8 @@ def write_search_report(path: Path, report: SearchReport) -> None:
 
     Raises:
         ValueError: no candidates, an index outside them, an accuracy that is not a fraction, a first cost that the
-            best candidate does not have, a graph that cannot be drawn, or a ranking with other numbers of cells or
-            true accuracies than it should have.
+            best candidate does not have, a graph that cannot be drawn, or a ranking or witnesses with other
+            numbers of cells or true accuracies than they should have.
     """
     _check(report)
     body = "\n".join(
@@ -32,6 +33,7 @@ def write_search_report(path: Path, report: SearchReport) -> None:
             _header(report),
             _charts(report),
             "" if report.ranking is None else render_ranking(report.ranking, with_chart=True),
+            "" if report.witnesses is None else render_witnesses(report.witnesses),
             _network(report),
             _graphs(report),
             _tables(report),
@@ -53,6 +55,10 @@ def _check(report: SearchReport) -> None:
         check_graph(graph)
     if report.ranking is not None:
         check_ranking(report.ranking, count + len(report.baseline))
+    if report.witnesses is not None:
+        check_witnesses(report.witnesses)
+    if report.rival is not None and not 0 <= report.rival < len(report.baseline):
+        raise ValueError(f"rival is {report.rival}, but the baseline holds {len(report.baseline)} candidates")
     for candidate in (*report.candidates, *report.baseline):
         if math.isfinite(candidate.accuracy):
             check_accuracy(candidate.accuracy)

@@ -13,6 +13,7 @@ from oneshot.report.tables import render_tradeoff_table
 from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
 from oneshot.report.units import format_cost, format_metric
 from oneshot.report.verdict import format_limit
+from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
 
 
@@ -25,7 +26,8 @@ def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
     """
     _check(report)
     ranking = "" if report.ranking is None else render_ranking(report.ranking, with_chart=False)
-    body = "\n".join([_header(report), _chart(report), _table(report), ranking, _networks(report)])
+    witnesses = "" if report.witnesses is None else render_witnesses(report.witnesses)
+    body = "\n".join([_header(report), _chart(report), _table(report), ranking, witnesses, _networks(report)])
     body += render_trust(report.notes, report.facts)
     write_text(path, render_page(title=report.title, body=body))
 
@@ -42,6 +44,8 @@ def _check(report: TradeoffReport) -> None:
             raise ValueError(f"limits and costs are finite numbers, not {cost}")
     if report.ranking is not None:
         check_ranking(report.ranking, None)
+    if report.witnesses is not None:
+        check_witnesses(report.witnesses)
     for point in report.points:
         if point.predicted is None and point.accuracy is None:
             raise ValueError(f"the point with limit {point.limit:g} has neither a predicted nor an inherited accuracy")

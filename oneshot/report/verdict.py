@@ -40,6 +40,8 @@ def render_verdict(report: SearchReport) -> str:
     found = f"{escape(report.strategy)} found <strong>{result} at {price}</strong> in {tried}"
     if not within_limits(best, report.limits):
         found += f", which is <strong>outside the limit</strong> ({escape(_limits_text(report))})"
+    if report.chosen_by:
+        found += f", chosen by <strong>{escape(report.chosen_by)}</strong>"
     return f"{found}; {_comparison(report, best)}"
 
 
@@ -54,7 +56,7 @@ def render_tiles(report: SearchReport) -> str:
     if best.latency_ms is not None:
         tiles.append(("latency", format_cost("latency_ms", best.latency_ms), ""))
     rival = best_of_baseline(report)
-    if rival is not None:
+    if rival is not None and not report.chosen_by:
         tiles.append(("against random search", _difference(report, best, rival), _baseline_text(report, rival)))
     body = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
@@ -68,6 +70,8 @@ def _comparison(report: SearchReport, best: Candidate) -> str:
         return "these are all networks within the limits, so that no other search finds a better one."
     if not report.baseline:
         return "there is no random search to compare with."
+    if report.chosen_by:
+        return _comparison_alike(report)
     limits = f" ({escape(_limits_text(report))})" if within_limits(best, report.limits) else ""
     same = "the same number of" if len(report.baseline) == len(report.candidates) else f"{len(report.baseline):,}"
     budget = f"random search with {same} evaluations"
@@ -82,6 +86,16 @@ def _comparison(report: SearchReport, best: Candidate) -> str:
         return f"{budget} reached exactly the same, {reached}{under}."
     word = "reached" if lead > 0 else "did better:"
     return f"{budget} {word} {reached}{under}."
+
+
+def _comparison_alike(report: SearchReport) -> str:
+    """Where the metric is not what was chosen by, its difference is no success."""
+    if report.rival is None:
+        return "so the scores say nothing about how it compares to random search."
+    rival = report.baseline[report.rival]
+    reached = f"{format_metric(report.metric, metric_of(rival, report.metric))} at "
+    reached += format_cost(report.cost, cost_of(rival, report.cost))
+    return f"of {_evaluations(len(report.baseline))} of random search, the one chosen alike has {reached}."
 
 
 def _difference(report: SearchReport, best: Candidate, rival: Candidate) -> str:
