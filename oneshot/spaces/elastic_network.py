@@ -19,6 +19,7 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
+from oneshot.spaces.plain import Plain, in_plain_values
 
 log = logging.getLogger(__name__)
 _MULTIPLE = 8  # of hidden widths: what processors like
@@ -206,6 +207,10 @@ class ElasticNetwork(SearchSpace):
     def __reduce__(self) -> Any:
         arguments = {name: value for name, value in self.definition.items() if name != "_target_"}
         return _restored, (type(self), arguments, self.choices)
+
+    def plain(self, arch: Arch, network: nn.Module) -> Plain:
+        """What sets ``network``, of ``arch``, apart from the whole one, in plain values."""
+        return in_plain_values(network, self._skeleton, self.input_shape(arch))
 
     def covering(self) -> list[Arch]:
         """The largest architecture, which has every tensor at its largest shape."""
