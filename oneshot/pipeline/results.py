@@ -88,6 +88,7 @@ class SearchResult:
         scores: of all candidates.
         candidates: the same, as reports show them.
         judged: how the ranking agrees with the truth, where that is known.
+        original: the network that the space was made of, one of ``scores``.
     """
 
     outcomes: Sequence[Outcome]
@@ -96,6 +97,12 @@ class SearchResult:
     candidates: Mapping[Arch, report.Candidate]
     conditions: Conditions
     judged: JudgedRanking | None = None
+    original: Arch | None = None
+
+    @property
+    def shown_original(self) -> report.Candidate | None:
+        """The original as reports show it."""
+        return None if self.original is None else self.candidates[self.original]
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a candidate was scored on all held-out images."""
@@ -150,6 +157,7 @@ def write_search_page(
             ranking=None
             if judged is None
             else ranking_section(judged, result.candidates, [*outcome.archs, *outcome.baseline]),
+            original=result.shown_original,
         ),
     )
 
@@ -202,6 +210,7 @@ def write_tradeoff_page(
                 *common_notes(result),
             ],
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),
+            original=result.shown_original,
         ),
     )
 

@@ -85,7 +85,8 @@ class SearchReport:
     ``front`` and ``best`` index ``candidates``. ``cost`` is the x axis shown first. ``limits`` are named ``max_`` or ``min_``
     and a cost or metric ("max_macs"); ``notes`` are the sentences under "how far to trust this", ``graphs`` the
     cells of the chosen network, where it has any. ``exhaustive`` says that every network within the limits is among
-    ``candidates``; ``ranking`` is None where no true accuracies are known.
+    ``candidates``; ``ranking`` is None where no true accuracies are known. ``original`` is the network that the space was made
+    of, as the supernet holds it.
     """
 
     title: str
@@ -105,6 +106,7 @@ class SearchReport:
     graphs: Sequence[Graph] = ()
     exhaustive: bool = False
     ranking: Ranking | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class TradeoffReport:
     ``cost`` is what is limited, ``points`` are in rising order of their limits, ``predictor`` is "" without one.
     ``scored`` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
     ``notes`` are the sentences under "how far to trust this"; ``ranking`` is None where no true accuracies are known, and
-    only its table is shown.
+    only its table is shown. ``original`` is the network that the space was made of, as the supernet holds it.
     """
 
     title: str
@@ -160,6 +162,7 @@ class TradeoffReport:
     facts: Mapping[str, str]
     notes: Sequence[str]
     ranking: Ranking | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)
