@@ -19,6 +19,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.batches import Batches
+from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.runs import writing
 from oneshot.samplers import Sampler, UniformSampler
@@ -95,6 +96,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    space = order_blocks(space, data, settings, folder, init)
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
