@@ -7,6 +7,7 @@ from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.score import Score, evaluate
+from oneshot.evaluation.settings import ScoreSettings
 from oneshot.statistics import Estimate
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "RankCorrelation",
     "RungScores",
     "Score",
+    "ScoreSettings",
     "SuccessiveHalving",
     "evaluate",
     "image_scores",

@@ -16,7 +16,7 @@ from oneshot.pipeline.folders import supernet_state
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.block_changes import block_changes
 from oneshot.spaces.elastic_network import ElasticNetwork
-from oneshot.training import TrainSettings, load_newest
+from oneshot.training import TrainSettings
 from oneshot.training.checkpoint import is_checkpoint
 from oneshot.training.randomness import make_generator, seeded
 
@@ -25,15 +25,14 @@ _IMAGES = 128
 
 
 def order_blocks(
-    space: SearchSpace, data: ImageData, settings: TrainSettings, folder: Path, init: Path | None
+    space: SearchSpace, data: ImageData, settings: TrainSettings, newest: Mapping[str, Any] | None, init: Path | None
 ) -> SearchSpace:
-    """The space with blocks in the order in which they go: that of the run in ``folder``, or of the one to start from; of a new
-    run that begins with trained weights, by how little leaving a block out changes its stage's output on a few training images.
-    Other spaces, and one that is told the order, stay as they are.
+    """The space with blocks in the order in which they go: that of the run's newest checkpoint, or of the one to start from; of a
+    new run that begins with trained weights, by how little leaving a block out changes its stage's output on training images. Other spaces, and one that is told the order, stay as they are.
     """
     if not isinstance(space, ElasticNetwork) or space.definition["removal"] is not None:
         return space
-    stored = _definition(folder, init)
+    stored = _definition(newest, init)
     if stored is not None:
         removal = stored.get("removal")
         try:
@@ -57,9 +56,8 @@ def order_blocks(
     return space.with_removal(removal)
 
 
-def _definition(folder: Path, init: Path | None) -> Mapping[str, Any] | None:
-    """What a run says of its space: the one in ``folder``, or the one to start from."""
-    newest = load_newest(folder / "checkpoints")
+def _definition(newest: Mapping[str, Any] | None, init: Path | None) -> Mapping[str, Any] | None:
+    """What a run says of its space: the one that is continued, or the one to start from."""
     if newest is None and init is not None and (init.is_dir() or (init.is_file() and is_checkpoint(init))):
         newest = supernet_state(init)[0]
     found = None if newest is None else newest.get("space")

@@ -86,17 +86,7 @@ def opened_candidates(
     if evaluation.threads is not None:
         torch.set_num_threads(evaluation.threads)
     device = resolve_device(evaluation.device)
-    evaluator = Evaluator(
-        trained.supernet.to(device).eval(),
-        data,
-        device=device,
-        calibration_images=evaluation.calibration_images,
-        batch_size=evaluation.batch_size,
-        max_images=evaluation.max_images,
-        channels_last=evaluation.channels_last,
-        seed=settings.seed,
-        memory_limit=round(evaluation.memory_limit_gb * 2**30),
-    )
+    evaluator = Evaluator(trained.supernet.to(device).eval(), data, evaluation, device=device, seed=settings.seed)
     decode = trained.supernet.space.arch
     identity = _identity(trained, data, settings, len(evaluator.held_out.images))
     with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:

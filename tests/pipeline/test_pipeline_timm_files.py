@@ -18,6 +18,7 @@ from timm.models._features import FeatureGetterNet, FeatureListNet
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.timm_files import timm_files
@@ -106,7 +107,7 @@ def test_a_new_classifier_reads_what_the_narrower_layer_before_it_gives() -> Non
 def test_an_exported_model_is_checked_where_oneshot_cannot_be_imported(tmp_path: Path) -> None:
     space = TimmSpace("test_vit", 5, 32, width_ratios=(0.5, 1.0), input_ratios=(1.0,))
     subnet = subnet_of(space, space.smallest)
-    exported = export_subnet(subnet, tmp_path, "timm")
+    exported = export_subnet(subnet, tmp_path, ExportSettings("timm"))
     assert exported.max_abs_difference <= 1e-6
     assert exported.path == tmp_path / "model.safetensors"
     x = images(space, space.smallest)
@@ -131,8 +132,8 @@ def test_a_network_of_ones_own_is_narrowed_in_the_same_way(tmp_path: Path) -> No
 def test_networks_that_only_oneshot_builds_are_told_what_takes_them(tmp_path: Path) -> None:
     space = SPACES["nasbench_macro"]()
     with pytest.raises(ValueError, match=r"format=timm is for networks of \+space=timm .*NASBenchMacro are built by"):
-        export_subnet(subnet_of(space, space.smallest), tmp_path, "timm")
+        export_subnet(subnet_of(space, space.smallest), tmp_path, ExportSettings("timm"))
     space = SPACES["timm_vit"]()
     with pytest.raises(ValueError, match=r"half=true is not for format=timm"):
-        export_subnet(subnet_of(space, space.smallest), tmp_path, "timm", half=True)
+        export_subnet(subnet_of(space, space.smallest), tmp_path, ExportSettings("timm", half=True))
     assert not list(tmp_path.glob("model*"))
