@@ -28,7 +28,8 @@ def order_blocks(
     space: SearchSpace, data: ImageData, settings: TrainSettings, newest: Mapping[str, Any] | None, init: Path | None
 ) -> SearchSpace:
     """The space with blocks in the order in which they go: that of the run's newest checkpoint, or of the one to start from; of a
-    new run that begins with trained weights, by how little leaving a block out changes its stage's output on training images. Other spaces, and one that is told the order, stay as they are.
+    new run that begins with trained weights, by how little leaving a block out changes its stage's output on training images.
+    Other spaces, and one that is told the order, stay as they are.
     """
     if not isinstance(space, ElasticNetwork) or space.definition["removal"] is not None:
         return space
