@@ -111,7 +111,10 @@ def main(config: DictConfig, folder: Path) -> None:
     found = search_supernet(trained, data, search, folder)
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")
-    log.info("next: %s", command("retrain_subnet", subnet=found.folders[-1], **code_setting(space)))
+    chosen = {"subnet": found.folders[-1], **code_setting(space)}
+    if space.original is not None:
+        log.info("the subnets can be used as they are: %s", command("export_subnet", **chosen))
+    log.info("next: %s", command("retrain_subnet", **chosen))
 
 
 def _search_untrained(config: DictConfig, search: SearchSettings, folder: Path) -> None:

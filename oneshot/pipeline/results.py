@@ -96,6 +96,7 @@ class SearchResult:
         candidates: the same, as reports show them.
         judged: how the ranking agrees with the truth, where that is known.
         evidence: whether witnesses agree, where there are enough networks to tell.
+        original: the network that the space was made of, one of ``scores``.
     """
 
     outcomes: Sequence[Outcome]
@@ -105,6 +106,12 @@ class SearchResult:
     conditions: Conditions
     judged: JudgedRanking | None = None
     evidence: Evidence | None = None
+    original: Arch | None = None
+
+    @property
+    def shown_original(self) -> report.Candidate | None:
+        """The original as reports show it."""
+        return None if self.original is None else self.candidates[self.original]
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a candidate was scored on all held-out images."""
@@ -163,6 +170,7 @@ def write_search_page(
             witnesses=None if result.evidence is None else witness_section(result.evidence),
             chosen_by=outcome.chosen_by,
             rival=None if outcome.rival is None else list(outcome.baseline).index(outcome.rival),
+            original=result.shown_original,
         ),
     )
 
@@ -217,6 +225,7 @@ def write_tradeoff_page(
             ],
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),
             witnesses=None if result.evidence is None else witness_section(result.evidence),
+            original=result.shown_original,
         ),
     )
 

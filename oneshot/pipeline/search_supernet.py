@@ -14,6 +14,7 @@ import torch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
@@ -75,9 +76,10 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         if len(outcomes) > 1:
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
+        original = measure_original(cards, [outcome.best for outcome in outcomes])
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
         under = _conditions(trained, data, scores, costs)
-        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence)
+        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence, original)
         for outcome, own in zip(outcomes, folders, strict=True):
             own.mkdir(exist_ok=True)
             save_candidate(own, cards.subnet(outcome.best), costs.table)

@@ -19,6 +19,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
+from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.pipeline.untrained import options_left, start_family
 from oneshot.runs import writing
@@ -121,6 +122,7 @@ def train_supernet(
         newest = newest or load_newest(folder / "checkpoints")
         if newest is not None:
             check_run(newest, folder, SupernetTask.kind, training.config, total_steps)
+        space = order_blocks(space, data, settings, newest, init)
         reached = 0 if newest is None else newest["step"]
         with seeded("weights", settings.seed):
             supernet = Supernet(space)

@@ -24,6 +24,7 @@ from oneshot.report.model import (
     Witnesses,
     WitnessRow,
 )
+from oneshot.report.original import speed_notes
 from oneshot.report.search_page import write_search_report
 from oneshot.report.tradeoff_page import write_tradeoff_report
 from oneshot.report.training_page import write_training_report
@@ -57,6 +58,7 @@ __all__ = [
     "architecture_svg",
     "graph_dot",
     "graph_svg",
+    "speed_notes",
     "write_search_report",
     "write_tradeoff_report",
     "write_training_report",

@@ -109,7 +109,8 @@ class SearchReport:
     cells of the chosen network, where it has any. ``exhaustive`` says that every network within the limits is among
     ``candidates``; ``ranking`` is None where no true accuracies are known, ``witnesses`` where none were compared.
     ``chosen_by`` says in words by what the best was chosen where that is not the metric; ``rival`` is the index of the
-    ``baseline``'s best by the same, None where these are not compared.
+    ``baseline``'s best by the same, None where these are not compared. ``original`` is the network that the space was made of,
+    as the supernet holds it.
     """
 
     title: str
@@ -132,6 +133,7 @@ class SearchReport:
     witnesses: Witnesses | None = None
     chosen_by: str = ""
     rival: int | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ class TradeoffReport:
     ``cost`` is what is limited, ``points`` are in rising order of their limits, ``predictor`` is "" without one.
     ``scored`` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
     ``notes`` are the sentences under "how far to trust this"; ``ranking`` is None where no true accuracies are known, and
-    only its table is shown; ``witnesses`` is None where none were compared.
+    only its table is shown; ``witnesses`` is None where none were compared. ``original`` is the network that the space was made
+    of, as the supernet holds it.
     """
 
     title: str
@@ -188,6 +191,7 @@ class TradeoffReport:
     notes: Sequence[str]
     ranking: Ranking | None = None
     witnesses: Witnesses | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
-from oneshot.report.model import SearchReport
+from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.original import speed_notes
 from oneshot.report.page import render_header, render_page, render_trust
 from oneshot.report.payload import search_payload, sorted_front
 from oneshot.report.ranking_section import check_ranking, render_ranking
@@ -59,11 +60,15 @@ def _check(report: SearchReport) -> None:
         check_witnesses(report.witnesses)
     if report.rival is not None and not 0 <= report.rival < len(report.baseline):
         raise ValueError(f"rival is {report.rival}, but the baseline holds {len(report.baseline)} candidates")
-    for candidate in (*report.candidates, *report.baseline):
+    for candidate in (*report.candidates, *report.baseline, *_original(report)):
         if math.isfinite(candidate.accuracy):
             check_accuracy(candidate.accuracy)
     if cost_of(report.candidates[report.best], report.cost) is None:
         raise ValueError(f"cost is {report.cost!r}, but the best candidate has none; allowed are 'macs' and 'params'")
+
+
+def _original(report: SearchReport) -> list[Candidate]:
+    return [] if report.original is None else [report.original]
 
 
 def _header(report: SearchReport) -> str:
@@ -123,4 +128,5 @@ def _tables(report: SearchReport) -> str:
 
 def _trust(report: SearchReport) -> str:
     limits = [format_limit(name, value) for name, value in report.limits.items() if math.isfinite(value)]
-    return render_trust(report.notes, {**({"limits": ", ".join(limits)} if limits else {}), **report.facts})
+    slow = [] if report.original is None else speed_notes(report.original, [report.candidates[report.best]])
+    return render_trust([*slow, *report.notes], {**({"limits": ", ".join(limits)} if limits else {}), **report.facts})

@@ -3,6 +3,7 @@
 import math
 
 from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.original import format_percent, share_heading, share_of_original, shared_costs
 from oneshot.report.page import escape
 from oneshot.report.selection import COSTS, best_so_far, cost_of, metric_of, score_of, split_limit, within_limits
 from oneshot.report.units import SPACE, format_cost, format_count, format_metric
@@ -58,6 +59,10 @@ def render_tiles(report: SearchReport) -> str:
     rival = best_of_baseline(report)
     if rival is not None and not report.chosen_by:
         tiles.append(("against random search", _difference(report, best, rival), _baseline_text(report, rival)))
+    if report.original is not None:
+        tiles.append(
+            ("against the original", _difference(report, best, report.original), _shares(report, report.original))
+        )
     body = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
         for name, value, note in tiles
@@ -105,6 +110,15 @@ def _difference(report: SearchReport, best: Candidate, rival: Candidate) -> str:
     if report.metric == "accuracy":
         return f"{100 * difference:+.2f}{SPACE}points"
     return f"{difference:+.4f}"
+
+
+def _shares(report: SearchReport, original: Candidate) -> str:
+    best = report.candidates[report.best]
+    shares = [
+        f"{format_percent(share_of_original(original, best, cost))} {share_heading(cost).removeprefix('%').strip()}"
+        for cost in shared_costs(original, [best])
+    ]
+    return f"{format_metric(report.metric, metric_of(original, report.metric))}; {', '.join(shares)}"
 
 
 def _rank_text(report: SearchReport) -> str:
