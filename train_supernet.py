@@ -3,9 +3,11 @@
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from oneshot.config import (
+    PRESET,
     code_setting,
     command,
     data_settings,
@@ -42,6 +44,11 @@ def main(config: DictConfig, folder: Path) -> None:
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
+    if HydraConfig.get().runtime.choices.get("trainer") == PRESET:
+        log.info(
+            "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
+            PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in phases.items()) or "none",
+        )  # fmt: skip
     recorded = plain(config) | {"data": data_config}
     del recorded["run"], recorded["code"]
     training = SupernetTraining(

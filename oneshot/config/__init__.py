@@ -17,11 +17,13 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
+from oneshot.config.presets import PRESET
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
 __all__ = [
     "CONF",
+    "PRESET",
     "DataKind",
     "DataSize",
     "code_setting",

@@ -110,7 +110,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
             load_weights(supernet, init, training.new_classifier)
         elif space.starts_trained:
             trained = space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
-            if newest is None:
+            if newest is None and not any(phase.sort_channels for phase in phases.values()):
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
             freeze_norms(supernet)
@@ -127,8 +127,11 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 if phase.distill:
                     run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
                 if reached == first_step and phase.sort_channels and trained is not None:
-                    count = sort_channels(supernet, trained)
-                    log.info("phase %s: channels of %d layers sorted by importance", name, count)
+                    if space.starts_trained:
+                        _sort_by_importance(supernet, trained, data, settings.seed)
+                    else:  # by the norms of the weights alone, as published
+                        count = sort_channels(supernet, trained)
+                        log.info("phase %s: channels of %d layers sorted by importance", name, count)
                 supernet = run.train(supernet, name, phase, part, first_step)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
@@ -151,8 +154,10 @@ def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageDat
     order = torch.randperm(len(data.train), generator=make_generator("sorting", seed))[:_SORTING_IMAGES]
     images = Batches(data.train.subset(order.sort().values), data, 32, torch.device("cpu"))
     arch = trained.largest
+    device = next(supernet.parameters()).device
     batches = (batch for batch, _ in images.at(trained.input_shape(arch)[-1]))
-    count = sort_channels(supernet, trained, input_energies(supernet, arch, batches))
+    count = sort_channels(supernet.cpu(), trained, input_energies(supernet, arch, batches))
+    supernet.to(device)
     log.info("channels of %d layers sorted by importance on %d training images", count, len(order))
 
 
@@ -172,6 +177,7 @@ class _Run:
         self.config = dict(training.config)
         self.device = resolve_device(self.settings.device)
         self.teacher: nn.Module | None = None
+        self.teacher_resolution: int | None = None
         self.sampler_state: Mapping[str, Any] = {}
 
     def train(
@@ -180,14 +186,16 @@ class _Run:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
         changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+        is_single = part.size == 1 and not name == ""
         task = SupernetTask(
             supernet,
-            self.training.make_sampler(part, **changes),
+            UniformSampler(part, self.settings.seed) if is_single else self.training.make_sampler(part, **changes),
             self.settings.label_smoothing,
             self.training.distillation,
             self.teacher if phase.distill else None,
             HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
             phase.image_size,
+            self.teacher_resolution,
         )
         before = {choice.name: choice.options for choice in self.space.choices}
         options = {
@@ -251,6 +259,7 @@ class _Run:
         teacher = load_subnet(path)
         if teacher.record is not None and self.data.record is not None:
             self.data.record.check_clean(teacher.record, f"the teacher {path}")
+        self.teacher_resolution = teacher.space.input_shape(teacher.arch)[-1]
         self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
     def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
