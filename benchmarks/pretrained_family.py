@@ -2,10 +2,10 @@
 
     python benchmarks/pretrained_family.py tf_efficientnet_lite0 tf_efficientnet_lite0.pt clothing --size 128 --seed 0
 
-The family is what `train_supernet.py` makes of the weights and `search_subnet.py` finds under each limit on held-out images. Beside
-it, at each limit: random networks of the same supernet; the fine-tuned original trained on at a smaller input size; and the original
-narrowed by Torch-Pruning, if that is installed, and trained on. These learn from the original as the family does, each with as much
-training as the family had for every limit. Everything is scored on the test images, which nothing else has seen.
+The family is what `train_supernet.py` makes of the weights and `search_subnet.py` finds under each limit on held-out images.
+Beside it, at each limit: random networks of the same supernet; the fine-tuned original trained on at a smaller input size; and
+the original narrowed by Torch-Pruning, if that is installed, and trained on. These learn from the original as the family does,
+each with as much training as the family had for every limit. All are scored on the test images, which nothing else has seen.
 
 A row of JSON for each network goes to ``--out``; what is there already is not done again, so a run that was stopped goes on.
 """
@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oneshot.arch import Arch
-from oneshot.batch_norm import tracking_norms
 from oneshot.config import make_data, make_sampler
 from oneshot.costs import CostTable
 from oneshot.data import ImageData, Recorded
@@ -256,7 +255,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     for limit, own in zip(LIMITS, found, strict=True):
         if f"family {limit}" not in compared.rows:
             subnet = load_subnet(own, names=("subnet.pt",))
-            compared.score(f"family {limit}", subnet.module(), subnet.card["input_shape"][-1], data, arch=dict(subnet.arch))
+            compared.score(
+                f"family {limit}", subnet.module(), subnet.card["input_shape"][-1], data, arch=dict(subnet.arch)
+            )
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed)):
             if (name := f"random {limit} {number}") not in compared.rows:

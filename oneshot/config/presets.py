@@ -10,9 +10,9 @@ _SPACES = ("timm", "network")
 
 
 def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
-    """The arguments of a command, with the trainer for weights that are trained already where one trains a space that starts from
-    such weights (``+space=timm space.weights=...``) and names no trainer. Settings such as ``trainer.lr=...`` change that trainer's
-    as they would the default one's.
+    """The arguments of a command, with the trainer for weights that are trained already where one trains a space that starts
+    from such weights (``+space=timm space.weights=...``) and names no trainer. Settings such as ``trainer.lr=...`` change that
+    trainer's as they would the default one's.
     """
     given = [re.match(r"[+~]*([\w./@]+)(?:=(.*))?$", argument, re.DOTALL) for argument in arguments]
     values = {match[1]: match[2] or "" for match in given if match is not None}

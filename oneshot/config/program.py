@@ -18,8 +18,8 @@ from oneshot.config.errors import explain, name_folder
 from oneshot.config.keys import check_keys
 from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
-from oneshot.config.quoting import check_paths, override
 from oneshot.config.presets import with_trainer
+from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest

@@ -186,7 +186,7 @@ class _Run:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
         changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
-        is_single = part.size == 1 and not name == ""
+        is_single = name != "" and part.size == 1  # which no sampler needs to see more than once a step
         task = SupernetTask(
             supernet,
             UniformSampler(part, self.settings.seed) if is_single else self.training.make_sampler(part, **changes),
