@@ -14,6 +14,8 @@ from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.repair import RepairSettings
+from oneshot.evaluation.repaired import Original, RepairedEvaluation
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
@@ -21,13 +23,17 @@ from oneshot.supernet import Supernet
 
 class Evaluator:
     """Scores subnets of ``supernet`` with inherited weights on the held-out images, after recalibrating the BatchNorm
-    statistics of an extracted copy on training images. The supernet is never changed.
+    statistics of an extracted copy on training images, or after repairing its weights. The supernet is never changed.
+
+    Repair (``repair.py``) fits weights to the statistics of the largest network, cut as weights are, and keeps these: it takes
+    the place of recalibration, which would undo a part of it.
 
     Args:
         calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
         max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
             None.
         memory_limit: bytes that may be kept from one candidate for others that share a part of it; at 0 each is scored alone.
+        repair: repair weights rather than recalibrate statistics.
     """
 
     def __init__(
@@ -42,12 +48,15 @@ class Evaluator:
         channels_last: bool = True,
         seed: int = 0,
         memory_limit: int = 2 * 2**30,
+        repair: RepairSettings | None = None,
     ) -> None:
         if memory_limit < 0:
             raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
         check_least(2, calibration_images=calibration_images)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.supernet = supernet
+        self.repair = repair
+        self._originals: dict[tuple[int, int], Original] = {}
         self.device = device
         self.memory_limit = memory_limit
         chosen = data.train.subset(random_indices(len(data.train), calibration_images, seed))
@@ -58,9 +67,15 @@ class Evaluator:
         self._seed = seed
         self.calibration = Batches(chosen, data, batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
+        if repair is not None:
+            fitted_on = data.train.subset(random_indices(len(data.train), repair.images, seed))
+            self._fitted_on = Batches(fitted_on, data, batch_size, device, memory_format)
 
     def subnet(self, arch: Arch) -> nn.Module:
-        """The extracted subnet with recalibrated statistics, in eval mode."""
+        """The extracted subnet with recalibrated statistics or repaired weights, in eval mode."""
+        if self.repair is not None:
+            ((supernet, _),) = by_member(self.supernet, [arch])
+            return self._repaired(supernet, self.supernet.space.input_shape(arch)[-1]).subnet(arch)
         module = self.supernet.extract(arch)
         resolution = self.supernet.space.input_shape(arch)[-1]
         return recalibrate(module, (images for images, _ in self.calibration.at(resolution))).eval()
@@ -90,9 +105,22 @@ class Evaluator:
             yield from ((arch, self(arch)) for arch in dict.fromkeys(archs))
             return
         for supernet, group in by_member(self.supernet, archs):
+            if self.repair is not None:
+                sizes = [supernet.space.input_shape(arch)[-1] for arch in group]
+                for size in dict.fromkeys(sizes):
+                    chosen = [arch for arch, own in zip(group, sizes, strict=True) if own == size]
+                    yield from self._repaired(supernet, size).scores(chosen)
+                continue
             yield from SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(
                 group
             )
+
+    def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
+        assert self.repair is not None
+        key = (id(supernet), resolution)
+        if key not in self._originals:
+            self._originals[key] = Original(supernet, self._fitted_on, resolution, self.repair)
+        return RepairedEvaluation(self._originals[key], self.calibration, self.held_out, self, self.memory_limit)
 
     def part(self, start: int, stop: int) -> Evaluator:
         """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""
