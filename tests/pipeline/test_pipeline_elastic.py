@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ import torch
 from pipeline_runs import make_settings
 from toy_spaces import make_data
 
+from oneshot.arch import Arch
+from oneshot.batch_norm import with_batch_statistics
 from oneshot.data import Augmentation
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
+from oneshot.samplers import SandwichSampler
 from oneshot.spaces import TimmSpace
+from oneshot.supernet import Supernet
+from oneshot.training import Distillation, PhaseSettings
 
 MODEL = "test_resnet"
 
@@ -46,3 +52,54 @@ def test_training_starts_from_the_weights_sorted(tmp_path: Path, caplog: pytest.
     save_subnet(tmp_path / "subnet.pt", Subnet(trained.space, arch, subnet.state_dict(), {}, {}))
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_subnet(tmp_path / "subnet.pt").module()(x), subnet(x))
+
+
+def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(augmentation=Augmentation())
+    torch.manual_seed(0)
+    torch.save(timm.create_model(MODEL, num_classes=4).state_dict(), tmp_path / "weights.pt")
+    space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"))
+    seen: list[Arch] = []
+    plain = Supernet.forward
+
+    def forward(self: Supernet, x: torch.Tensor, arch: Arch, dropout: bool = True) -> torch.Tensor:
+        if self.training:
+            seen.append(arch)
+        return plain(self, x, arch, dropout)
+
+    monkeypatch.setattr(Supernet, "forward", forward)
+    phases = {
+        "whole": PhaseSettings(1, largest={"*": 1}),
+        "family": PhaseSettings(1, lr=1e-12, distill=True, sort_channels=True),
+    }
+    settings = make_settings(epochs=2, lr=0.01, weight_decay=0.0)
+    training = SupernetTraining(
+        settings,
+        functools.partial(SandwichSampler, num_random=0),
+        calibration_images=32,
+        phases=phases,
+        distillation=Distillation(full_resolution=True),
+        config={"seed": 0},
+    )
+    with caplog.at_level("INFO"):
+        train_supernet(space, data, training, tmp_path / "run")
+    steps = len(data.train) // settings.batch_size
+    assert seen == [space.largest] * steps + [space.largest, space.smallest] * steps  # whatever the sampler, once a step
+    lines = [record.getMessage() for record in caplog.records]
+    sorted_at = [number for number, line in enumerate(lines) if "layers sorted by importance on" in line]
+    assert len(sorted_at) == 1
+    assert any(line.startswith("whole epoch 1 of 1") for line in lines[: sorted_at[0]])
+
+    # The fine-tuned network teaches at its own size, and the sorted one computes what it does.
+    teacher = load_subnet(tmp_path / "run", names=("teacher.pt",))
+    assert teacher.space.input_shape(teacher.arch)[-1] == 32
+    trained = load_supernet(tmp_path / "run").supernet
+    largest = trained.extract(trained.space.largest)
+    fine_tuned = teacher.module()
+    x = torch.randn(16, 3, 32, 32)
+    with torch.no_grad():
+        expected, found = with_batch_statistics(fine_tuned)(x), with_batch_statistics(largest)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(largest.state_dict()["layer1.0.conv1.weight"], fine_tuned.state_dict()["layer1.0.conv1.weight"])

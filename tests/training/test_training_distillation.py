@@ -142,6 +142,32 @@ def test_an_external_teacher_teaches_every_network_beside_the_labels() -> None:
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+def test_a_teacher_can_see_images_at_its_own_resolution_with_its_own_statistics() -> None:
+    supernet = Supernet(ToySpace(resolutions=(6, 8))).double().train()
+    small = supernet.space.arch({**supernet.space.largest, "resolution": 6})
+    teacher = make_supernet().extract(ToySpace().largest).eval()
+    asked: list[int] = []
+
+    class Preparing(PlainEngine):
+        def prepare(self, images: Tensor, resolution: int) -> Tensor:
+            asked.append(resolution)
+            return super().prepare(images, resolution)
+
+    with torch.no_grad():
+        target = teacher(PlainEngine().prepare(IMAGES.images, 8)).float().softmax(1)
+    reference = copy.deepcopy(supernet)
+    sampler = Scripted(supernet.space, lambda step: [small, small])
+    task = SupernetTask(supernet, sampler, 0.0, Distillation(full_resolution=True), teacher, teacher_resolution=8)
+    task.step(IMAGES.images, IMAGES.labels, 0, Preparing())
+    assert sorted(asked) == [6, 8]
+    for _ in range(2):
+        logits = reference(PlainEngine().prepare(IMAGES.images, 6), small)
+        nn.functional.cross_entropy(logits.float(), target).backward()
+    check_gradients(supernet, reference)
+    with pytest.raises(ValueError, match="needs teacher_resolution"):
+        SupernetTask(supernet, sampler, 0.0, Distillation(full_resolution=True), teacher)
+
+
 @pytest.mark.parametrize("lowest", [True, False])
 def test_of_several_proposals_that_with_the_lowest_or_highest_loss_is_trained(lowest: bool) -> None:
     supernet = make_supernet()
