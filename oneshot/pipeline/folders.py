@@ -39,8 +39,8 @@ _SUBNET = {"space": dict, "arch": dict, "weights": dict, "config": dict, "card":
 @dataclass(frozen=True)
 class Trained:
     """A supernet read back: with the weights to rank by, the config of its training, the step it reached, what its sampler
-    had learned by then, and which images it was trained on (None: not recorded). Of ``members`` that share out a space, it is
-    what they have in common.
+    had learned by then, which images it was trained on (None: not recorded), and whether networks belong to it that were not
+    trained, see ``PhaseSettings.untrained``. Of ``members`` that share out a space, it is what they have in common.
     """
 
     supernet: Supernet | SupernetFamily
@@ -52,6 +52,7 @@ class Trained:
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
     members: Sequence[Trained] = ()
     record: SplitRecord | None = None
+    untrained: bool = False
 
     def folder_of(self, arch: Arch) -> Path:
         """The folder of the supernet that holds ``arch``: of several that share out a space, that of the one."""
@@ -115,6 +116,7 @@ def load_supernet(folder: Path) -> Trained:
         state["total_steps"],
         state["task"].get("sampler", {}),
         record=record_of(state, folder),
+        untrained=state.get("untrained", False),
     )
 
 

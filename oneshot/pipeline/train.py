@@ -114,12 +114,11 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
             freeze_norms(supernet)
-        wanted = space.restrict(training.options)
         run = _Run(space, data, training, folder, total_steps)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
         first_step = 0
         for name, phase in phases.items():
-            part = phase.restrict(wanted)
+            part = phase.restrict(run.wanted)
             last_step = first_step + steps_per_epoch * phase.epochs
             if reached < last_step or last_step == total_steps:
                 if newest is not None and reached == first_step:
@@ -135,6 +134,8 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 supernet = run.train(supernet, name, phase, part, first_step)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
+        if phase.untrained:
+            supernet.space = run.wanted
     return Trained(
         supernet,
         dict(training.config),
@@ -144,6 +145,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         total_steps,
         run.sampler_state,
         record=data.record,
+        untrained=phase.untrained,
     )
 
 
@@ -173,6 +175,7 @@ class _Run:
         total_steps: int,
     ) -> None:
         self.space, self.data, self.training, self.folder = space, data, training, folder
+        self.wanted = space.restrict(training.options)
         self.settings, self.total_steps = training.trainer, total_steps
         self.config = dict(training.config)
         self.device = resolve_device(self.settings.device)
@@ -198,13 +201,15 @@ class _Run:
             self.teacher_resolution,
         )
         before = {choice.name: choice.options for choice in self.space.choices}
+        offered = self.wanted if phase.untrained else part
         options = {
-            choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]
+            choice.name: list(choice.options) for choice in offered.choices if choice.options != before[choice.name]
         }
         meta = {
             "config": self.config,
             "space": self.space.definition,
             "options": options,
+            "untrained": phase.untrained,
             "classes": list(self.data.classes),
             "images": None if self.data.record is None else self.data.record.state(),
         }

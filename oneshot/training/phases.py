@@ -35,6 +35,8 @@ class PhaseSettings:
         distill: whether the subnets learn from the largest network as it was before the first such phase.
         sort_channels: order the channels by their importance before the phase, so that its new, narrower networks start with
             the most important ones.
+        untrained: whether what the phase leaves out by ``largest`` belongs to the supernet after it all the same: networks that a
+            search repairs rather than trains (``oneshot.evaluation.repair``).
     """
 
     epochs: int = 1
@@ -46,6 +48,7 @@ class PhaseSettings:
     largest: dict[str, int] = field(default_factory=dict)
     distill: bool = False
     sort_channels: bool = False
+    untrained: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -95,7 +98,7 @@ def plan_phases(
             part = phase.restrict(space)
         except ValueError as error:
             raise ValueError(f"phases.{name}: {error}") from None
-        trains = (part.choices, phase.image_size)
+        trains = (part.choices, phase.image_size, phase.untrained)
         if trains == before:
             log.info("phase %s adds no network of this space and is left out", name)
             continue

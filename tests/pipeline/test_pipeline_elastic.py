@@ -72,7 +72,7 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     monkeypatch.setattr(Supernet, "forward", forward)
     phases = {
         "whole": PhaseSettings(1, largest={"*": 1}),
-        "family": PhaseSettings(1, lr=1e-12, distill=True, sort_channels=True),
+        "sizes": PhaseSettings(1, lr=1e-12, largest={"*.*": 1}, distill=True, sort_channels=True, untrained=True),
     }
     settings = make_settings(epochs=2, lr=0.01, weight_decay=0.0)
     training = SupernetTraining(
@@ -86,7 +86,8 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     with caplog.at_level("INFO"):
         train_supernet(space, data, training, tmp_path / "run")
     steps = len(data.train) // settings.batch_size
-    assert seen == [space.largest] * steps + [space.largest, space.smallest] * steps  # whatever the sampler, once a step
+    small = space.arch({**space.largest, "resolution": 16})
+    assert seen == [space.largest] * steps + [space.largest, small] * steps  # whatever the sampler, once a step
     lines = [record.getMessage() for record in caplog.records]
     sorted_at = [number for number, line in enumerate(lines) if "layers sorted by importance on" in line]
     assert len(sorted_at) == 1
@@ -95,11 +96,14 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     # The fine-tuned network teaches at its own size, and the sorted one computes what it does.
     teacher = load_subnet(tmp_path / "run", names=("teacher.pt",))
     assert teacher.space.input_shape(teacher.arch)[-1] == 32
-    trained = load_supernet(tmp_path / "run").supernet
+    found = load_supernet(tmp_path / "run")
+    assert found.untrained
+    trained = found.supernet
+    assert trained.space.choices == space.choices  # which a search repairs
     largest = trained.extract(trained.space.largest)
     fine_tuned = teacher.module()
     x = torch.randn(16, 3, 32, 32)
     with torch.no_grad():
-        expected, found = with_batch_statistics(fine_tuned)(x), with_batch_statistics(largest)(x)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        expected, logits = with_batch_statistics(fine_tuned)(x), with_batch_statistics(largest)(x)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
     assert not torch.equal(largest.state_dict()["layer1.0.conv1.weight"], fine_tuned.state_dict()["layer1.0.conv1.weight"])
