@@ -44,10 +44,11 @@ def main(config: DictConfig, folder: Path) -> None:
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
-    if HydraConfig.get().runtime.choices.get("trainer") == PRESET:
+    planned = plan_phases(phases, space.restrict(options), epochs)
+    if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
-            PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in phases.items()) or "none",
+            PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in planned.items()),
         )  # fmt: skip
     recorded = plain(config) | {"data": data_config}
     del recorded["run"], recorded["code"]
@@ -55,7 +56,7 @@ def main(config: DictConfig, folder: Path) -> None:
         trainer=trainer,
         make_sampler=lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
         calibration_images=config.calibration_images,
-        phases=plan_phases(phases, space.restrict(options), epochs),
+        phases=planned,
         distillation=distillation,
         init=init,
         new_classifier=config.new_classifier,
@@ -64,7 +65,10 @@ def main(config: DictConfig, folder: Path) -> None:
         config=recorded,
     )
     train_supernet(space, data, training, folder)
-    log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    if trainer.epochs:
+        log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    else:
+        log.info("supernet in %s, without training", folder)
     log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
 
 

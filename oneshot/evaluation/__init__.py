@@ -6,6 +6,7 @@ from oneshot.evaluation.evaluator import Evaluator
 from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.repair import RepairSettings
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.statistics import Estimate
 
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluator",
     "FirstRanked",
     "RankCorrelation",
+    "RepairSettings",
     "RungScores",
     "Score",
     "SuccessiveHalving",

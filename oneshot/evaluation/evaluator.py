@@ -69,7 +69,7 @@ class Evaluator:
         self.held_out = Batches(held_out, data, batch_size, device, memory_format)
         if repair is not None:
             fitted_on = data.train.subset(random_indices(len(data.train), repair.images, seed))
-            self._fitted_on = Batches(fitted_on, data, batch_size, device, memory_format)
+            self.fitted_on = Batches(fitted_on, data, batch_size, device, memory_format)
 
     def subnet(self, arch: Arch) -> nn.Module:
         """The extracted subnet with recalibrated statistics or repaired weights, in eval mode."""
@@ -119,7 +119,7 @@ class Evaluator:
         assert self.repair is not None
         key = (id(supernet), resolution)
         if key not in self._originals:
-            self._originals[key] = Original(supernet, self._fitted_on, resolution, self.repair)
+            self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair)
         return RepairedEvaluation(self._originals[key], self.calibration, self.held_out, self, self.memory_limit)
 
     def part(self, start: int, stop: int) -> Evaluator:

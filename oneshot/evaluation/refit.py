@@ -65,7 +65,7 @@ class Fit:
         columns = rows.double().transpose(0, 1)
         if self.layer.bias is not None:
             columns = torch.cat([columns, columns.new_ones(*columns.shape[:2], 1)], 2)
-        wanted = missing.double().view(len(rows), self.groups, -1).transpose(0, 1)
+        wanted = missing.double().reshape(len(rows), self.groups, -1).transpose(0, 1)
         self._gram.baddbmm_(columns.transpose(1, 2), columns)
         self._moment.baddbmm_(columns.transpose(1, 2), wanted)
         self.num_rows += len(rows)
@@ -93,7 +93,7 @@ class Fit:
             self.layer.bias.copy_(self.layer.bias.double() + change[:, -1].flatten())
 
     def _check(self, rows: Tensor, outputs: Tensor) -> None:
-        weight = self.layer.weight.detach().view(self.groups, -1, self.inputs)
+        weight = self.layer.weight.detach().reshape(self.groups, -1, self.inputs)
         found = torch.einsum("ngk,gok->ngo", rows, weight).flatten(1)
         if self.layer.bias is not None:
             found += self.layer.bias.detach()
@@ -120,11 +120,12 @@ def rows_of(values: Tensor, dim: int, chosen: Tensor | None) -> Tensor:
 def patches(layer: Layer, values: Tensor, outputs: Tensor, chosen: Tensor | None) -> Tensor:
     """What each vector of a layer's ``outputs`` is made of ``(rows, groups, inputs of a group)``, in the order of ``rows_of``."""
     if isinstance(layer, nn.Linear):
-        return rows_of(values, -1, chosen)[:, None]
+        return rows_of(values, -1, chosen).unsqueeze(1)
     kernel, stride, dilation = tuple(layer.kernel_size), tuple(layer.stride), tuple(layer.dilation)
     if layer.weight[0, 0].numel() == 1 and not any(_padding(layer, values)):
         values = values[(slice(None), slice(None), *(slice(None, None, step) for step in stride))]
-        return rows_of(values, 1, chosen).unflatten(1, (layer.groups, -1))
+        rows = rows_of(values, 1, chosen)
+        return rows.reshape(len(rows), layer.groups, -1)
     values = nn.functional.pad(values, _padding(layer, values))
     if values.dim() == 3:
         values, kernel, stride, dilation = values[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
@@ -138,7 +139,8 @@ def patches(layer: Layer, values: Tensor, outputs: Tensor, chosen: Tensor | None
             inside = chosen[(chosen >= start * each) & (chosen < (start + step) * each)]
             rows = rows[inside - start * each]
         found.append(rows)
-    return torch.cat(found).unflatten(1, (layer.groups, -1))
+    rows = torch.cat(found)
+    return rows.reshape(len(rows), layer.groups, -1)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d, values: Tensor) -> Sequence[int]:

@@ -62,9 +62,7 @@ class Original:
             recalibrate(whole, self.chunks())
             self.supernet = copy.deepcopy(supernet, {id(tensor): tensor for tensor in supernet.parameters()})
             self.supernet.take_statistics(self.arch, whole)
-        self.reference = Reference(
-            whole, paths_of(network, blocks), self.chunks, len(images.images), _WORKING_BYTES
-        )
+        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), _WORKING_BYTES)
         self._readers: dict[Block, Readers] = {}
         self._reported: set[tuple[str, str]] = set()
 

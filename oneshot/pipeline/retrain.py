@@ -18,7 +18,7 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Batches, Evaluator, evaluate, random_indices, recalibrate
+from oneshot.evaluation import Batches, Evaluator, RepairSettings, evaluate, random_indices, recalibrate
 from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
@@ -102,6 +102,8 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
         FolderInUseError: another process writes to the folder.
     """
     settings, retrain, space = training.trainer, training.retrain, training.space
+    if settings.epochs < 1:
+        raise ValueError(f"retraining takes trainer.epochs of at least 1, not {settings.epochs}")
     config = dict(subnet.config if training.config is None else training.config)
     if subnet.space.num_classes != data.num_classes:
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
@@ -170,7 +172,7 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
             len(data.test),
             evaluate(best, test.at(resolution)).accuracy,
             evaluate(subnet.module().to(device), test.at(searched_at)).accuracy,
-            None if training.supernet is None else _largest(training.supernet, data, test, training),
+            None if training.supernet is None else _largest(training.supernet, subnet, data, test, training),
         )
         for name in ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy"):
             if getattr(result, name) is not None:
@@ -209,6 +211,7 @@ def choose(
         calibration_images=retrain.calibration_images,
         channels_last=settings.channels_last,
         seed=settings.seed,
+        repair=_repair(trained, subnet),
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
     card = {
@@ -220,11 +223,18 @@ def choose(
         "held_out_accuracy": score.accuracy,
         "held_out_loss": score.loss,
         "held_out_images": score.num_images,
+        **({"repair_images": subnet.card["repair_images"]} if "repair_images" in subnet.card else {}),
     }
     return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
 
 
-def _largest(trained: Trained, data: ImageData, test: Batches, training: SubnetTraining) -> float:
+def _repair(trained: Trained, subnet: Subnet) -> RepairSettings | None:
+    """As that of a subnet found in it was done."""
+    images = subnet.card.get("repair_images")
+    return None if images is None else trained.repair(int(images), True)
+
+
+def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, training: SubnetTraining) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest
     evaluator = Evaluator(
@@ -234,6 +244,7 @@ def _largest(trained: Trained, data: ImageData, test: Batches, training: SubnetT
         calibration_images=training.retrain.calibration_images,
         channels_last=training.trainer.channels_last,
         seed=training.trainer.seed,
+        repair=_repair(trained, subnet),
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
 

@@ -32,6 +32,9 @@ class EvaluationSettings:
         threads: CPU threads; None leaves torch's own choice.
         channels_last: memory format of the images.
         memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
+        repair: whether weights are repaired, rather than statistics recalibrated; None is where the space is that of a network
+            that was there before, and its supernet has not been trained since, or not on networks of every width.
+        repair_images: training images on which they are; labels are not used.
     """
 
     metric: str = "loss"
@@ -43,11 +46,13 @@ class EvaluationSettings:
     threads: int | None = None
     channels_last: bool = True
     memory_limit_gb: float = 2.0
+    repair: bool | None = None
+    repair_images: int = 384
 
     def __post_init__(self) -> None:
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
-        check_least(2, "evaluation.", calibration_images=self.calibration_images)
+        check_least(2, "evaluation.", calibration_images=self.calibration_images, repair_images=self.repair_images)
         check_least(1, "evaluation.", batch_size=self.batch_size, max_images=self.max_images)
         check_least(1, "evaluation.", halving_images=self.halving_images, threads=self.threads)
         if not 0 <= self.memory_limit_gb < math.inf:

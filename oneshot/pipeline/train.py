@@ -20,6 +20,7 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
+from oneshot.pipeline.untrained import options_left, start_family
 from oneshot.runs import writing
 from oneshot.samplers import Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -80,7 +81,8 @@ class SupernetTraining:
 def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraining, folder: Path) -> Trained:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
-    Every ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
+    Of ``trainer.epochs=0`` comes the family of a network that is trained already, see ``start_family``. Otherwise, every
+    ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
     recalibrated statistics.
 
     Returns:
@@ -95,6 +97,13 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if settings.epochs == 0:
+        if init is not None:
+            raise ValueError("trainer.epochs=0 takes the weights of the space (space.weights), not init")
+        return start_family(
+            space, data, settings, training.options, training.config, folder,
+            lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
+        )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
@@ -109,7 +118,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         if newest is None and init is not None:
             load_weights(supernet, init, training.new_classifier)
         elif space.starts_trained:
-            trained = space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
+            trained = _original(space)
             if newest is None and not any(phase.sort_channels for phase in phases.values()):
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
@@ -147,6 +156,11 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         record=data.record,
         untrained=phase.untrained,
     )
+
+
+def _original(space: SearchSpace) -> SearchSpace:
+    """The largest network alone."""
+    return space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
 
 
 def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
@@ -200,15 +214,10 @@ class _Run:
             phase.image_size,
             self.teacher_resolution,
         )
-        before = {choice.name: choice.options for choice in self.space.choices}
-        offered = self.wanted if phase.untrained else part
-        options = {
-            choice.name: list(choice.options) for choice in offered.choices if choice.options != before[choice.name]
-        }
         meta = {
             "config": self.config,
             "space": self.space.definition,
-            "options": options,
+            "options": options_left(self.space, self.wanted if phase.untrained else part),
             "untrained": phase.untrained,
             "classes": list(self.data.classes),
             "images": None if self.data.record is None else self.data.record.state(),

@@ -86,11 +86,14 @@ def plan_phases(
     at another ``image_size`` adds something.
 
     Args:
-        epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them.
+        epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them, and 0 takes
+            none.
 
     Raises:
         ValueError: a phase that does not fit the space, or fewer epochs than phases.
     """
+    if epochs == 0:
+        return {}
     planned: dict[str, PhaseSettings] = {}
     before: tuple[object, ...] | None = None
     for name, phase in phases.items():

@@ -14,7 +14,7 @@ class TrainSettings:
     """How to train.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 is for supernets whose largest network is trained already.
         batch_size: images a step; a smaller training set is one batch.
         optimizer: a name of timm's optimizers ("sgd" with Nesterov momentum, "adamw", ...).
         lr: peak learning rate.
@@ -67,7 +67,8 @@ class TrainSettings:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        check_least(1, "trainer.", epochs=self.epochs, batch_size=self.batch_size, log_every=self.log_every)
+        check_least(0, "trainer.", epochs=self.epochs)
+        check_least(1, "trainer.", batch_size=self.batch_size, log_every=self.log_every)
         check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
         check_least(0, "trainer.", eval_every=self.eval_every)
         for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):

@@ -14,6 +14,7 @@ from toy_spaces import make_data
 from oneshot.arch import Arch
 from oneshot.batch_norm import with_batch_statistics
 from oneshot.data import Augmentation
+from oneshot.evaluation import RepairSettings
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import SandwichSampler
@@ -98,6 +99,7 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     assert teacher.space.input_shape(teacher.arch)[-1] == 32
     found = load_supernet(tmp_path / "run")
     assert found.untrained
+    assert found.repair(8) == RepairSettings(8, measure_statistics=True)
     trained = found.supernet
     assert trained.space.choices == space.choices  # which a search repairs
     largest = trained.extract(trained.space.largest)
