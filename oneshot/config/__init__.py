@@ -17,7 +17,7 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
-from oneshot.config.presets import PRESET
+from oneshot.config.presets import PRESET, for_repaired
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
@@ -31,6 +31,7 @@ __all__ = [
     "cost_settings",
     "data_settings",
     "entry",
+    "for_repaired",
     "make_data",
     "make_predictor",
     "make_sampler",

@@ -1,9 +1,14 @@
-"""What a command line leaves open and the search space decides: how a network that begins trained is trained on."""
+"""What a command line leaves open and the weights decide: how a network that begins trained is trained on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from oneshot.config.keys import no_setting
 
 PRESET = "pretrained"  # conf/trainer/pretrained.yaml
 _SPACES = ("timm", "network")
@@ -21,3 +26,21 @@ def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
     if config_name != "train_supernet" or values.get("space") not in _SPACES or not starts_trained or names_trainer:
         return list(arguments)
     return [*arguments, f"trainer={PRESET}"]
+
+
+def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) -> Mapping[str, Any]:
+    """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed.
+
+    Args:
+        typed: the settings of the command line, ``key=value`` each.
+
+    Raises:
+        ValueError: the trainer has no such setting.
+    """
+    keys = {re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
+    for name in config.repaired:
+        if name not in config.trainer:
+            raise ValueError(no_setting(f"repaired.{name}", [f"repaired.{known}" for known in config.trainer]))
+    if not is_repaired or "trainer" in keys:
+        return {}
+    return {name: value for name, value in config.repaired.items() if f"trainer.{name}" not in keys}

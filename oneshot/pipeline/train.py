@@ -19,7 +19,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.batches import Batches
-from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
+from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.pipeline.untrained import options_left, start_family
 from oneshot.runs import writing
 from oneshot.samplers import Sampler, UniformSampler
@@ -41,7 +41,6 @@ from oneshot.training import (
 from oneshot.training.randomness import make_generator, seeded
 
 log = logging.getLogger(__name__)
-_TEACHER = "teacher.pt"
 _SORTING_IMAGES = 256
 
 
@@ -250,7 +249,7 @@ class _Run:
         """
         if self.teacher is not None:
             return
-        path = self.folder / _TEACHER
+        path = self.folder / TEACHER
         if make:
             if trained is None:
                 raise ValueError(

@@ -205,6 +205,11 @@ class SubnetTask(Task):
     Args:
         mixup: turns prepared images and labels into mixed ones with class shares.
         transform: further augmentation of uint8 images ``(batch, 3, size, size)``.
+        teacher: a trained network that it learns from, too, and the input size in pixels at which that sees the images.
+        distillation: the loss with a teacher.
+
+    Raises:
+        ValueError: there are mixup and a teacher, which could say nothing of mixed images at another size.
     """
 
     kind = "subnet"
@@ -217,8 +222,13 @@ class SubnetTask(Task):
         label_smoothing: float = 0.0,
         mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
+        teacher: tuple[nn.Module, int] | None = None,
+        distillation: Distillation = _IN_PLACE,
     ) -> None:
+        if mixup is not None and teacher is not None:
+            raise ValueError("a teacher and mixup or cutmix do not go together: set retrain.distill=false")
         self.module = module
+        self.teacher, self.distillation = teacher, distillation
         self.arch = arch
         self.resolution = resolution
         self.mixup = mixup
@@ -240,6 +250,11 @@ class SubnetTask(Task):
         with engine.precision(), convolving(self._may_crash, inputs):
             logits = self.module(inputs)
             loss = self.criterion(logits, targets)
+            if self.teacher is not None:
+                network, size = self.teacher
+                with torch.no_grad():
+                    taught = network.eval()(engine.prepare(images, size))
+                loss = self.distillation.loss(logits, taught, loss)
         check_finite(loss, step, self.arch)
         engine.backward(loss)
         return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())

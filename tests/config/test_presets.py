@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
+from oneshot.config import CONF, for_repaired, settings
 from oneshot.config.presets import with_trainer
+from oneshot.training import TrainSettings
 
 TRAINED = ["+space=timm", "space.model=resnet18", "space.weights=resnet18.pt"]
 
@@ -26,3 +29,17 @@ TRAINED = ["+space=timm", "space.model=resnet18", "space.weights=resnet18.pt"]
 def test_the_trainer_for_trained_weights(arguments: list[str], expected: bool) -> None:
     assert with_trainer(arguments, "train_supernet") == [*arguments, *(["trainer=pretrained"] if expected else [])]
     assert with_trainer(arguments, "measure_latency") == arguments
+
+
+def test_the_trainer_of_a_repaired_network() -> None:
+    config = OmegaConf.load(CONF / "retrain_subnet.yaml")
+    config.trainer = OmegaConf.merge(OmegaConf.load(CONF / "trainer" / "default.yaml"), config.trainer)
+    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True)
+    assert own.keys() == config.repaired.keys() - {"epochs"}
+    made = settings(TrainSettings, config, "trainer", seed=0, **own)
+    assert (made.optimizer, made.lr, made.epochs) == ("adamw", 1e-3, config.trainer.epochs)
+    assert for_repaired(config, [], False) == {}
+    assert for_repaired(config, ["trainer=default"], True) == {}
+    config.repaired.learning_rate = 0.1
+    with pytest.raises(ValueError, match=r"no setting 'repaired.learning_rate'"):
+        for_repaired(config, [], False)

@@ -16,6 +16,7 @@ from oneshot.batch_norm import with_batch_statistics
 from oneshot.data import Augmentation
 from oneshot.evaluation import RepairSettings
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import SandwichSampler
 from oneshot.spaces import TimmSpace
@@ -108,4 +109,15 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     with torch.no_grad():
         expected, logits = with_batch_statistics(fine_tuned)(x), with_batch_statistics(largest)(x)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
-    assert not torch.equal(largest.state_dict()["layer1.0.conv1.weight"], fine_tuned.state_dict()["layer1.0.conv1.weight"])
+    assert not torch.equal(
+        largest.state_dict()["layer1.0.conv1.weight"], fine_tuned.state_dict()["layer1.0.conv1.weight"]
+    )
+
+    # It teaches what was found in the supernet, too, unless that is not wanted.
+    own = Subnet(trained.space, trained.space.largest, largest.state_dict(), {}, {})
+    for number, distill in enumerate((None, False)):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            retraining = SubnetTraining(make_settings(epochs=1), RetrainSettings(distill=distill), found)
+            retrain_subnet(own, data, retraining, tmp_path / f"retrain{number}")
+        assert ("learning from the network that taught the supernet" in caplog.text) == (distill is None)

@@ -15,7 +15,7 @@ from training_runs import Scripted
 from oneshot.arch import Arch
 from oneshot.samplers import SandwichSampler, UniformSampler
 from oneshot.supernet import Supernet
-from oneshot.training import Distillation, SupernetTask
+from oneshot.training import Distillation, SubnetTask, SupernetTask
 
 torch.manual_seed(0)
 STUDENT, TEACHER = torch.randn(7, 5), 2 * torch.randn(7, 5)
@@ -166,6 +166,22 @@ def test_a_teacher_can_see_images_at_its_own_resolution_with_its_own_statistics(
     check_gradients(supernet, reference)
     with pytest.raises(ValueError, match="needs teacher_resolution"):
         SupernetTask(supernet, sampler, 0.0, Distillation(full_resolution=True), teacher)
+
+
+def test_a_single_network_can_learn_from_another_one_too() -> None:
+    student, teacher = make_supernet().extract(ToySpace().smallest), make_supernet().extract(ToySpace().largest)
+    reference, largest = copy.deepcopy(student), copy.deepcopy(teacher)
+    distillation = Distillation(label_weight=0.5)
+    task = SubnetTask(student, ToySpace().smallest, 6, 0.1, teacher=(teacher, 8), distillation=distillation)
+    task.step(IMAGES.images, IMAGES.labels, 0, PlainEngine())
+    logits = reference(PlainEngine().prepare(IMAGES.images, 6))
+    with torch.no_grad():
+        target = largest.eval()(PlainEngine().prepare(IMAGES.images, 8)).float().softmax(1)
+    hard = nn.functional.cross_entropy(logits, IMAGES.labels, label_smoothing=0.1)
+    (0.5 * hard + nn.functional.cross_entropy(logits.float(), target)).backward()
+    check_gradients(student, reference)
+    with pytest.raises(ValueError, match=r"set retrain\.distill=false"):
+        SubnetTask(student, ToySpace().smallest, 6, mixup=lambda x, y: (x, y), teacher=(teacher, 8))
 
 
 @pytest.mark.parametrize("lowest", [True, False])
