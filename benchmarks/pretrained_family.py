@@ -2,10 +2,11 @@
 
     python benchmarks/pretrained_family.py tf_efficientnet_lite0 tf_efficientnet_lite0.pt clothing --size 128 --seed 0
 
-The family is what `train_supernet.py` makes of the weights and `search_subnet.py` finds under each limit on held-out images.
-Beside it, at each limit: random networks of the same supernet; the fine-tuned original trained on at a smaller input size; and
-the original narrowed by Torch-Pruning, if that is installed, and trained on. These learn from the original as the family does,
-each with as much training as the family had for every limit. All are scored on the test images, which nothing else has seen.
+The family is what `train_supernet.py` makes of the weights and `search_subnet.py` finds under each limit on held-out images, as
+it is found, and trained on a little by `retrain_subnet.py`. Beside it, at each limit: random networks of the same supernet; the
+fine-tuned original trained on at a smaller input size; and the original narrowed by Torch-Pruning, if that is installed, and
+trained on. These learn from the original as the family does, each with as much training as the family had for every limit. All
+are scored on the test images, which nothing else has seen.
 
 A row of JSON for each network goes to ``--out``; what is there already is not done again, so a run that was stopped goes on.
 """
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oneshot.arch import Arch
@@ -38,37 +39,15 @@ from oneshot.data import ImageData, Recorded
 from oneshot.evaluation import Batches, Evaluator
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.pipeline.folders import Trained, load_subnet, load_supernet
+from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import Distillation, PhaseSettings, Task, Trainer, TrainSettings, batches_of
-from oneshot.training.engine import Engine
-from oneshot.training.tasks import StepResult, check_finite
+from oneshot.training import Distillation, PhaseSettings, SubnetTask, Trainer, TrainSettings, batches_of, plan_phases
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = (75, 50, 35, 25)  # percent of the original's multiply-accumulates
 NUM_RANDOM = 3
 PASSES = 3  # the cost of a training step in forward passes
-
-
-class TaughtTask(Task):
-    """Trains one network at one input size on what another one says of the same images, at its own size."""
-
-    kind = "subnet"
-
-    def __init__(
-        self, module: nn.Module, size: int, teacher: nn.Module, teacher_size: int, distillation: Distillation
-    ) -> None:
-        self.module, self.size, self.teacher, self.teacher_size = module, size, teacher.eval(), teacher_size
-        self.distillation = distillation
-
-    def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
-        with torch.no_grad():
-            taught = self.teacher(engine.prepare(images, self.teacher_size))
-        logits = self.module(engine.prepare(images, self.size))
-        loss = self.distillation.loss(logits, taught, nn.functional.cross_entropy(logits, labels))
-        check_finite(loss, step, Arch({"size": self.size}))
-        engine.backward(loss)
-        return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())
 
 
 def count_macs(module: nn.Module, size: int) -> int:
@@ -131,22 +110,23 @@ class Comparison:
         return np.load(self.folder / f"{name.replace(' ', '-')}.npy")
 
 
-def family_share(trained: Trained, data: ImageData, settings: TrainSettings, original: int) -> float:
-    """What the part of the training after the fine-tuning cost for each limit, in training steps of the original network."""
-    config = trained.config
-    phases = {name: PhaseSettings(**values) for name, values in config["phases"].items()}
-    costs, total, step = CostTable(trained.supernet.space), 0.0, 0
+def cost_after_fine_tuning(trained: Trained, data: ImageData, settings: TrainSettings, original: int) -> float:
+    """What the part of the training after the fine-tuning cost, in training steps of the original network."""
+    config, space = trained.config, trained.supernet.space
+    given = {name: PhaseSettings(**values) for name, values in config["phases"].items()}
+    phases = plan_phases(given, space, config["trainer"]["epochs"])
+    costs, total, step = CostTable(space), 0.0, 0
     steps_per_epoch = batches_of(data, settings)[1]
     for phase in phases.values():
         stop = step + steps_per_epoch * phase.epochs
         if phase.distill:
-            part = phase.restrict(trained.supernet.space)
+            part = phase.restrict(space)
             changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
             sampler = make_sampler(config["sampler"], part, config["seed"], **changes)
             for number in range(step, stop):
                 total += sum(costs.cost(arch).macs for arch in sampler.sample(number)) / original + 1 / PASSES
         step = stop
-    return total / len(LIMITS)
+    return total
 
 
 def train(
@@ -167,7 +147,8 @@ def train(
     cost = count_macs(module, size) / count_macs(*teacher) + 1 / PASSES
     epochs = max(1, math.ceil(share / cost / batches_of(data, settings)[1]))
     started = own_seconds(resource.RUSAGE_SELF)
-    task = TaughtTask(module, size, teacher[0], teacher[1], distillation)
+    arch = Arch({"network": name})
+    task = SubnetTask(module, arch, size, settings.label_smoothing, teacher=teacher, distillation=distillation)
     trainer = Trainer(
         task,
         data,
@@ -249,15 +230,24 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     if "original" not in compared.rows:
         compared.score("original", teacher, size, data)
     original = compared.rows["original"]["macs"]
-    share = family_share(trained, data, settings, original)
+    total = cost_after_fine_tuning(trained, data, settings, original)
     found = sorted((folder / "search").glob("max_macs-*"), key=lambda path: -float(path.name.partition("-")[2]))
-    evaluator = Evaluator(trained.supernet.eval(), data, device=CPU, seed=options.seed)
     for limit, own in zip(LIMITS, found, strict=True):
-        if f"family {limit}" not in compared.rows:
-            subnet = load_subnet(own, names=("subnet.pt",))
-            compared.score(
-                f"family {limit}", subnet.module(), subnet.card["input_shape"][-1], data, arch=dict(subnet.arch)
-            )
+        retrained = f"retrain-{limit}"
+        compared.program(retrained, "retrain_subnet.py", f"subnet={own}", "trainer.threads=1", *options.retrain)
+        for name, place in ((f"family {limit}", own), (f"trained on {limit}", folder / retrained)):
+            subnet = load_subnet(place)
+            if name not in compared.rows:
+                pixels = subnet.card["input_shape"][-1]
+                compared.score(name, subnet.module(), pixels, data, arch=dict(subnet.arch))
+        steps = subnet.card["epochs"] * batches_of(data, settings)[1]
+        total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
+    share = total / len(LIMITS)
+    repair = trained.repair(EvaluationSettings.repair_images)
+    evaluator = Evaluator(trained.supernet.eval(), data, device=CPU, seed=options.seed, repair=repair)
+    alike = ((teacher, size), data, share, settings, distillation)
+    train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike)
+    for limit in LIMITS:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed)):
             if (name := f"random {limit} {number}") not in compared.rows:
@@ -270,10 +260,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         def narrower(macs: float = macs) -> tuple[nn.Module, int]:
             return pruned(teacher, size, macs), size
 
-        given_alike = ((teacher, size), data, share, settings, distillation)
-        train(compared, f"lower resolution {limit}", smaller, *given_alike)
+        train(compared, f"lower resolution {limit}", smaller, *alike)
         if options.prune:
-            train(compared, f"Torch-Pruning {limit}", narrower, *given_alike)
+            train(compared, f"Torch-Pruning {limit}", narrower, *alike)
     return compared
 
 
@@ -283,15 +272,21 @@ def table(compared: Comparison) -> list[str]:
     kinds = ["random", "lower resolution", *(["Torch-Pruning"] if compared.options.prune else [])]
     lines = [
         f"original: {100 * original['test']:.1f} % at {original['size']} pixels, {original['macs'] / 1e6:.1f}M MACs; family: "
-        f"{rows['family']['seconds']:.0f} s of training (fine-tuning included), {rows['search']['seconds']:.0f} s of search",
+        f"{rows['family']['seconds']:.0f} s of training (fine-tuning included), {rows['search']['seconds']:.0f} s of search; "
+        f"the original trained on as long as each alternative: {100 * rows['original trained on']['test']:.1f} %",
         "",
-        "| limit | family | pixels | below the original | " + " | ".join(f"{kind}; lead" for kind in kinds) + " |",
-        "| --- " * (4 + len(kinds)) + "|",
+        "| limit | family | pixels | trained on | over the original | "
+        + " | ".join(f"{kind}; lead" for kind in kinds)
+        + " |",
+        "| --- " * (5 + len(kinds)) + "|",
     ]
     for limit in LIMITS:
-        own = compared.correct(f"family {limit}")
-        cells = [f"{limit} %", f"{100 * own.mean():.1f}", str(rows[f"family {limit}"]["size"])]
-        cells.append(_lead(compared.correct("original"), own, ""))
+        found, own = compared.correct(f"family {limit}"), compared.correct(f"trained on {limit}")
+        cells = [f"{limit} %", f"{100 * found.mean():.1f}", str(rows[f"family {limit}"]["size"])]
+        cells += [
+            f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s",
+            _lead(own, compared.correct("original"), ""),
+        ]
         for kind in kinds:
             names = [name for name in rows if name.startswith(f"{kind} {limit}")]
             other = np.mean([compared.correct(name) for name in names], axis=0)
@@ -315,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", nargs="*", default=[], help="further settings of train_supernet.py")
     parser.add_argument("--search", nargs="*", default=[], help="further settings of search_subnet.py")
+    parser.add_argument("--retrain", nargs="*", default=[], help="further settings of retrain_subnet.py")
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained_family"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
