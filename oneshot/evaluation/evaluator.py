@@ -15,7 +15,7 @@ from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
-from oneshot.evaluation.repaired import Original, RepairedEvaluation
+from oneshot.evaluation.repaired import WORKING_BYTES, Original, RepairedEvaluation
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
@@ -118,6 +118,10 @@ class Evaluator:
     def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
         assert self.repair is not None
         key = (id(supernet), resolution)
+        others = [original.reference for known, original in self._originals.items() if known != key]
+        if sum(reference.num_bytes for reference in others) > WORKING_BYTES // 2:
+            for reference in others:
+                reference.forget()
         if key not in self._originals:
             self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair)
         return RepairedEvaluation(self._originals[key], self.calibration, self.held_out, self, self.memory_limit)

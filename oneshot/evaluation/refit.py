@@ -13,6 +13,9 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 # Of the mean of the Gram matrix's diagonal. Enough to leave alone what the images do not tell (channels that are silent, or
 # copies of others), and a thousand times below what they do tell.
 RIDGE = 1e-3
+_LEAST_ROWS = (
+    1.5  # for each weight of an output: with fewer, a fit follows the images more than what they have in common
+)
 _PATCH_VALUES = 2**24  # cut out at a time
 _TOLERANCE = 1e-3  # relative, between a layer's outputs and those of a plain layer with its weights
 
@@ -77,7 +80,7 @@ class Fit:
         Raises:
             UnfitError: it was given too few rows, or values that are no finite numbers.
         """
-        if self.num_rows < 2 * self.inputs:
+        if self.num_rows < _LEAST_ROWS * self.inputs:
             raise UnfitError(f"{self.num_rows} values of {self.inputs} channels do not tell its weights")
         diagonal = self._gram.diagonal(dim1=1, dim2=2)
         strength = RIDGE * diagonal[:, : self.inputs].mean(1, keepdim=True)

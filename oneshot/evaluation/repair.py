@@ -114,6 +114,15 @@ class Reference:
             wanted.update(dict.fromkeys(readers))
             self._known.pop(block, None)
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory that is held."""
+        return sum(known.num_bytes for known in self._known.values())
+
+    def forget(self) -> None:
+        """Lets go of what is held; it is measured again when it is asked for."""
+        self._known.clear()
+
     def of(self, block: str) -> BlockReference:
         """What a block gives, of the readers that were announced."""
         if block not in self._known:
@@ -172,6 +181,7 @@ class Listener:
 
     Args:
         ended: called at the end of each call.
+        with_inputs: whether what readers read is kept.
 
     Attributes:
         inputs, outputs: of the readers by path in the block, in the order in which they ran; those that ran more than once
@@ -180,8 +190,10 @@ class Listener:
         output: of the block.
     """
 
-    def __init__(self, block: nn.Module, readers: Iterable[str], ended: Callable[[Listener], object]) -> None:
-        self.block = block
+    def __init__(
+        self, block: nn.Module, readers: Iterable[str], ended: Callable[[Listener], object], with_inputs: bool = False
+    ) -> None:
+        self.block, self._with_inputs = block, with_inputs
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         self.given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -212,7 +224,7 @@ class Listener:
             return
         self.output = output
         for reader in self._often:
-            del self.inputs[reader], self.outputs[reader]
+            del self.outputs[reader]
         self._ended(self)
         self.inputs, self.outputs, self.given, self.output = {}, {}, ((), {}), None
 
@@ -223,7 +235,9 @@ class Listener:
             if reader in self.outputs:
                 self._often.add(reader)
             # A later layer may change them in place.
-            self.inputs[reader], self.outputs[reader] = args[0].clone(), output.clone()
+            self.outputs[reader] = output.clone()
+            if self._with_inputs:
+                self.inputs[reader] = args[0].clone()
 
         return hook
 
@@ -295,7 +309,7 @@ def repair_block(
     for reader in [path for path in reference.outputs if path in readers]:
         try:
             fitting = _Fitting(block, reader, readers[reader], reference, places)
-            listener = Listener(block, [reader], fitting.take)
+            listener = Listener(block, [reader], fitting.take, with_inputs=True)
             try:
                 for part, call in enumerate(calls()):
                     fitting.part = part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -25,8 +25,10 @@ from oneshot.spaces.skeleton import Block
 from oneshot.supernet import Supernet
 
 _LOGGER = logging.getLogger(__name__)
-_WORKING_BYTES = 2**29  # of what one network's images make on the way, and of what the largest network gives, each
-_CHUNK_PIXELS = 2**20  # a layer's work on a chunk of them fits beside that
+WORKING_BYTES = 2**29
+"""May be kept of what the images become on their way through one network, and as many of what the largest network gives."""
+_CHUNK_PIXELS = 2**20
+_REMEMBERED_BYTES = 2**28  # of repaired weights
 _REPAIRED = "repaired"
 
 Readers = Mapping[str, Tensor | None]
@@ -62,7 +64,8 @@ class Original:
             recalibrate(whole, self.chunks())
             self.supernet = copy.deepcopy(supernet, {id(tensor): tensor for tensor in supernet.parameters()})
             self.supernet.take_statistics(self.arch, whole)
-        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), _WORKING_BYTES)
+        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), WORKING_BYTES)
+        self._remembered: OrderedDict[Arch, Mapping[Block, Repaired]] = OrderedDict()
         self._readers: dict[Block, Readers] = {}
         self._reported: set[tuple[str, str]] = set()
 
@@ -86,6 +89,16 @@ class Original:
             self._readers[block] = found
             self.reference.need(block.name, found)
         return self._readers[block]
+
+    def recall(self, arch: Arch) -> Mapping[Block, Repaired] | None:
+        """The repaired weights of a network that was repaired a while ago."""
+        return self._remembered.get(arch)
+
+    def remember(self, arch: Arch, found: Mapping[Block, Repaired]) -> None:
+        """Keeps the repaired weights of a network, because the best are asked for again, in place of those kept longest."""
+        self._remembered[arch] = found
+        while len(self._remembered) > 1 and sum(map(_bytes_of, self._remembered.values())) > _REMEMBERED_BYTES:
+            self._remembered.popitem(last=False)
 
     def repair(self, module: nn.Module, block: Block, calls: Callable[[], Iterator[Callable[[], object]]]) -> Repaired:
         """Repairs the weights of a block's module in place; returns those that may have changed."""
@@ -135,20 +148,23 @@ class RepairedEvaluation(SharedEvaluation):
         """Repairs a candidate's weights."""
         assert isinstance(candidate, RepairedCandidate)
         assert self._whole is not None
-        candidate.repair(self.original, self._whole, self._feed)
+        candidate.repair(self.original, self._whole, self._feed, self.original.recall(arch) or {})
+        self.original.remember(arch, candidate.repaired)
 
     def subnet(self, arch: Arch) -> nn.Module:
         """The extracted subnet with repaired weights, in eval mode."""
         network = self._supernet.extract(arch).eval()
         skeleton, blocks = self._supernet.skeleton(arch, lambda block: block.module)
         paths = paths_of(skeleton, blocks)
-        with torch.inference_mode(False), torch.no_grad():
-            found = self._by_calls(arch)
-            if found is None:
-                self._by_passes(network, blocks, paths)
-            else:
-                for block, tensors in found.items():
-                    _set(network.get_submodule(paths[block.name]), tensors)
+        found = self.original.recall(arch)
+        if found is None:
+            with torch.inference_mode(False), torch.no_grad():
+                found = self._by_calls(arch)
+                if found is None:
+                    found = self._by_passes(network, blocks, paths)
+            self.original.remember(arch, found)
+        for block, tensors in found.items():
+            _set(network.get_submodule(paths[block.name]), tensors)
         return network
 
     def _by_calls(self, arch: Arch) -> Mapping[Block, Repaired] | None:
@@ -160,14 +176,14 @@ class RepairedEvaluation(SharedEvaluation):
         while not reads_what_changed(trace):
             candidate = RepairedCandidate(self._supernet, Store(0), trace, {}, 0)
             try:
-                candidate.repair(self.original, self._whole, self._feed)
+                candidate.repair(self.original, self._whole, self._feed, {})
             except ChangedInputError:
                 continue
             if not reads_what_changed(trace):
                 return candidate.repaired
         return None
 
-    def _by_passes(self, network: nn.Module, blocks: list[Block], paths: Mapping[str, str]) -> None:
+    def _by_passes(self, network: nn.Module, blocks: list[Block], paths: Mapping[str, str]) -> Mapping[Block, Repaired]:
         """Repairs ``network`` in place by running it anew, as far as it has to, for each block: of a network whose calls cannot
         be told, every block counts as changed that runs after one that differs from the largest network's.
         """
@@ -188,10 +204,12 @@ class RepairedEvaluation(SharedEvaluation):
         for name in missing:  # what follows a block that was left out
             before = list(self.original.blocks)[: list(self.original.blocks).index(name)]
             first = min(first, 1 + max((order.index(one) for one in before if one in order), default=-1))
+        found = {}
         for name in order[first:]:
             if order.count(name) == 1 and self.original.readers(of_name[name]):
-                module = network.get_submodule(paths[name])
-                self.original.repair(module, of_name[name], partial(self._passes, network, module))
+                block, module = of_name[name], network.get_submodule(paths[name])
+                found[block] = self.original.repair(module, block, partial(self._passes, network, module))
+        return found
 
     def _passes(self, network: nn.Module, module: nn.Module) -> Iterator[Callable[[], object]]:
         def stop(*_: Any) -> None:
@@ -227,8 +245,10 @@ class RepairedCandidate(Candidate):
         self._values: dict[tuple[Node, int], Any] = {}
         self._num_bytes = 0
 
-    def repair(self, original: Original, whole: Trace, feed: Feed) -> None:
-        """Repairs every block that is called on other inputs than in the largest network, or is another one."""
+    def repair(self, original: Original, whole: Trace, feed: Feed, recalled: Mapping[Block, Repaired]) -> None:
+        """Repairs each block that is called on other inputs than in the largest network, or is another one, as far as its weights
+        are not ``recalled``.
+        """
         unchanged = set(whole.nodes)
         often = Counter(node.operation.block for node in self._trace.nodes if node.operation)
         plan = [
@@ -244,12 +264,12 @@ class RepairedCandidate(Candidate):
         for node, block in plan:
             module = self._supernet.extract_block(block).eval()
             self._modules[block] = module
-            known = self._store.get(node.occurrences, _REPAIRED)
+            known = recalled.get(block) or self._store.get(node.occurrences, _REPAIRED)
             if known is None:
                 known = original.repair(module, block, partial(self._calls, node, feed))
-                self._store.put(node.occurrences, _REPAIRED, known, self._position)
             else:
                 _set(module, known)
+            self._store.put(node.occurrences, _REPAIRED, known, self._position)
             self.repaired[block] = known
             self._let_go(self._order[node])
         self._let_go(len(self._order))
@@ -288,7 +308,7 @@ class RepairedCandidate(Candidate):
 
     def _keep(self, node: Node, part: int, value: Any) -> None:
         size = _num_bytes(value)
-        if (node, part) not in self._values and self._num_bytes + size <= _WORKING_BYTES:
+        if (node, part) not in self._values and self._num_bytes + size <= WORKING_BYTES:
             self._values[node, part] = value
             self._num_bytes += size
 
@@ -321,6 +341,10 @@ def paths_of(network: nn.Module, blocks: list[Block]) -> dict[str, str]:
 def _set(module: nn.Module, tensors: Repaired) -> None:
     for name, tensor in tensors.items():
         module.get_parameter(name).copy_(tensor)
+
+
+def _bytes_of(found: Mapping[Block, Repaired]) -> int:
+    return sum(tensor.nbytes for tensors in found.values() for tensor in tensors.values())
 
 
 def _num_bytes(value: Any) -> int:

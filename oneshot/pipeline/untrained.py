@@ -27,7 +27,7 @@ def check_untrained(space: SearchSpace, data: ImageData) -> None:
     if not space.starts_trained:
         raise ValueError(
             "trainer.epochs=0 makes a family of a network that is trained already, but the weights of "
-            f"{type(space).__name__} are random: give space.weights=FILE with +space=timm or +space=network, or train for some epochs"
+            f"{type(space).__name__} are random: give space.weights=FILE with +space=timm or +space=network, or train it"
         )
     if space.new_classifier:
         raise ValueError(

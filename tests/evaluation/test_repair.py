@@ -146,8 +146,8 @@ def test_silent_channels_keep_their_weights() -> None:
 
 def make_evaluator(supernet: Supernet, **settings: int) -> Evaluator:
     supernet.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    data = make_data(60, 12, 2, size=supernet.space.max_resolution)
-    return Evaluator(supernet, data, device=CPU, batch_size=25, repair=RepairSettings(60), **settings)  # type: ignore[arg-type]
+    data = make_data(160, 12, 2, size=supernet.space.max_resolution)
+    return Evaluator(supernet, data, device=CPU, batch_size=25, repair=RepairSettings(160), **settings)  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -187,7 +187,7 @@ def test_repaired_networks_are_nearer_to_the_largest(name: str) -> None:
             continue  # nothing runs after the block that is left out
         assert changed
         assert not [key for key in changed if "running" in key]
-        assert gap(evaluator, found) < 0.9 * gap(evaluator, cut)
+        assert gap(evaluator, found) < (0.8 if kind == "width" else 1.0) * gap(evaluator, cut)
     assert not differences(supernet.state_dict(), before)
 
 
@@ -197,9 +197,11 @@ def test_what_follows_a_block_that_is_left_out_makes_up_for_it() -> None:
     supernet = Supernet(space).eval()
     evaluator, arch = make_evaluator(supernet), space.smallest
     cut, found = supernet.extract(arch).eval(), evaluator.subnet(arch)
-    assert set(differences(found.state_dict(), cut.state_dict())) == {
-        f"blocks.1.{name}" for name in ("attn.proj.weight", "attn.proj.bias", "mlp.fc2.weight", "mlp.fc2.bias")
+    changed = {
+        key.strip(".").removesuffix(".weight").removesuffix(".bias")
+        for key in differences(found.state_dict(), cut.state_dict())
     }
+    assert changed == {f"blocks.{index}.{reader}" for index in range(1, 6) for reader in ("attn.proj", "mlp.fc2")}
     assert gap(evaluator, found) < 0.8 * gap(evaluator, cut)
 
 
@@ -217,9 +219,13 @@ def test_scores_of_many_are_those_of_one_by_one(name: str, limit: int, monkeypat
     alone = len(calls)
     assert len({score.loss for score in expected}) > 3
     calls.clear()
-    assert make_evaluator(supernet, memory_limit=limit).score_all(archs) == expected
+    evaluator = make_evaluator(supernet, memory_limit=limit)
+    assert evaluator.score_all(archs) == expected
     if name != "test_vit":  # its forward looks at the size of the images, so each is scored alone
         assert 0 < len(calls) < alone
+    calls.clear()
+    assert evaluator.score_all(archs) == [evaluator(one) for one in archs] == expected
+    assert not calls  # they are remembered
 
 
 def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -241,7 +247,7 @@ def test_memory_that_is_short_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     supernet = make_supernet("test_efficientnet")
     narrow = supernet.space.smallest
     expected = make_evaluator(supernet).subnet(narrow).state_dict()
-    monkeypatch.setattr(repaired, "_WORKING_BYTES", 100_000)
+    monkeypatch.setattr(repaired, "WORKING_BYTES", 100_000)
     assert not differences(make_evaluator(supernet).subnet(narrow).state_dict(), expected)
 
 
@@ -251,9 +257,11 @@ def test_a_trained_supernet_is_repaired_to_its_own_largest_network() -> None:
         if name.endswith("running_var"):
             tensor.mul_(9.0)  # of a mixture of networks, of no use to any
     before = copy_state(supernet)
-    data = make_data(60, 12, 2, size=32)
-    plain = Evaluator(supernet, data, device=CPU, batch_size=25, calibration_images=60)
-    evaluator = Evaluator(supernet, data, device=CPU, batch_size=25, repair=RepairSettings(60, measure_statistics=True))
+    data = make_data(160, 12, 2, size=32)
+    plain = Evaluator(supernet, data, device=CPU, batch_size=25, calibration_images=160)
+    evaluator = Evaluator(
+        supernet, data, device=CPU, batch_size=25, repair=RepairSettings(160, measure_statistics=True)
+    )
     largest, narrow = supernet.space.largest, supernet.space.smallest
     assert not differences(evaluator.subnet(largest).state_dict(), plain.subnet(largest).state_dict())
     assert gap(evaluator, evaluator.subnet(narrow)) < gap(evaluator, plain.subnet(narrow))
@@ -265,7 +273,7 @@ def test_a_trained_supernet_is_repaired_to_its_own_largest_network() -> None:
 def test_a_space_whose_networks_differ_in_more_than_size_is_refused() -> None:
     supernet = Supernet(NASBenchMacro(4, 8))
     evaluator = make_evaluator(supernet)
-    with pytest.raises(ValueError, match="evaluation.repair=false, because networks of NASBenchMacro differ"):
+    with pytest.raises(ValueError, match=r"evaluation\.repair=false, because networks of NASBenchMacro differ"):
         evaluator(supernet.space.smallest)
 
 
