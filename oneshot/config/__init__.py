@@ -17,7 +17,7 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
-from oneshot.config.presets import PRESET, for_repaired
+from oneshot.config.presets import PRESET, for_repaired, predictor_for_repaired
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
@@ -42,6 +42,7 @@ __all__ = [
     "patterns_of",
     "phase_settings",
     "plain",
+    "predictor_for_repaired",
     "register_spaces",
     "settings",
     "trained_sampler",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from oneshot.arch import suggest
 from oneshot.config.keys import no_setting
+from oneshot.config.paths import CONF
+from oneshot.pipeline.search_settings import PredictionSettings
+
+log = logging.getLogger(__name__)
 
 PRESET = "pretrained"  # conf/trainer/pretrained.yaml
 _SPACES = ("timm", "network")
@@ -26,6 +33,37 @@ def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
     if config_name != "train_supernet" or values.get("space") not in _SPACES or not starts_trained or names_trainer:
         return list(arguments)
     return [*arguments, f"trainer={PRESET}"]
+
+
+def predictor_for_repaired(
+    config: DictConfig, typed: Sequence[str], is_repaired: bool, prediction: PredictionSettings
+) -> PredictionSettings:
+    """Sets the predictor of a search whose candidates are repaired, as ``repaired`` says, unless the command line chooses how to
+    search; returns how it learns.
+
+    Args:
+        typed: the settings of the command line, ``key=value`` each.
+        prediction: how a predictor learns otherwise.
+
+    Raises:
+        ValueError: there is no such predictor.
+    """
+    groups = {re.split(r"[=@.]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
+    name = config.repaired.predictor
+    if not is_repaired or name is None or groups & {"search", "predictor", "prediction"}:
+        return prediction
+    known = sorted(path.stem for path in (CONF / "predictor").glob("*.yaml"))
+    if name not in known:
+        raise ValueError(
+            f"repaired.predictor is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
+        )
+    config.predictor = OmegaConf.load(CONF / "predictor" / f"{name}.yaml")
+    changed = replace(prediction, num_pairs=config.repaired.num_pairs, num_verified=config.repaired.num_verified)
+    log.info(
+        "for repaired weights: predictor=%s, prediction.num_pairs=%d, prediction.num_verified=%d (search=evolution, for one, "
+        "scores every candidate)", name, changed.num_pairs, changed.num_verified,
+    )  # fmt: skip
+    return changed
 
 
 def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) -> Mapping[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from oneshot.config import CONF, for_repaired, settings
+from oneshot.config import CONF, for_repaired, predictor_for_repaired, settings
 from oneshot.config.presets import with_trainer
+from oneshot.pipeline.search_settings import PredictionSettings
 from oneshot.training import TrainSettings
 
 TRAINED = ["+space=timm", "space.model=resnet18", "space.weights=resnet18.pt"]
@@ -43,3 +44,29 @@ def test_the_trainer_of_a_repaired_network() -> None:
     config.repaired.learning_rate = 0.1
     with pytest.raises(ValueError, match=r"no setting 'repaired.learning_rate'"):
         for_repaired(config, [], False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_repaired", "expected"),
+    [
+        (["supernet=a", "cost.max_macs=[75%,50%]"], True, True),
+        (["supernet=a"], False, False),
+        (["search=evolution"], True, False),
+        (["search.generations=3"], True, False),
+        (["prediction.num_pairs=30"], True, False),
+        (["predictor=gbdt"], True, False),
+    ],
+)
+def test_the_search_of_repaired_networks(typed: list[str], is_repaired: bool, expected: bool) -> None:
+    config = OmegaConf.load(CONF / "search_subnet.yaml")
+    config.predictor = None
+    found = predictor_for_repaired(config, typed, is_repaired, PredictionSettings())
+    assert (config.predictor is not None) == expected
+    assert found == (PredictionSettings(80, num_verified=5) if expected else PredictionSettings())
+
+
+def test_a_predictor_for_repaired_networks_that_there_is_none_of() -> None:
+    config = OmegaConf.load(CONF / "search_subnet.yaml")
+    config.repaired.predictor = "rigde"
+    with pytest.raises(ValueError, match="not 'rigde'; did you mean 'ridge'"):
+        predictor_for_repaired(config, [], True, PredictionSettings())
