@@ -91,7 +91,7 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
     elif config.truth is not None:
         search = replace(search, truth=read_truth(Path(config.truth), space))
-    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, config.new_images)
+    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, None, config.new_images)
     data = make_data(data_config, recorded)
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
     typed = HydraConfig.get().overrides.task

@@ -21,6 +21,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.pipeline.recorded import of_training
+from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -38,7 +39,8 @@ def main(config: DictConfig, folder: Path) -> None:
     distillation = settings(Distillation, config, "distillation")
     init = None if config.init is None else Path(config.init)
     data_config = data_settings(config)
-    data = make_data(data_config, of_training(folder, data_config, init, config.new_classifier))
+    newest = newest_checkpoint(folder, "train_supernet")
+    data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
     space, options = make_space(config.get("space"), data), patterns_of(config.options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
@@ -64,7 +66,7 @@ def main(config: DictConfig, folder: Path) -> None:
         norm_affine=config.norm_affine,
         config=recorded,
     )
-    train_supernet(space, data, training, folder)
+    train_supernet(space, data, training, folder, newest)
     if trainer.epochs:
         log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     else:

@@ -41,7 +41,16 @@ from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.pipeline.folders import Trained, load_subnet, load_supernet
 from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import Distillation, PhaseSettings, SubnetTask, Trainer, TrainSettings, batches_of, plan_phases
+from oneshot.training import (
+    Distillation,
+    PhaseSettings,
+    RunPart,
+    SubnetTask,
+    Trainer,
+    TrainSettings,
+    batches_of,
+    plan_phases,
+)
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,15 +158,9 @@ def train(
     started = own_seconds(resource.RUSAGE_SELF)
     arch = Arch({"network": name})
     task = SubnetTask(module, arch, size, settings.label_smoothing, teacher=teacher, distillation=distillation)
-    trainer = Trainer(
-        task,
-        data,
-        replace(settings, epochs=epochs, eval_every=0),
-        compared.folder / name.replace(" ", "-"),
-        device=CPU,
-        evaluate=lambda network: {},
-        meta={"config": {"name": name}},
-    )
+    part = RunPart(compared.folder / name.replace(" ", "-"), {"config": {"name": name}})
+    settings = replace(settings, epochs=epochs, eval_every=0, device="cpu")
+    trainer = Trainer(task, data, settings, part, lambda network: {})
     trained = trainer.run()
     seconds = own_seconds(resource.RUSAGE_SELF) - started
     compared.score(name, trained, size, data, epochs=epochs, seconds=seconds)
@@ -172,7 +175,7 @@ def pruned(module: nn.Module, size: int, macs: float) -> nn.Module:
     """``module`` narrowed by Torch-Pruning as its documentation has it: equal shares of every layer by the norm of its groups,
     widths in multiples of 8, the classifier's outputs kept.
     """
-    import torch_pruning as tp
+    import torch_pruning as tp  # type: ignore[import-not-found]
 
     network, example = copy.deepcopy(module).eval(), torch.randn(1, 3, size, size)
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
@@ -219,7 +222,8 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         "evaluation.threads=1", *options.search,
     )  # fmt: skip
     trained = load_supernet(folder / "family")
-    data = make_data(trained.config["data"], trained.record and Recorded(trained.record, "the family"))
+    recorded = None if trained.record is None else Recorded(trained.record, "the family")
+    data = make_data(trained.config["data"], recorded)
     teacher_file = load_subnet(folder / "family", names=("teacher.pt",))
     teacher, size = teacher_file.module().to(memory_format=torch.channels_last), teacher_file.card["input_shape"][-1]
     given = {name: value for name, value in trained.config["trainer"].items() if name != "epochs"}

@@ -8,6 +8,7 @@ from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
 from oneshot.evaluation.score import Score, evaluate
+from oneshot.evaluation.settings import ScoreSettings
 from oneshot.statistics import Estimate
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RepairSettings",
     "RungScores",
     "Score",
+    "ScoreSettings",
     "SuccessiveHalving",
     "evaluate",
     "image_scores",

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
-from oneshot.checking import check_least
 from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
@@ -17,6 +16,7 @@ from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
 from oneshot.evaluation.repaired import WORKING_BYTES, Original, RepairedEvaluation
 from oneshot.evaluation.score import Score, evaluate
+from oneshot.evaluation.settings import ScoreSettings
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
 
@@ -29,47 +29,39 @@ class Evaluator:
     the place of recalibration, which would undo a part of it.
 
     Args:
-        calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
-        max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
-            None.
-        memory_limit: bytes that may be kept from one candidate for others that share a part of it; at 0 each is scored alone.
-        repair: repair weights rather than recalibrate statistics.
+        device: where the supernet is.
+        seed: draws the images where not all are used.
+        repair: repair weights rather than recalibrate statistics; the supernet must not change then.
     """
 
     def __init__(
         self,
         supernet: Supernet | SupernetFamily,
         data: ImageData,
+        settings: ScoreSettings | None = None,
         *,
         device: torch.device,
-        calibration_images: int = 512,
-        batch_size: int = 256,
-        max_images: int | None = None,
-        channels_last: bool = True,
         seed: int = 0,
-        memory_limit: int = 2 * 2**30,
         repair: RepairSettings | None = None,
     ) -> None:
-        if memory_limit < 0:
-            raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
-        check_least(2, calibration_images=calibration_images)
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        settings = settings or ScoreSettings()
+        memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.supernet = supernet
         self.repair = repair
         self._originals: dict[tuple[int, int], Original] = {}
         self.device = device
-        self.memory_limit = memory_limit
-        chosen = data.train.subset(random_indices(len(data.train), calibration_images, seed))
+        self.memory_limit = round(settings.memory_limit_gb * 2**30)
+        chosen = data.train.subset(random_indices(len(data.train), settings.calibration_images, seed))
         # At random, because data sets often come sorted by class.
         held_out = data.held_out
-        if max_images is not None:
-            held_out = held_out.subset(random_indices(len(held_out), max_images, seed))
+        if settings.max_images is not None:
+            held_out = held_out.subset(random_indices(len(held_out), settings.max_images, seed))
         self._seed = seed
-        self.calibration = Batches(chosen, data, batch_size, device, memory_format)
-        self.held_out = Batches(held_out, data, batch_size, device, memory_format)
+        self.calibration = Batches(chosen, data, settings.batch_size, device, memory_format)
+        self.held_out = Batches(held_out, data, settings.batch_size, device, memory_format)
         if repair is not None:
             fitted_on = data.train.subset(random_indices(len(data.train), repair.images, seed))
-            self.fitted_on = Batches(fitted_on, data, batch_size, device, memory_format)
+            self.fitted_on = Batches(fitted_on, data, settings.batch_size, device, memory_format)
 
     def subnet(self, arch: Arch) -> nn.Module:
         """The extracted subnet with recalibrated statistics or repaired weights, in eval mode."""

@@ -18,11 +18,11 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Batches, Evaluator, RepairSettings, evaluate, random_indices, recalibrate
+from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, read_arch, save_subnet
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import Distillation, SubnetTask, Trainer, TrainSettings
+from oneshot.training import Distillation, RunPart, SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 log = logging.getLogger(__name__)
@@ -94,11 +94,20 @@ class Retrained:
     largest_test_accuracy: float | None
 
 
-def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, folder: Path) -> Retrained:
+def retrain_subnet(
+    subnet: Subnet,
+    data: ImageData,
+    training: SubnetTraining,
+    folder: Path,
+    newest: Mapping[str, Any] | None = None,
+) -> Retrained:
     """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
     used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
 
     Writes ``retrained.pt`` and ``retrain.json`` to ``folder``.
+
+    Args:
+        newest: the folder's newest checkpoint, where it has been read already.
 
     Raises:
         ValueError: the subnet does not fit the data.
@@ -155,7 +164,7 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
         "images": None if data.record is None else data.record.state(),
     }
     with writing(folder):
-        best = measured(Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run()).eval()
+        best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run(newest)).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
         card: dict[str, Any] = {
@@ -208,12 +217,12 @@ def choose(
     arch = read_arch(arch_file, subnet.space)
     if trained is None:
         raise FileNotFoundError(f"the supernet {folder} is gone, so {arch_file} cannot be extracted from it")
+    evaluation = ScoreSettings(retrain.calibration_images, channels_last=settings.channels_last)
     evaluator = Evaluator(
         trained.supernet.eval(),
         data,
+        evaluation,
         device=torch.device("cpu"),
-        calibration_images=retrain.calibration_images,
-        channels_last=settings.channels_last,
         seed=settings.seed,
         repair=_repair(trained, subnet),
     )
@@ -241,13 +250,14 @@ def _repair(trained: Trained, subnet: Subnet) -> RepairSettings | None:
 def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, training: SubnetTraining) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest
+    settings = training.trainer
+    evaluation = ScoreSettings(training.retrain.calibration_images, channels_last=settings.channels_last)
     evaluator = Evaluator(
         trained.supernet.to(test.device).eval(),
         data,
+        evaluation,
         device=test.device,
-        calibration_images=training.retrain.calibration_images,
-        channels_last=training.trainer.channels_last,
-        seed=training.trainer.seed,
+        seed=settings.seed,
         repair=_repair(trained, subnet),
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy

@@ -90,13 +90,9 @@ def opened_candidates(
     evaluator = Evaluator(
         trained.supernet.to(device).eval(),
         data,
+        evaluation,
         device=device,
-        calibration_images=evaluation.calibration_images,
-        batch_size=evaluation.batch_size,
-        max_images=evaluation.max_images,
-        channels_last=evaluation.channels_last,
         seed=settings.seed,
-        memory_limit=round(evaluation.memory_limit_gb * 2**30),
         repair=trained.repair(evaluation.repair_images, evaluation.repair),
     )
     if evaluator.repair is not None:

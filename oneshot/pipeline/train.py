@@ -17,7 +17,7 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.pipeline.untrained import options_left, start_family
@@ -30,6 +30,7 @@ from oneshot.training import (
     Distillation,
     HeldOutReward,
     PhaseSettings,
+    RunPart,
     SupernetTask,
     Trainer,
     TrainSettings,
@@ -77,12 +78,21 @@ class SupernetTraining:
         check_least(2, calibration_images=self.calibration_images)
 
 
-def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraining, folder: Path) -> Trained:
+def train_supernet(
+    space: SearchSpace,
+    data: ImageData,
+    training: SupernetTraining,
+    folder: Path,
+    newest: Mapping[str, Any] | None = None,
+) -> Trained:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
     Of ``trainer.epochs=0`` comes the family of a network that is trained already, see ``start_family``. Otherwise, every
     ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
     recalibrated statistics.
+
+    Args:
+        newest: the folder's newest checkpoint, where it has been read already.
 
     Returns:
         The supernet with the weights to rank by.
@@ -107,7 +117,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
-        newest = load_newest(folder / "checkpoints")
+        newest = newest or load_newest(folder / "checkpoints")
         if newest is not None:
             check_run(newest, folder, SupernetTask.kind, training.config, total_steps)
         reached = 0 if newest is None else newest["step"]
@@ -139,7 +149,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                     else:  # by the norms of the weights alone, as published
                         count = sort_channels(supernet, trained)
                         log.info("phase %s: channels of %d layers sorted by importance", name, count)
-                supernet = run.train(supernet, name, phase, part, first_step)
+                supernet = run.train(supernet, phase, part, first_step, name, newest)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
         if phase.untrained:
@@ -197,7 +207,13 @@ class _Run:
         self.sampler_state: Mapping[str, Any] = {}
 
     def train(
-        self, supernet: Supernet, name: str, phase: PhaseSettings, part: SearchSpace, first_step: int
+        self,
+        supernet: Supernet,
+        phase: PhaseSettings,
+        part: SearchSpace,
+        first_step: int,
+        name: str,
+        newest: Mapping[str, Any] | None,
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
@@ -225,17 +241,12 @@ class _Run:
             task,
             self.data,
             phase.apply(self.settings),
-            self.folder,
-            device=self.device,
-            evaluate=lambda module: self._evaluate(module, part),
-            meta=meta,
-            first_step=first_step,
-            total_steps=self.total_steps,
-            title=name,
+            RunPart(self.folder, meta, first_step, self.total_steps, name),
+            lambda module: self._evaluate(module, part),
         )
         if name:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
-        trained = trainer.run()
+        trained = trainer.run(newest)
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
         return trained
@@ -289,10 +300,5 @@ class _Run:
         }
 
     def _evaluator(self, supernet: Supernet) -> Evaluator:
-        return Evaluator(
-            supernet.to(self.device),
-            self.data,
-            device=self.device,
-            calibration_images=self.training.calibration_images,
-            channels_last=self.settings.channels_last,
-        )
+        evaluation = ScoreSettings(self.training.calibration_images, channels_last=self.settings.channels_last)
+        return Evaluator(supernet.to(self.device), self.data, evaluation, device=self.device)

@@ -10,7 +10,7 @@ from typing import Any
 from oneshot.arch import Option
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator, RepairSettings
+from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings
 from oneshot.pipeline.folders import Trained, load_supernet
 from oneshot.runs import writing
 from oneshot.spaces.base import SearchSpace
@@ -85,8 +85,8 @@ def start_family(
     evaluator = Evaluator(
         supernet.to(device).eval(),
         data,
+        ScoreSettings(channels_last=settings.channels_last),
         device=device,
-        channels_last=settings.channels_last,
         repair=RepairSettings(),
     )
     for name, arch in (("largest", part.largest), ("smallest", part.smallest)):

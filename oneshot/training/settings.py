@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from oneshot.arch import suggest
@@ -70,11 +69,9 @@ class TrainSettings:
         check_least(0, "trainer.", epochs=self.epochs)
         check_least(1, "trainer.", batch_size=self.batch_size, log_every=self.log_every)
         check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
-        check_least(0, "trainer.", eval_every=self.eval_every)
-        for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"trainer.{name} is a finite number of at least 0, not {value}")
+        check_least(0, "trainer.", eval_every=self.eval_every, lr=self.lr, min_lr=self.min_lr)
+        check_least(0, "trainer.", weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
+        check_least(0, "trainer.", checkpoint_seconds=self.checkpoint_seconds)
         if self.lr_batch_size is not None and self.lr_batch_size < 1:
             raise ValueError(f"trainer.lr_batch_size is at least 1, or null for no scaling, not {self.lr_batch_size}")
         for name in ("momentum", "label_smoothing", "ema_decay"):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toy_spaces import make_data
 from training_runs import CPU, copy_state, differences
 
-from oneshot.evaluation import Evaluator, RepairSettings, refit, repaired
+from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings, refit, repaired
 from oneshot.evaluation.refit import RIDGE, Fit, Layer, UnfitError
 from oneshot.evaluation.repair import BlockReference, Places, readers_of, repair_block
 from oneshot.sorting import input_energies, sort_channels
@@ -144,10 +144,11 @@ def test_silent_channels_keep_their_weights() -> None:
 # Networks ------------------------------------------------------------------------------------------------------------
 
 
-def make_evaluator(supernet: Supernet, **settings: int) -> Evaluator:
+def make_evaluator(supernet: Supernet, memory_limit: int = 2**30, measured: bool = False) -> Evaluator:
     supernet.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     data = make_data(160, 12, 2, size=supernet.space.max_resolution)
-    return Evaluator(supernet, data, device=CPU, batch_size=25, repair=RepairSettings(160), **settings)  # type: ignore[arg-type]
+    settings = ScoreSettings(batch_size=25, memory_limit_gb=memory_limit / 2**30)
+    return Evaluator(supernet, data, settings, device=CPU, repair=RepairSettings(160, measured))
 
 
 @functools.cache
@@ -257,11 +258,8 @@ def test_a_trained_supernet_is_repaired_to_its_own_largest_network() -> None:
         if name.endswith("running_var"):
             tensor.mul_(9.0)  # of a mixture of networks, of no use to any
     before = copy_state(supernet)
-    data = make_data(160, 12, 2, size=32)
-    plain = Evaluator(supernet, data, device=CPU, batch_size=25, calibration_images=160)
-    evaluator = Evaluator(
-        supernet, data, device=CPU, batch_size=25, repair=RepairSettings(160, measure_statistics=True)
-    )
+    evaluator = make_evaluator(supernet, measured=True)
+    plain = Evaluator(supernet, make_data(160, 12, 2, size=32), ScoreSettings(160, batch_size=25), device=CPU)
     largest, narrow = supernet.space.largest, supernet.space.smallest
     assert not differences(evaluator.subnet(largest).state_dict(), plain.subnet(largest).state_dict())
     assert gap(evaluator, evaluator.subnet(narrow)) < gap(evaluator, plain.subnet(narrow))
