@@ -3,9 +3,20 @@
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from oneshot.config import code_setting, command, entry, make_data, moved_data, newest_run, plain, settings
+from oneshot.config import (
+    code_setting,
+    command,
+    entry,
+    for_repaired,
+    make_data,
+    moved_data,
+    newest_run,
+    plain,
+    settings,
+)
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
@@ -18,15 +29,20 @@ log = logging.getLogger("retrain_subnet")
 
 @entry("retrain_subnet")
 def main(config: DictConfig, folder: Path) -> None:
-    trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
+    is_repaired = "repair_images" in subnet.card and retrain.weights == "inherited"
+    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired)
+    if own:
+        log.info("for repaired weights: %s", ", ".join(f"trainer.{name}={value}" for name, value in own.items()))
+    trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **own)
     data_config = moved_data(subnet.config.get("data"), config.data)
     newest = newest_checkpoint(folder, "retrain_subnet")
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
+    recorded["trainer"] |= own
     del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
     training = SubnetTraining(trainer, retrain, supernet=trained, space=space, config=recorded)

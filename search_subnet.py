@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from oneshot.config import (
@@ -21,6 +22,7 @@ from oneshot.config import (
     make_strategy,
     moved_data,
     newest_run,
+    predictor_for_repaired,
     settings,
     trained_sampler,
     warn_unread,
@@ -106,8 +108,11 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, truth=read_truth(Path(config.truth), space))
     recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, None, config.new_images)
     data = make_data(data_config, recorded)
+    is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
+    typed = HydraConfig.get().overrides.task
+    prediction = predictor_for_repaired(config, typed, is_repaired, search.prediction)
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
-    search = replace(search, predictor=predictor, config={"data": data_config})
+    search = replace(search, predictor=predictor, prediction=prediction, config={"data": data_config})
     found = search_supernet(trained, data, search, folder)
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")

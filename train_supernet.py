@@ -3,9 +3,11 @@
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from oneshot.config import (
+    PRESET,
     code_setting,
     command,
     data_settings,
@@ -44,13 +46,19 @@ def main(config: DictConfig, folder: Path) -> None:
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
+    planned = plan_phases(phases, space.restrict(options), epochs)
+    if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
+        log.info(
+            "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
+            PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in planned.items()),
+        )  # fmt: skip
     recorded = plain(config) | {"data": data_config}
     del recorded["run"], recorded["code"]
     training = SupernetTraining(
         trainer=trainer,
         make_sampler=lambda part, **changes: make_sampler(recorded["sampler"], part, config.seed, **changes),
         calibration_images=config.calibration_images,
-        phases=plan_phases(phases, space.restrict(options), epochs),
+        phases=planned,
         distillation=distillation,
         init=init,
         new_classifier=config.new_classifier,

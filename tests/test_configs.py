@@ -447,7 +447,7 @@ def test_a_setting_reaches_the_class(override: str, value: object) -> None:
         ("trainer.epochs=1.5", r"trainer\.epochs: .*1\.5"),
         ("trainer.lr=fast", r"trainer\.lr: .*'fast'"),
         ("trainer.amp=2.5", r"trainer\.amp: .*2\.5"),
-        ("trainer.epochs=0", r"trainer\.epochs is at least 1, not 0"),
+        ("trainer.epochs=-1", r"trainer\.epochs is at least 0, not -1"),
         ("trainer.epochs=null", r"trainer\.epochs"),
         ("+trainer.epoch=5", r"epoch"),
     ],

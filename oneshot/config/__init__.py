@@ -18,11 +18,13 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
+from oneshot.config.presets import PRESET, for_repaired, predictor_for_repaired
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
 __all__ = [
     "CONF",
+    "PRESET",
     "DataKind",
     "DataSize",
     "code_setting",
@@ -30,6 +32,7 @@ __all__ = [
     "cost_settings",
     "data_settings",
     "entry",
+    "for_repaired",
     "later_data",
     "make_data",
     "make_predictor",
@@ -41,6 +44,7 @@ __all__ = [
     "patterns_of",
     "phase_settings",
     "plain",
+    "predictor_for_repaired",
     "register_spaces",
     "settings",
     "trained_sampler",

@@ -19,6 +19,7 @@ from oneshot.config.errors import explain, name_folder
 from oneshot.config.keys import check_keys
 from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
+from oneshot.config.presets import with_trainer
 from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
@@ -75,6 +76,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                     raise ValueError(
                         "Hydra cannot work in a folder that has ${ in its path; rename it or choose another run=FOLDER"
                     )
+                sys.argv[1:] = with_trainer(sys.argv[1:], config_name)
                 check_paths(sys.argv[1:])
                 code.extend(register_spaces(sys.argv[1:]))
                 note_fixed(sys.argv[1:])

@@ -32,6 +32,7 @@ from oneshot.training.checkpoint import (
 )
 
 SUBNET_FORMAT = "oneshot.subnet.1"
+TEACHER = "teacher.pt"  # the network that teaches the later phases of a run, in its folder
 _SUPERNET = {
     "space": dict, "config": dict, "classes": list, "step": int, "total_steps": int, "task": dict, "model": dict,
 }  # fmt: skip
@@ -41,8 +42,8 @@ _SUBNET = {"space": dict, "arch": dict, "weights": dict, "config": dict, "card":
 @dataclass(frozen=True)
 class Trained:
     """A supernet read back: with the weights to rank by, the config of its training, the step it reached, what its sampler
-    had learned by then, and which images it was trained on (None: not recorded). Of ``members`` that share out a space, it is
-    what they have in common.
+    had learned by then, which images it was trained on (None: not recorded), and whether networks belong to it that were not
+    trained, see ``PhaseSettings.untrained``. Of ``members`` that share out a space, it is what they have in common.
     """
 
     supernet: Supernet | SupernetFamily
@@ -54,6 +55,7 @@ class Trained:
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
     members: Sequence[Trained] = ()
     record: SplitRecord | None = None
+    untrained: bool = False
 
     def folder_of(self, arch: Arch) -> Path:
         """The folder of the supernet that holds ``arch``: of several that share out a space, that of the one."""
@@ -66,10 +68,10 @@ class Trained:
 
         Args:
             images: training images that weights are fitted on.
-            is_wanted: whether they are; None is where it is known to pay, in networks that were there before and whose supernet
-                has not been trained.
+            is_wanted: whether they are; None is where it is known to pay: in networks that were there before, where the supernet
+                has not been trained or holds others than those that were.
         """
-        was_there = isinstance(self.supernet.space, ElasticNetwork) and self.step == 0
+        was_there = isinstance(self.supernet.space, ElasticNetwork) and (self.step == 0 or self.untrained)
         if not (was_there if is_wanted is None else is_wanted):
             return None
         return RepairSettings(images, measure_statistics=self.step > 0)
@@ -130,6 +132,7 @@ def load_supernet(folder: Path) -> Trained:
         state["total_steps"],
         state["task"].get("sampler", {}),
         record=record_of(state, folder),
+        untrained=state.get("untrained", False),
     )
 
 

@@ -19,10 +19,10 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
-from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet
+from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, read_arch, save_subnet
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import RunPart, SubnetTask, Trainer, TrainSettings
+from oneshot.training import Distillation, RunPart, SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class RetrainSettings:
         weights: "inherited" from the supernet or from "scratch".
         mixup_alpha, cutmix_alpha: of timm's Mixup; 0 is off.
         randaugment: timm's policy string such as "rand-m9-mstd0.5"; None is off.
+        distill: whether it learns from the network that taught its supernet, too, at that one's resolution and with the
+            supernet's loss; None is where it is one of those that the supernet's training left to repair.
         calibration_images: training images for the statistics of averages of the weights, and of the subnets compared with.
     """
 
@@ -43,6 +45,7 @@ class RetrainSettings:
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     randaugment: str | None = None
+    distill: bool | None = None
     calibration_images: int = 512
 
     def __post_init__(self) -> None:
@@ -152,6 +155,7 @@ def retrain_subnet(
         settings.label_smoothing,
         mixup=_mixup(retrain, settings, data.num_classes),
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
+        **_teacher(retrain.distill, training.supernet, data, device, layout),
     )
     meta = {
         "config": config,
@@ -257,6 +261,28 @@ def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, t
         repair=_repair(trained, subnet),
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
+
+
+def _teacher(
+    wanted: bool | None, trained: Trained | None, data: ImageData, device: torch.device, layout: torch.memory_format
+) -> dict[str, Any]:
+    """What a task is told of the network that taught the supernet, if it is to learn from that.
+
+    Raises:
+        FileNotFoundError: it is wanted, but there is none.
+    """
+    has_teacher = trained is not None and trained.untrained and (trained.folder / TEACHER).is_file()
+    if wanted is False or (wanted is None and not has_teacher):
+        return {}
+    if trained is None or trained.members:
+        raise FileNotFoundError("retrain.distill=true takes the teacher of the subnet's supernet, whose folder is gone")
+    teacher = load_subnet(trained.folder, names=(TEACHER,))
+    if teacher.record is not None and data.record is not None:
+        data.record.check_clean(teacher.record, f"the teacher in {trained.folder}")
+    module = teacher.module().to(device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
+    log.info("learning from the network that taught the supernet, %s", trained.folder / TEACHER)
+    size = teacher.space.input_shape(teacher.arch)[-1]
+    return {"teacher": (module, size), "distillation": Distillation(**trained.config.get("distillation", {}))}
 
 
 def _mixup(

@@ -32,7 +32,7 @@ class EvaluationSettings(ScoreSettings):
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
         repair: whether weights are repaired, rather than statistics recalibrated; None is where the space is that of a network
-            that was there before, and its supernet has not been trained since.
+            that was there before, and its supernet has not been trained since, or not on networks of every width.
         repair_images: training images on which they are; labels are not used.
     """
 

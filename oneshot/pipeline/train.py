@@ -20,7 +20,7 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.block_order import order_blocks
-from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
+from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.pipeline.untrained import options_left, start_family
 from oneshot.runs import writing
 from oneshot.samplers import Sampler, UniformSampler
@@ -43,7 +43,6 @@ from oneshot.training import (
 from oneshot.training.randomness import make_generator, seeded
 
 log = logging.getLogger(__name__)
-_TEACHER = "teacher.pt"
 _SORTING_IMAGES = 256
 
 
@@ -131,16 +130,15 @@ def train_supernet(
             load_weights(supernet, init, training.new_classifier)
         elif space.starts_trained:
             trained = _original(space)
-            if newest is None:
+            if newest is None and not any(phase.sort_channels for phase in phases.values()):
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
             freeze_norms(supernet)
-        wanted = space.restrict(training.options)
         run = _Run(space, data, training, folder, total_steps)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
         first_step = 0
         for name, phase in phases.items():
-            part = phase.restrict(wanted)
+            part = phase.restrict(run.wanted)
             last_step = first_step + steps_per_epoch * phase.epochs
             if reached < last_step or last_step == total_steps:
                 if newest is not None and reached == first_step:
@@ -148,11 +146,16 @@ def train_supernet(
                 if phase.distill:
                     run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
                 if reached == first_step and phase.sort_channels and trained is not None:
-                    count = sort_channels(supernet, trained)
-                    log.info("phase %s: channels of %d layers sorted by importance", name, count)
+                    if space.starts_trained:
+                        _sort_by_importance(supernet, trained, data, settings.seed)
+                    else:  # by the norms of the weights alone, as published
+                        count = sort_channels(supernet, trained)
+                        log.info("phase %s: channels of %d layers sorted by importance", name, count)
                 supernet = run.train(supernet, phase, part, first_step, name, newest)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
+        if phase.untrained:
+            supernet.space = run.wanted
     return Trained(
         supernet,
         dict(training.config),
@@ -162,6 +165,7 @@ def train_supernet(
         total_steps,
         run.sampler_state,
         record=data.record,
+        untrained=phase.untrained,
     )
 
 
@@ -177,8 +181,10 @@ def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageDat
     order = torch.randperm(len(data.train), generator=make_generator("sorting", seed))[:_SORTING_IMAGES]
     images = Batches(data.train.subset(order.sort().values), data, 32, torch.device("cpu"))
     arch = trained.largest
+    device = next(supernet.parameters()).device
     batches = (batch for batch, _ in images.at(trained.input_shape(arch)[-1]))
-    count = sort_channels(supernet, trained, input_energies(supernet, arch, batches))
+    count = sort_channels(supernet.cpu(), trained, input_energies(supernet, arch, batches))
+    supernet.to(device)
     log.info("channels of %d layers sorted by importance on %d training images", count, len(order))
 
 
@@ -194,10 +200,12 @@ class _Run:
         total_steps: int,
     ) -> None:
         self.space, self.data, self.training, self.folder = space, data, training, folder
+        self.wanted = space.restrict(training.options)
         self.settings, self.total_steps = training.trainer, total_steps
         self.config = dict(training.config)
         self.device = resolve_device(self.settings.device)
         self.teacher: nn.Module | None = None
+        self.teacher_resolution: int | None = None
         self.sampler_state: Mapping[str, Any] = {}
 
     def train(
@@ -212,19 +220,22 @@ class _Run:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
         changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+        is_single = name != "" and part.size == 1  # which no sampler needs to see more than once a step
         task = SupernetTask(
             supernet,
-            self.training.make_sampler(part, **changes),
+            UniformSampler(part, self.settings.seed) if is_single else self.training.make_sampler(part, **changes),
             self.settings.label_smoothing,
             self.training.distillation,
             self.teacher if phase.distill else None,
             HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
             phase.image_size,
+            self.teacher_resolution,
         )
         meta = {
             "config": self.config,
             "space": self.space.definition,
-            "options": options_left(self.space, part),
+            "options": options_left(self.space, self.wanted if phase.untrained else part),
+            "untrained": phase.untrained,
             "classes": list(self.data.classes),
             "images": None if self.data.record is None else self.data.record.state(),
         }
@@ -251,7 +262,7 @@ class _Run:
         """
         if self.teacher is not None:
             return
-        path = self.folder / _TEACHER
+        path = self.folder / TEACHER
         if make:
             if trained is None:
                 raise ValueError(
@@ -274,6 +285,7 @@ class _Run:
         teacher = load_subnet(path)
         if teacher.record is not None and self.data.record is not None:
             self.data.record.check_clean(teacher.record, f"the teacher {path}")
+        self.teacher_resolution = teacher.space.input_shape(teacher.arch)[-1]
         self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
     def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:

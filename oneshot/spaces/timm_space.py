@@ -52,7 +52,7 @@ class TimmSpace(ElasticNetwork):
         weights: str | None = None,
         width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         depth_ratio: float = 0.5,
-        input_ratios: Sequence[float] = (0.75, 0.875, 1.0),
+        input_ratios: Sequence[float] = (0.5, 0.625, 0.75, 0.875, 1.0),
         kernels: bool = True,
         removal: Sequence[str] | None = None,
         drop_rate: float = 0.0,
@@ -126,7 +126,7 @@ class NetworkSpace(ElasticNetwork):
         weights: str | None = None,
         width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         depth_ratio: float = 0.5,
-        input_ratios: Sequence[float] = (0.75, 0.875, 1.0),
+        input_ratios: Sequence[float] = (0.5, 0.625, 0.75, 0.875, 1.0),
         kernels: bool = True,
         removal: Sequence[str] | None = None,
     ) -> None:

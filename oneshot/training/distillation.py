@@ -30,6 +30,8 @@ class Distillation:
         temperature: divides both networks' logits; the soft loss is multiplied by its square (Hinton et al., 2015, section 2).
         alpha_min, alpha_max: the two values of alpha.
         alpha_clip: the largest value of the ratio of probabilities to the power of alpha.
+        full_resolution: whether a teacher of an earlier phase sees the images at its own resolution, with the statistics of
+            normalisation that it has, whatever the student's; otherwise at the student's, normalising with the batch.
     """
 
     kind: str = "cross_entropy"
@@ -39,6 +41,7 @@ class Distillation:
     alpha_min: float = -1.0
     alpha_max: float = 1.0
     alpha_clip: float = 5.0
+    full_resolution: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:

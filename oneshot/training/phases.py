@@ -35,6 +35,8 @@ class PhaseSettings:
         distill: whether the subnets learn from the largest network as it was before the first such phase.
         sort_channels: order the channels by their importance before the phase, so that its new, narrower networks start with
             the most important ones.
+        untrained: whether what the phase leaves out by ``largest`` belongs to the supernet after it all the same: networks that a
+            search repairs rather than trains (``oneshot.evaluation.repair``).
     """
 
     epochs: int = 1
@@ -46,6 +48,7 @@ class PhaseSettings:
     largest: dict[str, int] = field(default_factory=dict)
     distill: bool = False
     sort_channels: bool = False
+    untrained: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -83,11 +86,14 @@ def plan_phases(
     at another ``image_size`` adds something.
 
     Args:
-        epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them.
+        epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them, and 0 takes
+            none.
 
     Raises:
         ValueError: a phase that does not fit the space, or fewer epochs than phases.
     """
+    if epochs == 0:
+        return {}
     planned: dict[str, PhaseSettings] = {}
     before: tuple[object, ...] | None = None
     for name, phase in phases.items():
@@ -95,7 +101,7 @@ def plan_phases(
             part = phase.restrict(space)
         except ValueError as error:
             raise ValueError(f"phases.{name}: {error}") from None
-        trains = (part.choices, phase.image_size)
+        trains = (part.choices, phase.image_size, phase.untrained)
         if trains == before:
             log.info("phase %s adds no network of this space and is left out", name)
             continue

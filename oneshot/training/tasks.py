@@ -78,6 +78,7 @@ class SupernetTask(Task):
         distillation: the loss of networks that have a teacher: ``teacher`` for all of them, or else the first network of a step
             for the others where the sampler says so.
         teacher: a trained network that takes images of any resolution of the space.
+        teacher_resolution: the input size in pixels that it is for, see ``Distillation.full_resolution``.
         reward: of the architectures from which a sampler that learns does so after every epoch.
         image_size: input size in pixels to train at instead of the architectures' own.
     """
@@ -93,7 +94,10 @@ class SupernetTask(Task):
         teacher: nn.Module | None = None,
         reward: HeldOutReward | None = None,
         image_size: int | None = None,
+        teacher_resolution: int | None = None,
     ) -> None:
+        if teacher is not None and distillation.full_resolution and teacher_resolution is None:
+            raise ValueError("a teacher that sees images at its own resolution needs teacher_resolution")
         self.module = self.supernet = supernet
         self.sampler = sampler
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
@@ -101,6 +105,7 @@ class SupernetTask(Task):
         self.teacher = teacher
         self.reward = reward
         self.image_size = image_size
+        self._seen_at = teacher_resolution if distillation.full_resolution else None
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         inputs = _Inputs(images, engine)
@@ -111,9 +116,12 @@ class SupernetTask(Task):
         for position, candidates in enumerate(self.sampler.proposals(step)):
             arch = self._choose(candidates, inputs, labels, engine)
             resolution = self._resolution(arch)
-            if self.teacher is not None and resolution not in predictions:
-                predictions[resolution] = self._predict(self.teacher, inputs.at(resolution), engine)
-            taught_by = predictions.get(resolution, in_place)
+            taught_by = in_place
+            if self.teacher is not None:
+                seen = self._seen_at or resolution
+                if seen not in predictions:
+                    predictions[seen] = self._predict(self.teacher, inputs.at(seen), engine)
+                taught_by = predictions[seen]
             prepared = inputs.at(resolution)
             with engine.precision(), convolving(self.supernet.may_crash(arch), prepared):
                 dropout = position == 0 or not self.sampler.teacher_first
@@ -147,12 +155,14 @@ class SupernetTask(Task):
         choose = min if self.sampler.prefers_low_loss else max
         return candidates[choose(range(len(losses)), key=losses.__getitem__)]
 
-    @staticmethod
     @torch.no_grad()
-    def _predict(teacher: nn.Module, images: Tensor, engine: Engine) -> Tensor:
-        """The teacher's logits. As in Once-for-All's published code it normalises with the batch and drops nothing."""
+    def _predict(self, teacher: nn.Module, images: Tensor, engine: Engine) -> Tensor:
+        """The teacher's logits, without dropout. At the student's resolution it normalises with the batch, as in Once-for-All's
+        published code.
+        """
+        network = with_batch_statistics(teacher) if self._seen_at is None else teacher.eval()
         with engine.precision():
-            logits: Tensor = with_batch_statistics(teacher)(images)
+            logits: Tensor = network(images)
         return logits
 
     def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
@@ -195,6 +205,11 @@ class SubnetTask(Task):
     Args:
         mixup: turns prepared images and labels into mixed ones with class shares.
         transform: further augmentation of uint8 images ``(batch, 3, size, size)``.
+        teacher: a trained network that it learns from, too, and the input size in pixels at which that sees the images.
+        distillation: the loss with a teacher.
+
+    Raises:
+        ValueError: there are mixup and a teacher, which could say nothing of mixed images at another size.
     """
 
     kind = "subnet"
@@ -207,8 +222,13 @@ class SubnetTask(Task):
         label_smoothing: float = 0.0,
         mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
+        teacher: tuple[nn.Module, int] | None = None,
+        distillation: Distillation = _IN_PLACE,
     ) -> None:
+        if mixup is not None and teacher is not None:
+            raise ValueError("a teacher and mixup or cutmix do not go together: set retrain.distill=false")
         self.module = module
+        self.teacher, self.distillation = teacher, distillation
         self.arch = arch
         self.resolution = resolution
         self.mixup = mixup
@@ -230,6 +250,11 @@ class SubnetTask(Task):
         with engine.precision(), convolving(self._may_crash, inputs):
             logits = self.module(inputs)
             loss = self.criterion(logits, targets)
+            if self.teacher is not None:
+                network, size = self.teacher
+                with torch.no_grad():
+                    taught = network.eval()(engine.prepare(images, size))
+                loss = self.distillation.loss(logits, taught, loss)
         check_finite(loss, step, self.arch)
         engine.backward(loss)
         return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())

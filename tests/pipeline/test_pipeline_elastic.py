@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,17 @@ import torch
 from pipeline_runs import make_settings, search
 from toy_spaces import ToySpace, make_data
 
+from oneshot.arch import Arch
+from oneshot.batch_norm import with_batch_statistics
 from oneshot.data import Augmentation
 from oneshot.evaluation import Evaluator, RepairSettings
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
-from oneshot.pipeline.retrain import SubnetTraining, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
+from oneshot.samplers import SandwichSampler
 from oneshot.spaces import TimmSpace
+from oneshot.supernet import Supernet
+from oneshot.training import Distillation, PhaseSettings
 
 MODEL = "test_resnet"
 
@@ -48,6 +54,73 @@ def test_training_starts_from_the_weights_sorted(tmp_path: Path, caplog: pytest.
     save_subnet(tmp_path / "subnet.pt", Subnet(trained.space, arch, subnet.state_dict(), {}, {}))
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_subnet(tmp_path / "subnet.pt").module()(x), subnet(x))
+
+
+def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(augmentation=Augmentation())
+    torch.manual_seed(0)
+    torch.save(timm.create_model(MODEL, num_classes=4).state_dict(), tmp_path / "weights.pt")
+    space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"))
+    seen: list[Arch] = []
+    plain = Supernet.forward
+
+    def forward(self: Supernet, x: torch.Tensor, arch: Arch, dropout: bool = True) -> torch.Tensor:
+        if self.training:
+            seen.append(arch)
+        return plain(self, x, arch, dropout)
+
+    monkeypatch.setattr(Supernet, "forward", forward)
+    phases = {
+        "whole": PhaseSettings(1, largest={"*": 1}),
+        "sizes": PhaseSettings(1, lr=1e-12, largest={"*.*": 1}, distill=True, sort_channels=True, untrained=True),
+    }
+    settings = make_settings(epochs=2, lr=0.01, weight_decay=0.0)
+    training = SupernetTraining(
+        settings,
+        functools.partial(SandwichSampler, num_random=0),
+        calibration_images=32,
+        phases=phases,
+        distillation=Distillation(full_resolution=True),
+        config={"seed": 0},
+    )
+    with caplog.at_level("INFO"):
+        train_supernet(space, data, training, tmp_path / "run")
+    steps = len(data.train) // settings.batch_size
+    small = space.arch({**space.largest, "resolution": 16})
+    assert seen == [space.largest] * steps + [space.largest, small] * steps  # whatever the sampler, once a step
+    lines = [record.getMessage() for record in caplog.records]
+    sorted_at = [number for number, line in enumerate(lines) if "layers sorted by importance on" in line]
+    assert len(sorted_at) == 1
+    assert any(line.startswith("whole epoch 1 of 1") for line in lines[: sorted_at[0]])
+
+    # The fine-tuned network teaches at its own size, and the sorted one computes what it does.
+    teacher = load_subnet(tmp_path / "run", names=("teacher.pt",))
+    assert teacher.space.input_shape(teacher.arch)[-1] == 32
+    found = load_supernet(tmp_path / "run")
+    assert found.untrained
+    assert found.repair(8) == RepairSettings(8, measure_statistics=True)
+    trained = found.supernet
+    assert trained.space.choices == space.choices  # which a search repairs
+    largest = trained.extract(trained.space.largest)
+    fine_tuned = teacher.module()
+    x = torch.randn(16, 3, 32, 32)
+    with torch.no_grad():
+        expected, logits = with_batch_statistics(fine_tuned)(x), with_batch_statistics(largest)(x)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(
+        largest.state_dict()["layer1.0.conv1.weight"], fine_tuned.state_dict()["layer1.0.conv1.weight"]
+    )
+
+    # It teaches what was found in the supernet, too, unless that is not wanted.
+    own = Subnet(trained.space, trained.space.largest, largest.state_dict(), {}, {})
+    for number, distill in enumerate((None, False)):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            retraining = SubnetTraining(make_settings(epochs=1), RetrainSettings(distill=distill), found)
+            retrain_subnet(own, data, retraining, tmp_path / f"retrain{number}")
+        assert ("learning from the network that taught the supernet" in caplog.text) == (distill is None)
 
 
 def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_epochs_scale_in_proportion(epochs: int | None, expected: list[int]) -> 
     assert planned["depth1"].warmup_epochs is None
 
 
+def test_no_epochs_are_no_phases() -> None:
+    assert plan_phases(OFA_PHASES, OFAMobileNetV3(resolutions=(28, 32)), 0) == {}
+
+
 def test_fewer_epochs_than_phases() -> None:
     with pytest.raises(ValueError, match=r"trainer\.epochs is at least 1 for each of the 6 phases, not 5"):
         plan_phases(OFA_PHASES, OFAMobileNetV3(resolutions=(28, 32)), 5)

@@ -15,7 +15,7 @@ from training_runs import Scripted
 from oneshot.arch import Arch
 from oneshot.samplers import SandwichSampler, UniformSampler
 from oneshot.supernet import Supernet
-from oneshot.training import Distillation, SupernetTask
+from oneshot.training import Distillation, SubnetTask, SupernetTask
 
 torch.manual_seed(0)
 STUDENT, TEACHER = torch.randn(7, 5), 2 * torch.randn(7, 5)
@@ -140,6 +140,48 @@ def test_an_external_teacher_teaches_every_network_beside_the_labels() -> None:
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_a_teacher_can_see_images_at_its_own_resolution_with_its_own_statistics() -> None:
+    supernet = Supernet(ToySpace(resolutions=(6, 8))).double().train()
+    small = supernet.space.arch({**supernet.space.largest, "resolution": 6})
+    teacher = make_supernet().extract(ToySpace().largest).eval()
+    asked: list[int] = []
+
+    class Preparing(PlainEngine):
+        def prepare(self, images: Tensor, resolution: int) -> Tensor:
+            asked.append(resolution)
+            return super().prepare(images, resolution)
+
+    with torch.no_grad():
+        target = teacher(PlainEngine().prepare(IMAGES.images, 8)).float().softmax(1)
+    reference = copy.deepcopy(supernet)
+    sampler = Scripted(supernet.space, lambda step: [small, small])
+    task = SupernetTask(supernet, sampler, 0.0, Distillation(full_resolution=True), teacher, teacher_resolution=8)
+    task.step(IMAGES.images, IMAGES.labels, 0, Preparing())
+    assert sorted(asked) == [6, 8]
+    for _ in range(2):
+        logits = reference(PlainEngine().prepare(IMAGES.images, 6), small)
+        nn.functional.cross_entropy(logits.float(), target).backward()
+    check_gradients(supernet, reference)
+    with pytest.raises(ValueError, match="needs teacher_resolution"):
+        SupernetTask(supernet, sampler, 0.0, Distillation(full_resolution=True), teacher)
+
+
+def test_a_single_network_can_learn_from_another_one_too() -> None:
+    student, teacher = make_supernet().extract(ToySpace().smallest), make_supernet().extract(ToySpace().largest)
+    reference, largest = copy.deepcopy(student), copy.deepcopy(teacher)
+    distillation = Distillation(label_weight=0.5)
+    task = SubnetTask(student, ToySpace().smallest, 6, 0.1, teacher=(teacher, 8), distillation=distillation)
+    task.step(IMAGES.images, IMAGES.labels, 0, PlainEngine())
+    logits = reference(PlainEngine().prepare(IMAGES.images, 6))
+    with torch.no_grad():
+        target = largest.eval()(PlainEngine().prepare(IMAGES.images, 8)).float().softmax(1)
+    hard = nn.functional.cross_entropy(logits, IMAGES.labels, label_smoothing=0.1)
+    (0.5 * hard + nn.functional.cross_entropy(logits.float(), target)).backward()
+    check_gradients(student, reference)
+    with pytest.raises(ValueError, match=r"set retrain\.distill=false"):
+        SubnetTask(student, ToySpace().smallest, 6, mixup=lambda x, y: (x, y), teacher=(teacher, 8))
 
 
 @pytest.mark.parametrize("lowest", [True, False])
