@@ -21,7 +21,7 @@ from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
-from oneshot.pipeline.untrained import options_left, start_family
+from oneshot.pipeline.untrained import check_untrained, options_left, start_family
 from oneshot.runs import writing
 from oneshot.samplers import Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -110,6 +110,8 @@ def train_supernet(
     if settings.epochs == 0:
         if init is not None:
             raise ValueError("trainer.epochs=0 takes the weights of the space (space.weights), not init")
+        check_untrained(space, data)
+        space = order_blocks(space, data, settings, newest or load_newest(folder / "checkpoints"), None)
         return start_family(
             space, data, settings, training.options, training.config, folder,
             lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),

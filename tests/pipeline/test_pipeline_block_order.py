@@ -82,9 +82,9 @@ def test_training_measures_the_order_once_and_keeps_it(tmp_path: Path, caplog: p
     torch.save(quiet(model, 4, 1).state_dict(), weights)
     space = make_space(weights=str(weights))
 
-    def train(folder: str, **changes: Any) -> list[str]:
+    def train(folder: str, epochs: int = 1, **changes: Any) -> list[str]:
         training = SupernetTraining(
-            make_settings(epochs=1, lr=1e-3), calibration_images=32, config={"seed": 0}, **changes
+            make_settings(epochs=epochs, lr=1e-3), calibration_images=32, config={"seed": 0}, **changes
         )
         found = train_supernet(space, DATA, training, tmp_path / folder)
         removal: list[str] = found.supernet.space.definition["removal"]
@@ -93,6 +93,7 @@ def test_training_measures_the_order_once_and_keeps_it(tmp_path: Path, caplog: p
     with caplog.at_level("INFO"):
         order = train("run")
     assert sorted(order[:2]) == ["blocks.1", "blocks.4"]
+    assert train("untrained", epochs=0) == order
     assert "blocks that go first" in caplog.text
     assert load_supernet(tmp_path / "run").supernet.space.definition["removal"] == order
 
@@ -100,5 +101,6 @@ def test_training_measures_the_order_once_and_keeps_it(tmp_path: Path, caplog: p
     torch.save(quiet(timm.create_model("test_vit", num_classes=4, img_size=32), 0, 5).state_dict(), weights)
     with caplog.at_level("INFO"):
         assert train("run") == order
+        assert train("untrained", epochs=0) == order
         assert train("next", init=tmp_path / "run") == order
     assert "blocks that go first" not in caplog.text
