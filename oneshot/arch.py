@@ -59,6 +59,8 @@ class Arch(Mapping[str, Option]):
     """
 
     __slots__ = ("_hash", "_values")
+    is_open = False
+    """Whether choices are open: in a network that mixes their options."""
 
     def __init__(self, values: Mapping[str, Option]) -> None:
         self._values = dict(values)
@@ -110,6 +112,42 @@ class Arch(Mapping[str, Option]):
     def to_json(self) -> str:
         """One line of JSON that ``SearchSpace.arch(json.loads(...))`` reads back."""
         return json.dumps(self._values)
+
+
+class OpenArch(Arch):
+    """What ``build`` reads where the options of choices are mixed: the value of each choice that has a single option."""
+
+    __slots__ = ("_choices",)
+    is_open = True
+
+    def __init__(self, choices: Iterable[Choice]) -> None:
+        self._choices = {choice.name: choice for choice in choices}
+        super().__init__({name: choice.options[0] for name, choice in self._choices.items()})
+
+    def __getitem__(self, name: str) -> Option:
+        if name in self._choices and len(self._choices[name].options) > 1:
+            raise OpenChoiceError(self._choices[name])
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As ``self[name]``, or ``default`` where there is no such choice."""
+        return self[name] if name in self._values else default
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+class OpenChoiceError(ValueError):
+    """The options of a choice are to be mixed, and the space does not say where they meet."""
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(
+            f"choice {choice.name!r} has {len(choice.options)} options, and build does not say where they meet: write "
+            f"make.choose({choice.name!r}, lambda option: ...) there instead of arch[{choice.name!r}], or leave it one option "
+            f"({choice.name}: [{choice.options[-1]}])"
+        )
 
 
 def suggest(name: object, known: Iterable[str]) -> str:

@@ -11,23 +11,15 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
 from oneshot.reading import short
 from oneshot.sharing import ChannelOrder, SharingRule
-
-
-class Make(Protocol):
-    """Makes the block called ``name``: ``make("stage1.block2", InvertedResidual, 24, 40, stride=2)``.
-
-    Every module with parameters or buffers is made through it. Blocks of the same name share weights across architectures,
-    a smaller tensor being cut from a larger one of the same name.
-    """
-
-    def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module: ...
+from oneshot.spaces.making import Make as Make
+from oneshot.spaces.making import Making
 
 
 class SearchSpace(ABC):
@@ -107,7 +99,7 @@ class SearchSpace(ABC):
             self.initialize(name, module)
             return module
 
-        return self.build(arch, make)
+        return self.build(arch, Making(arch, make))
 
     def input_shape(self, arch: Arch) -> tuple[int, int, int]:
         """``(channels, height, width)`` of the images that ``arch`` takes, in pixels."""
