@@ -52,6 +52,22 @@ class Choice:
         return all(name in values and values[name] in allowed for name, allowed in self.when)
 
 
+@dataclass(frozen=True)
+class Join:
+    """Choices that meet in one place and compete there, such as the edges into a node of a cell.
+
+    Args:
+        choices: their names.
+        kept: how many of them an architecture that is derived from weights keeps, by the published rule of the space; None is
+            all of them.
+        none: the option that is no edge; it is never kept where ``kept`` is a number.
+    """
+
+    choices: tuple[str, ...]
+    kept: int | None = None
+    none: Option = "none"
+
+
 class Arch(Mapping[str, Option]):
     """An architecture: the option taken for every active choice. Immutable, hashable, and equal to another one of the same
     space exactly when both build the same network. Made by ``SearchSpace.arch``, ``sample`` and the like, which

@@ -20,12 +20,15 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
+from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores
 from oneshot.runs import writing
-from oneshot.samplers import Sampler, UniformSampler
+from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import (
+    ArchitectureImages,
+    ArchitectureTask,
     Distillation,
     HeldOutReward,
     PhaseSettings,
@@ -96,6 +99,9 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
+    wanted = space.restrict(training.options)
+    first = _sampler(next(iter(phases.values())), wanted, training)
+    data, architecture_images = part_of_architecture(data, first.architecture_images, settings)
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
@@ -114,8 +120,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
             freeze_norms(supernet)
-        wanted = space.restrict(training.options)
-        run = _Run(space, data, training, folder, total_steps)
+        run = _Run(space, data, training, folder, total_steps, architecture_images)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
         first_step = 0
         for name, phase in phases.items():
@@ -129,7 +134,8 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 if reached == first_step and phase.sort_channels and trained is not None:
                     count = sort_channels(supernet, trained)
                     log.info("phase %s: channels of %d layers sorted by importance", name, count)
-                supernet = run.train(supernet, name, phase, part, first_step)
+                sampler = first if first_step == 0 else _sampler(phase, part, training)
+                supernet = run.train(supernet, name, phase, part, first_step, sampler)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
     return Trained(
@@ -142,6 +148,12 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         run.sampler_state,
         record=data.record,
     )
+
+
+def _sampler(phase: PhaseSettings, wanted: SearchSpace, training: SupernetTraining) -> Sampler:
+    """The sampler of a phase, on its part of the space."""
+    changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+    return training.make_sampler(phase.restrict(wanted), **changes)
 
 
 def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
@@ -166,8 +178,10 @@ class _Run:
         training: SupernetTraining,
         folder: Path,
         total_steps: int,
+        architecture_images: ArchitectureImages | None,
     ) -> None:
         self.space, self.data, self.training, self.folder = space, data, training, folder
+        self.architecture_images = architecture_images
         self.settings, self.total_steps = training.trainer, total_steps
         self.config = dict(training.config)
         self.device = resolve_device(self.settings.device)
@@ -175,20 +189,17 @@ class _Run:
         self.sampler_state: Mapping[str, Any] = {}
 
     def train(
-        self, supernet: Supernet, name: str, phase: PhaseSettings, part: SearchSpace, first_step: int
+        self,
+        supernet: Supernet,
+        name: str,
+        phase: PhaseSettings,
+        part: SearchSpace,
+        first_step: int,
+        sampler: Sampler,
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
-        changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
-        task = SupernetTask(
-            supernet,
-            self.training.make_sampler(part, **changes),
-            self.settings.label_smoothing,
-            self.training.distillation,
-            self.teacher if phase.distill else None,
-            HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
-            phase.image_size,
-        )
+        task = self._task(supernet, sampler, phase, first_step)
         before = {choice.name: choice.options for choice in self.space.choices}
         options = {
             choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]
@@ -206,7 +217,7 @@ class _Run:
             phase.apply(self.settings),
             self.folder,
             device=self.device,
-            evaluate=lambda module: self._evaluate(module, part),
+            evaluate=lambda module: self._evaluate(module, part, sampler),
             meta=meta,
             first_step=first_step,
             total_steps=self.total_steps,
@@ -218,6 +229,34 @@ class _Run:
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
         return trained
+
+    def _task(self, supernet: Supernet, sampler: Sampler, phase: PhaseSettings, first_step: int) -> SupernetTask:
+        if isinstance(sampler, DifferentiableSampler):
+            if phase.distill or self.settings.amp_dtype == "float16":
+                what = "phases.NAME.distill" if phase.distill else "trainer.amp_dtype=float16"
+                raise ValueError(
+                    f"{what} has no use where all options are mixed: leave it out, or take another sampler"
+                )
+            sampler.to(self.device)
+            return ArchitectureTask(
+                supernet.to(self.device),
+                sampler,
+                self.architecture_images,
+                batches_of(self.data, self.settings)[1],
+                phase.epochs,
+                first_step,
+                self.settings.label_smoothing,
+                phase.image_size,
+            )
+        return SupernetTask(
+            supernet,
+            sampler,
+            self.settings.label_smoothing,
+            self.training.distillation,
+            self.teacher if phase.distill else None,
+            HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
+            phase.image_size,
+        )
 
     def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool) -> None:
         """Makes the largest network as it is now the teacher of all phases from here on, or finds the one that was made.
@@ -253,9 +292,11 @@ class _Run:
             self.data.record.check_clean(teacher.record, f"the teacher {path}")
         self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
-    def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
+    def _evaluate(self, module: nn.Module, part: SearchSpace, sampler: Sampler) -> dict[str, float]:
         assert isinstance(module, Supernet)
         evaluator = self._evaluator(module)
+        if isinstance(sampler, DifferentiableSampler):
+            return relaxed_scores(module, evaluator, sampler)
         shown = {
             "largest": part.largest,
             "smallest": part.smallest,

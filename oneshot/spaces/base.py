@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.arch import Arch, Choice, Join, Option, suggest
 from oneshot.reading import short
 from oneshot.sharing import ChannelOrder, SharingRule
 from oneshot.spaces.making import Make as Make
@@ -38,6 +38,7 @@ class SearchSpace(ABC):
         channel_orders: the channels that may be sorted by importance, so that narrow networks inherit those that matter most.
         original: the architecture of the network that the space was made of, where it was made of one.
         starts_trained: whether the initial weights of the largest network are trained ones.
+        joins: the choices that meet in one node of a cell.
     """
 
     choices: tuple[Choice, ...]
@@ -48,6 +49,7 @@ class SearchSpace(ABC):
     channel_orders: Sequence[ChannelOrder] = ()
     original: Arch | None = None
     starts_trained: bool = False
+    joins: Sequence[Join] = ()
     definition: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option
+from oneshot.arch import Arch, Choice, Join, Option
 from oneshot.spaces import edge_isomorphism
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import (
@@ -60,6 +60,11 @@ class DARTS(SearchSpace):
         self.channels = channels
         self.num_cells = num_cells
         self.choices = tuple(Choice(_name(cell, *edge), _OPTIONS) for cell in _CELLS for edge in EDGES)
+        self.joins = [
+            Join(tuple(_name(cell, source, node) for source in range(node)), kept=2)
+            for cell in _CELLS
+            for node in NODES
+        ]
 
     def canonical(self, values: dict[str, Option]) -> dict[str, Option]:
         return {

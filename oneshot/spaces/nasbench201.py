@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.arch import Arch, Choice, Join, Option, suggest
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import EdgeGraph, ReLUConvNorm
 from oneshot.spaces.graph import CellGraph
@@ -43,6 +43,10 @@ class NASBench201(SearchSpace):
         self.channels = channels
         self.num_cells = num_cells
         self.choices = tuple(Choice(f"node{target}.from{source}", _OPTIONS) for source, target in _EDGES)
+        self.joins = [
+            Join(tuple(f"node{target}.from{source}" for source in range(target)))
+            for target in sorted({t for _, t in _EDGES})
+        ]
 
     def canonical(self, values: dict[str, Option]) -> dict[str, Option]:
         options = tuple(tuple(map(str, choice.options)) for choice in self.choices)

@@ -103,6 +103,10 @@ _TITLES = {
     "speed": "images per second",
     "held_out_accuracy": "accuracy on held-out images",
     "held_out_loss": "loss on held-out images",
+    "architecture_loss": "loss from which the architecture learns",
+    "architecture_entropy": "entropy of the architecture (nats, mean over choices)",
+    "architecture_temperature": "temperature",
+    "derived_skips": "skip connections of the derived architecture",
     "policy_reward": "reward of the paths that the policy draws",
     "policy_entropy": "entropy of the policy (nats)",
 }

@@ -21,7 +21,7 @@ from oneshot.training.engine import Engine
 from oneshot.training.rewards import HeldOutReward
 
 _IN_PLACE = Distillation()
-_HELPS = "a lower trainer.lr, a longer trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
+HELPS = "a lower trainer.lr, a longer trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -238,9 +238,7 @@ class SubnetTask(Task):
 def check_finite(loss: Tensor, step: int, arch: Arch) -> None:
     """Raises NonFiniteLossError, with the step and the architecture, for a NaN or infinite loss."""
     if not torch.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {_HELPS}"
-        )
+        raise NonFiniteLossError(f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {HELPS}")
 
 
 def check_weights(module: nn.Module, step: int) -> None:
@@ -248,4 +246,4 @@ def check_weights(module: nn.Module, step: int) -> None:
     the loss does not.
     """
     if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
-        raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {_HELPS}")
+        raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {HELPS}")

@@ -276,6 +276,11 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    @property
+    def loss_scale(self) -> float:
+        """By what float16 scales the loss; 1 without it."""
+        return float(self.scaler.get_scale())
+
     def backward(self, loss: Tensor) -> None:
         """The loss's backward pass, scaled in float16."""
         self.scaler.scale(loss).backward()
