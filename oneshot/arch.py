@@ -161,8 +161,8 @@ class OpenChoiceError(ValueError):
     def __init__(self, choice: Choice) -> None:
         super().__init__(
             f"choice {choice.name!r} has {len(choice.options)} options, and build does not say where they meet: write "
-            f"make.choose({choice.name!r}, lambda option: ...) there instead of arch[{choice.name!r}], or leave it one option "
-            f"({choice.name}: [{choice.options[-1]}])"
+            f"make.choose({choice.name!r}, lambda option: ...) there instead of arch[{choice.name!r}], or leave the choice one "
+            f"option, such as options={{{choice.name}: [{choice.options[-1]}]}}"
         )
 
 

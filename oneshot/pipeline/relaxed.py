@@ -4,7 +4,9 @@ architecture.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from oneshot.evaluation import Evaluator
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.score import evaluate
 from oneshot.mix import Mix
+from oneshot.runs import write_text
 from oneshot.samplers import DifferentiableSampler
 from oneshot.supernet import Supernet
 from oneshot.training import ArchitectureImages, TrainSettings
@@ -62,3 +65,10 @@ def relaxed_scores(supernet: Supernet, evaluator: Evaluator, sampler: Differenti
         score = evaluate(module.eval(), evaluator.held_out.at(resolution))
         found |= {f"held_out_accuracy/{name}": score.accuracy, f"held_out_loss/{name}": score.loss}
     return found
+
+
+def write_derived(path: Path, sampler: DifferentiableSampler) -> None:
+    """What was derived: as it was trained, and the architecture that this is, whose canonical form may inherit other weights."""
+    (arch,) = sampler.derive(0)
+    record = {"trained": sampler.derived(), "architecture": arch.to_dict()}
+    write_text(path, json.dumps(record, indent=1) + "\n")

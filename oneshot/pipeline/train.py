@@ -20,7 +20,7 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
-from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores
+from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores, write_derived
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -228,6 +228,8 @@ class _Run:
         trained = trainer.run()
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
+        if isinstance(sampler, DifferentiableSampler):
+            write_derived(self.folder / "derived.json", sampler)
         return trained
 
     def _task(self, supernet: Supernet, sampler: Sampler, phase: PhaseSettings, first_step: int) -> SupernetTask:

@@ -42,6 +42,10 @@ class Sampler(ABC):
         """For each architecture of the step, those from which it is chosen by their loss on the step's images."""
         return [[arch] for arch in self.sample(step)]
 
+    def derive(self, step: int) -> list[Arch]:
+        """What a search takes from a trained sampler: what it draws in a step, unless it has better."""
+        return self.sample(step)
+
     def learn(self, step: int, reward: Callable[[Sequence[Arch]], Sequence[float]]) -> Mapping[str, float]:
         """Called once after every epoch, ``step`` steps into the training: a sampler that learns asks for the ``reward`` of
         architectures of its choice, higher being better, and returns what to record, such as ``{"policy_reward/mean": 0.4}``.

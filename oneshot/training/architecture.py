@@ -82,8 +82,17 @@ class ArchitectureTask(SupernetTask):
         super().__init__(supernet, sampler, label_smoothing, image_size=image_size)
         self._images = images
         self._first_step, self._steps_per_epoch, self._epochs = first_step, steps_per_epoch, epochs
-        self._resolution_of_all = image_size or supernet.input_shape(sampler.mix(self.moment(first_step), True))[-1]
+        mix = sampler.mix(self.moment(first_step), for_weights=True)
+        supernet.may_crash(mix)  # a space that cannot be mixed is refused before anything is trained
+        self._resolution_of_all = image_size or supernet.input_shape(mix)[-1]
         self._losses: list[Tensor] = []
+        first_epoch = sampler.learning.first_epoch
+        if first_epoch >= epochs:
+            log.warning(
+                "sampler.learning.first_epoch=%d of %d epochs: the architecture never learns", first_epoch, epochs
+            )
+        elif first_epoch:
+            log.info("the architecture is frozen until epoch %d: only weights learn", first_epoch)
 
     def moment(self, step: int) -> Moment:
         """Where ``step`` lies in this part of the training."""

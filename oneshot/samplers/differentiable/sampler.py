@@ -119,7 +119,20 @@ class DifferentiableSampler(Sampler):
         return derive(self.space, self.strengths(), self.threshold)
 
     def sample(self, step: int) -> list[Arch]:
-        """The derived architecture: what a search takes from a trained sampler."""
+        """An architecture drawn by the strengths of the options; training mixes them instead."""
+        strengths, rng = self.strengths(), self.rng(step)
+        return [
+            self.space.decide(
+                lambda choice: (
+                    rng.choices(choice.options, strengths[choice.name].tolist())[0]
+                    if choice.name in strengths
+                    else choice.options[0]
+                )
+            )
+        ]
+
+    def derive(self, step: int) -> list[Arch]:
+        """The strongest architecture, in its canonical form."""
         return [self.space.arch(self.derived())]
 
     def entropy(self) -> float:
