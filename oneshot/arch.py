@@ -162,7 +162,7 @@ class OpenChoiceError(ValueError):
         super().__init__(
             f"choice {choice.name!r} has {len(choice.options)} options, and build does not say where they meet: write "
             f"make.choose({choice.name!r}, lambda option: ...) there instead of arch[{choice.name!r}], or leave the choice one "
-            f"option, such as options={{{choice.name}: [{choice.options[-1]}]}}"
+            f"option, such as +options.{choice.name}=[{choice.options[-1]}]"
         )
 
 

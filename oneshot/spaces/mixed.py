@@ -200,7 +200,9 @@ def _plain(module: nn.Module) -> nn.Module:
 
 def _on_meta(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return torch.empty_like(value, device="meta")
+        # Skeletons are of the default type, whatever the weights are.
+        kind = torch.get_default_dtype() if value.is_floating_point() else value.dtype
+        return torch.empty_like(value, device="meta", dtype=kind)
     return type(value)(_on_meta(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor
 from oneshot.convolutions import convolving
 from oneshot.data import ImageData, Images, augment
 from oneshot.mix import Mix
+from oneshot.report import Graph
 from oneshot.samplers import DifferentiableSampler, Moment
+from oneshot.spaces.graph import HasCells
 from oneshot.supernet import Supernet
 from oneshot.training.engine import Engine
 from oneshot.training.randomness import make_generator
@@ -172,7 +174,7 @@ class ArchitectureTask(SupernetTask):
         if temperature is not None:
             values["architecture_temperature/temperature"] = temperature
         skips, edges = count_skips(self.sampler.derived())
-        if edges:
+        if any(option in _SKIPS for choice in self.sampler.space.choices for option in choice.options):
             values["derived_skips/skip connections"] = skips
             if moment.epoch + 1 == self._epochs and skips > _MANY_SKIPS * edges:
                 log.warning(
@@ -182,6 +184,11 @@ class ArchitectureTask(SupernetTask):
                     edges,
                 )
         return values
+
+    def graphs(self) -> Sequence[Graph]:
+        space = self.sampler.space
+        cells = space.graphs(self.sampler.derive(0)[0]) if isinstance(space, HasCells) else {}
+        return [Graph(name, cell.nodes, cell.edges) for name, cell in cells.items()]
 
     def state_dict(self) -> dict[str, Any]:
         return {"sampler": self.sampler.state_dict(), "losses": [float(loss) for loss in self._losses]}

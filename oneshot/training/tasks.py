@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Option
 from oneshot.batch_norm import with_batch_statistics
 from oneshot.convolutions import convolving, may_crash
+from oneshot.report import Graph
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
 from oneshot.training.distillation import Distillation
@@ -58,6 +59,10 @@ class Task(ABC):
     def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
         """Called after every epoch, ``step`` steps into the training; returns what to record."""
         return {}
+
+    def graphs(self) -> Sequence[Graph]:
+        """The cells of an architecture that was derived, for the page of the run."""
+        return ()
 
     def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
         """How likely each option of each choice is drawn after ``step`` steps, for the record; empty where that never changes."""

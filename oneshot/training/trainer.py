@@ -151,7 +151,7 @@ class Trainer:
                 "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
                 "device": str(self.device),
             }
-            metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts)
+            metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts, self.task.graphs())
         finally:
             metrics.stop()
         return self.best_module
