@@ -203,7 +203,8 @@ def test_dirichlet_weights_have_their_mean_and_the_gradient_of_their_mean() -> N
     reading = torch.arange(5.0)
     mean, grad = torch.zeros(5), torch.zeros(5)
     for step in range(600):
-        weights = sampler.mix(Moment(step, 0, 1))[name]
+        alone = {name: sampler.parameters[name]}
+        weights = sampler.relaxation.mix(alone, START, sampler.generator(step, ""), False)[name]
         mean += weights.detach() / 600
         grad += torch.autograd.grad((weights * reading).sum(), sampler.parameters[name])[0] / 600
     torch.testing.assert_close(mean, concentration / concentration.sum(), atol=0.03, rtol=0)
