@@ -24,7 +24,14 @@ from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import ArchitectureLearning, DifferentiableSampler, HardGumbel, Moment, Relaxation, Temperature
 from oneshot.spaces.mixed import Mixed
 from oneshot.supernet import Supernet
-from oneshot.training import ArchitectureImages, ArchitectureTask, Trainer, TrainSettings, load_newest
+from oneshot.training import (
+    ArchitectureImages,
+    ArchitectureTask,
+    PhaseSettings,
+    Trainer,
+    TrainSettings,
+    load_newest,
+)
 from oneshot.training.unrolling import unrolled_gradients
 
 MOMENT = Moment(0, 0, 2)
@@ -271,3 +278,19 @@ def test_a_killed_run_ends_with_the_same_architecture(tmp_path: Path) -> None:
     for part in ("model", "optimizer", "task"):
         assert differences(found[part], wanted[part]) == []
     assert (killed / "derived.json").read_text() == (undisturbed / "derived.json").read_text()
+
+
+def test_phases_mix_the_options_that_they_open(tmp_path: Path) -> None:
+    """Each phase has architecture parameters of its own, over its part of the options."""
+    trainer = TrainSettings(epochs=2, batch_size=16, device="cpu", eval_every=0, warmup_epochs=0)
+    phases = {"few": PhaseSettings(epochs=1, largest={"*": 2}), "all": PhaseSettings(epochs=1)}
+    parts: list[DifferentiableSampler] = []
+
+    def make_sampler(space: ToyCell, **changes: object) -> DifferentiableSampler:
+        parts.append(DifferentiableSampler(space, 0))
+        return parts[-1]
+
+    train_supernet(ToyCell(), make_data(), SupernetTraining(trainer, make_sampler, 32, phases), tmp_path)
+    recorded = [list(policy["node2.from1"]) for policy in values_of(tmp_path, "policy")]  # type: ignore[index]
+    assert recorded == [["skip_connect", "conv"], ["none", "skip_connect", "conv"]]
+    assert [len(part.parameters["node2.from1"]) for part in parts] == [2, 3]
