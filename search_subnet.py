@@ -100,7 +100,7 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     search = replace(search, costs=_in_numbers(costs, space))
     if isinstance(search.strategy, Derivation):
-        search = replace(search, strategy=replace(search.strategy, draw=trained_sampler(trained).sample))
+        search = replace(search, strategy=replace(search.strategy, draw=trained_sampler(trained).derive))
     data_config = moved_data(trained.config.get("data"), config.data)
     if number is not None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))

@@ -206,8 +206,10 @@ class Curve:
 @dataclass(frozen=True)
 class PolicyHistory:
     """How a sampling policy changed: ``probabilities[choice][option]`` holds one number for each of ``steps``, NaN where the
-    choice was inactive in all architectures that were drawn.
+    choice was inactive in all architectures that were drawn. Where options are mixed, ``are_weights``, the numbers are the
+    strengths of the options, which need not add up to 1.
     """
 
     steps: Sequence[int]
     probabilities: Mapping[str, Mapping[str, Sequence[float]]]
+    are_weights: bool = False

@@ -19,6 +19,7 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
+from oneshot.spaces.making import construct
 from oneshot.spaces.plain import Plain, in_plain_values
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class ElasticNetwork(SearchSpace):
         """Raises ValueError unless the network, put together of its own parts, computes what it does."""
         parts = Parts(lambda: network, network, {})
         whole: dict[str, Mapping[str, Any]] = {path: {} for path in self.analysis.blocks}
-        built = assemble(network, parts, lambda name, block, *args, **kwargs: block(*args, **kwargs), whole)
+        built = assemble(network, parts, construct({}), whole)
         with torch.no_grad():
             if not torch.equal(built(image), logits):
                 raise ValueError(f"{self.name} cannot be taken apart: its parts depend on each other")

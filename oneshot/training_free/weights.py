@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from oneshot.arch import Arch
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.making import Making
 
 Weights = Literal["own", "gaussian", "kaiming"]
 """How weights are drawn: as the space's blocks do it themselves; those of convolutions and linear layers from a standard normal
@@ -43,7 +44,7 @@ class Untrained:
             return self._blocks[name]
 
         with torch.random.fork_rng([]):
-            self.network = space.build(arch, make).to(device).train()
+            self.network = space.build(arch, Making(arch, make)).to(device).train()
         for module in self.network.modules():
             if isinstance(module, _DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth"):
                 module.eval()
