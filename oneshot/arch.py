@@ -52,6 +52,22 @@ class Choice:
         return all(name in values and values[name] in allowed for name, allowed in self.when)
 
 
+@dataclass(frozen=True)
+class Join:
+    """Choices that meet in one place and compete there, such as the edges into a node of a cell.
+
+    Args:
+        choices: their names.
+        kept: how many of them an architecture that is derived from weights keeps, by the published rule of the space; None is
+            all of them.
+        none: the option that is no edge; it is never kept where ``kept`` is a number.
+    """
+
+    choices: tuple[str, ...]
+    kept: int | None = None
+    none: Option = "none"
+
+
 class Arch(Mapping[str, Option]):
     """An architecture: the option taken for every active choice. Immutable, hashable, and equal to another one of the same
     space exactly when both build the same network. Made by ``SearchSpace.arch``, ``sample`` and the like, which
@@ -59,6 +75,8 @@ class Arch(Mapping[str, Option]):
     """
 
     __slots__ = ("_hash", "_values")
+    is_open = False
+    """Whether choices are open: in a network that mixes their options."""
 
     def __init__(self, values: Mapping[str, Option]) -> None:
         self._values = dict(values)
@@ -110,6 +128,42 @@ class Arch(Mapping[str, Option]):
     def to_json(self) -> str:
         """One line of JSON that ``SearchSpace.arch(json.loads(...))`` reads back."""
         return json.dumps(self._values)
+
+
+class OpenArch(Arch):
+    """What ``build`` reads where the options of choices are mixed: the value of each choice that has a single option."""
+
+    __slots__ = ("_choices",)
+    is_open = True
+
+    def __init__(self, choices: Iterable[Choice]) -> None:
+        self._choices = {choice.name: choice for choice in choices}
+        super().__init__({name: choice.options[0] for name, choice in self._choices.items()})
+
+    def __getitem__(self, name: str) -> Option:
+        if name in self._choices and len(self._choices[name].options) > 1:
+            raise OpenChoiceError(self._choices[name])
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As ``self[name]``, or ``default`` where there is no such choice."""
+        return self[name] if name in self._values else default
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+class OpenChoiceError(ValueError):
+    """The options of a choice are to be mixed, and the space does not say where they meet."""
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(
+            f"choice {choice.name!r} has {len(choice.options)} options, and build does not say where they meet: write "
+            f"make.choose({choice.name!r}, lambda option: ...) there instead of arch[{choice.name!r}], or leave the choice one "
+            f"option, such as +options.{choice.name}=[{choice.options[-1]}]"
+        )
 
 
 def suggest(name: object, known: Iterable[str]) -> str:

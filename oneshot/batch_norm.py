@@ -38,3 +38,17 @@ def several_values(advice: str) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(f"batch normalisation cannot normalise a single value of a channel: {advice}") from None
+
+
+@contextlib.contextmanager
+def without_tracking(module: nn.Module, is_on: bool = True) -> Iterator[None]:
+    """Inside, where ``is_on``, training normalises with the batch and leaves running statistics as they are."""
+    layers = [part for part in module.modules() if isinstance(part, _BatchNorm)] if is_on else []
+    tracked = [layer for layer in layers if layer.track_running_stats]
+    for layer in tracked:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in tracked:
+            layer.track_running_stats = True

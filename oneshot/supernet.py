@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import fnmatch
-import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,28 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Choice, OpenArch
+from oneshot.batch_norm import without_tracking
+from oneshot.binding import Binding, copies_of, copy_module, default_cut, filled
 from oneshot.convolutions import may_crash
-from oneshot.sharing import Pieces, SharingRule, crop, leading_slice
+from oneshot.mix import Mix
+from oneshot.sharing import Pieces, SharingRule
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.relaxed import RelaxedSkeleton
 from oneshot.spaces.skeleton import Block, Skeletons
-
-_Cut = Callable[[Tensor, torch.Size], Tensor]
-
-
-class _Binding(NamedTuple):
-    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole; and
-    what puts changed statistics back that are no view.
-    """
-
-    target: dict[str, Any]
-    name: str
-    blank: Tensor
-    source: dict[str, Any]
-    source_name: str
-    cut: _Cut | None
-    shape: torch.Size
-    write: Callable[[Tensor, Tensor], None] | None = None
 
 
 class _Plan(NamedTuple):
@@ -43,7 +28,7 @@ class _Plan(NamedTuple):
     """
 
     network: nn.Module
-    bindings: list[_Binding]
+    bindings: list[Binding]
     blocks: list[nn.Module]
     droppers: list[nn.Module]
     keepers: list[nn.Module]
@@ -65,6 +50,8 @@ class Supernet(nn.Module):
         ValueError: a network of the space has tensors that were not made through ``make``, or shapes that no rule can share.
     """
 
+    _mixing: tuple[tuple[Choice, ...], RelaxedSkeleton, _Plan] | None
+
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
@@ -80,34 +67,46 @@ class Supernet(nn.Module):
         for name, variants in blocks.items():
             self._fill_bank(name, list(variants))
 
-    def forward(self, x: Tensor, arch: Arch, dropout: bool = True) -> Tensor:
-        """Logits ``(batch, classes)`` of subnet ``arch`` for images ``(batch, channels, height, width)``. Without ``dropout``,
-        modules that drop values or paths at random do not, even in training.
+    def forward(self, x: Tensor, arch: Arch | Mix, dropout: bool = True, statistics: bool = True) -> Tensor:
+        """Logits ``(batch, classes)`` of subnet ``arch``, or of a mix, for images ``(batch, channels, height, width)``.
+
+        Args:
+            dropout: without it, modules that drop values or paths at random do not, even in training.
+            statistics: without it, training leaves the running statistics of batch normalisation as they are.
 
         Raises:
-            ValueError: ``arch`` is not an architecture of the space.
+            ValueError: ``arch`` is not an architecture of the space, or a mix does not fit it.
         """
-        with self._bound(arch, dropout) as (network, _):
+        with self._bound(arch, dropout) as (network, _), without_tracking(network, not statistics):
             logits: Tensor = network(x)
         return logits
 
-    def may_crash(self, arch: Arch) -> bool:
+    def may_crash(self, arch: Arch | Mix) -> bool:
         """Whether training subnet ``arch`` on a CPU needs care, see ``oneshot.convolutions``.
 
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        return self._planned(arch).may_crash
+        return self._relaxed()[1].may_crash if isinstance(arch, Mix) else self._planned(arch).may_crash
 
-    @torch.no_grad()
-    def extract(self, arch: Arch) -> nn.Module:
-        """The subnet as a plain module with copies of its inherited weights, in the supernet's mode, memory format and device.
+    def input_shape(self, arch: Arch | Mix) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of the images that it takes, in pixels.
 
         Raises:
-            ValueError: ``arch`` is not an architecture of the space.
+            OpenChoiceError: a mix of resolutions.
+        """
+        return self.space.input_shape(OpenArch(self.space.choices) if isinstance(arch, Mix) else arch)
+
+    @torch.no_grad()
+    def extract(self, arch: Arch | Mix) -> nn.Module:
+        """The subnet as a plain module with copies of its inherited weights, in the supernet's mode, memory format and device; of
+        a mix, the relaxed network with the options that weigh something.
+
+        Raises:
+            ValueError: ``arch`` is not an architecture of the space, or a mix does not fit it.
         """
         with self._bound(arch) as (network, bindings):
-            return _copy_module(network, _copies(bindings))
+            return copy_module(network, copies_of(bindings))
 
     @torch.no_grad()
     def take_statistics(self, arch: Arch, network: nn.Module) -> None:
@@ -128,8 +127,8 @@ class Supernet(nn.Module):
         bindings = self._bindings_of(block)
         block.module.train(self.training)
         _forget(_keepers(block.module), self.training)
-        with _filled(bindings):
-            return _copy_module(block.module, _copies(bindings))
+        with filled(bindings):
+            return copy_module(block.module, copies_of(bindings))
 
     # The bank --------------------------------------------------------------------------------------------------------
 
@@ -181,12 +180,19 @@ class Supernet(nn.Module):
     # Binding ---------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _bound(self, arch: Arch, dropout: bool = True) -> Iterator[tuple[nn.Module, list[_Binding]]]:
+    def _bound(self, arch: Arch | Mix, dropout: bool = True) -> Iterator[tuple[nn.Module, list[Binding]]]:
         """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode, and how they are bound. Afterwards
         it lets go of what was cut, so that the memory is the caller's graph's alone.
         """
-        network, bindings, blocks, droppers, keepers, _ = self._planned(arch)
         training = self.training
+        if isinstance(arch, Mix):
+            skeleton, (network, _, _, droppers, keepers, _) = self._relaxed()
+            used, mixtures = skeleton.fill(arch)
+            bindings = [binding for block in used for binding in self._bindings_of(block)]
+            blocks = [block.module for block in used]
+        else:
+            network, bindings, blocks, droppers, keepers, _ = self._planned(arch)
+            mixtures = []
         if network.training != training:
             network.train(training)
         for module in blocks:
@@ -195,8 +201,12 @@ class Supernet(nn.Module):
         _forget(keepers, training)
         for module in droppers:
             module.training = training and dropout
-        with _filled(bindings):
-            yield network, bindings
+        try:
+            with filled(bindings):
+                yield network, bindings
+        finally:
+            for mixed in mixtures:
+                mixed.blank()
 
     def _planned(self, arch: Arch) -> _Plan:
         plan = self._networks.get(arch)
@@ -208,20 +218,30 @@ class Supernet(nn.Module):
             self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
         return plan
 
+    def _relaxed(self) -> tuple[RelaxedSkeleton, _Plan]:
+        """The skeleton of mixes over the options of the space as it is now."""
+        if self._mixing is None or self._mixing[0] is not self.space.choices:
+            skeleton = RelaxedSkeleton(self.space, self._skeletons)
+            network = skeleton.network
+            droppers = [module for module in network.modules() if _drops(module)]
+            plan = _Plan(network, [], [], droppers, _keepers(network), may_crash(network))
+            self._mixing = self.space.choices, skeleton, plan
+        return self._mixing[1:]
+
     def _plan(self, arch: Arch) -> _Plan:
         self.space.validate(arch)
         network, used = self._skeletons.network(arch)
-        bindings: list[_Binding] = []
+        bindings: list[Binding] = []
         for block in used:
             bindings += self._bindings_of(block)
         droppers = [module for module in network.modules() if _drops(module)]
         used_modules = [block.module for block in used]
         return _Plan(network, bindings, used_modules, droppers, _keepers(network), may_crash(network))
 
-    def _bindings_of(self, block: Block) -> list[_Binding]:
+    def _bindings_of(self, block: Block) -> list[Binding]:
         if block in self._bindings:
             return self._bindings[block]
-        bindings: list[_Binding] = []
+        bindings: list[Binding] = []
         for prefix, module in block.module.named_modules():
             for kind in ("_parameters", "_buffers"):
                 target = getattr(module, kind)
@@ -239,23 +259,23 @@ class Supernet(nn.Module):
                     cut = (
                         None
                         if tensor.shape == stored.shape
-                        else self._rules.get(key) or _default_cut(module, stored, tensor.shape)
+                        else self._rules.get(key) or default_cut(module, stored, tensor.shape)
                     )
                     write = cut.write if isinstance(cut, Pieces) and kind == "_buffers" else None
                     source = getattr(node, kind)
-                    bindings.append(_Binding(target, local, tensor, source, local, cut, tensor.shape, write))
+                    bindings.append(Binding(target, local, tensor, source, local, cut, tensor.shape, write))
         self._bindings[block] = bindings
         return bindings
 
     def _reset_caches(self) -> None:
         self._skeletons = Skeletons(self.space)
-        self._bindings: dict[Block, list[_Binding]] = {}
+        self._bindings: dict[Block, list[Binding]] = {}
         self._networks: OrderedDict[Arch, _Plan] = OrderedDict()
+        self._mixing = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("_skeletons", "_bindings", "_networks")
-        }
+        caches = ("_skeletons", "_bindings", "_networks", "_mixing")
+        return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -266,22 +286,6 @@ _NOT_COVERED = (
     "the supernet holds no {key} of shape {shape}: no architecture of the space's covering() has it; override covering() so "
     "that together its architectures touch every parameter at its largest shape"
 )
-
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-def _default_cut(module: nn.Module, stored: Tensor, shape: torch.Size) -> _Cut:
-    """How a tensor of ``module`` is cut where the space names no rule."""
-    cut = crop if isinstance(module, _CONVOLUTIONS) else leading_slice
-    is_dense = shape[1:] == stored.shape[1:]
-    # Statistics stay views, so that updates reach the bank.
-    return cut if is_dense or not isinstance(stored, nn.Parameter) else functools.partial(_copied, cut)
-
-
-def _copied(cut: _Cut, stored: Tensor, shape: torch.Size) -> Tensor:
-    """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
-    return cut(stored, shape).clone()
 
 
 def _drops(module: nn.Module) -> bool:
@@ -301,61 +305,6 @@ def _forget(keepers: list[nn.Module], training: bool) -> None:
     for module in keepers:
         module.train(True)
         module.train(training)
-
-
-@contextlib.contextmanager
-def _filled(bindings: list[_Binding]) -> Iterator[None]:
-    """Fills the tensors of skeletons from the bank, and afterwards takes out what was cut."""
-    try:
-        for target, name, _, source, source_name, cut, shape, _ in bindings:
-            stored = source[source_name]
-            target[name] = stored if cut is None else cut(stored, shape)
-        yield
-    finally:
-        for target, name, blank, source, source_name, cut, _, write in bindings:
-            if write is not None and target[name] is not blank:
-                write(source[source_name], target[name])
-            if cut is not None:
-                target[name] = blank
-
-
-def _copies(bindings: list[_Binding]) -> dict[int, Any]:
-    """Copies of the tensors that are bound, by ``id``."""
-    copies: dict[int, Any] = {}
-    for binding in bindings:
-        bound, stored = binding.target[binding.name], binding.source[binding.source_name]
-        copied = bound.detach().clone()
-        is_parameter = isinstance(stored, nn.Parameter)
-        copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
-    return copies
-
-
-_IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})
-
-
-def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
-    """``copy.deepcopy`` of a module whose tensors are already copied, several times faster: ``copies`` is its memo, by ``id``."""
-    made = copies.get(id(module))
-    if made is not None:
-        return made  # type: ignore[no-any-return]
-    if hasattr(module.__class__, "__deepcopy__"):
-        return copy.deepcopy(module, copies)
-    clone = copies[id(module)] = module.__class__.__new__(module.__class__)
-    state = clone.__dict__
-    state.update(module.__dict__)
-    for name, value in module.__dict__.items():
-        kind = value.__class__
-        if kind in _IMMUTABLE:
-            continue
-        if name == "_modules":
-            state[name] = {key: child and _copy_module(child, copies) for key, child in value.items()}
-        elif name in ("_parameters", "_buffers"):
-            state[name] = {key: None if tensor is None else copies[id(tensor)] for key, tensor in value.items()}
-        elif kind in (dict, OrderedDict, set, list) and not value:
-            state[name] = kind()
-        elif not (kind is tuple and all(item.__class__ in _IMMUTABLE for item in value)):
-            state[name] = copy.deepcopy(value, copies)
-    return clone
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

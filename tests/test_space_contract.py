@@ -31,6 +31,7 @@ from oneshot.spaces import (
 )
 from oneshot.spaces.coding import Coding
 from oneshot.spaces.loading import from_definition
+from oneshot.spaces.making import construct
 from oneshot.supernet import Supernet
 
 
@@ -48,7 +49,7 @@ def fixed_values(tensor: Tensor, seed: str) -> Tensor:
 def network_of(space: SearchSpace, values: Mapping[str, Option]) -> nn.Module:
     """The network that ``build`` writes, with weights that depend on nothing but a layer's kind and shape."""
     with torch.device("meta"):
-        network = space.build(Arch(values), lambda name, block, *args, **kwargs: block(*args, **kwargs)).eval()
+        network = space.build(Arch(values), construct(values)).eval()
     for module in network.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice
 from oneshot.sharing import SharingRule
 from oneshot.spaces import Make, OFAMobileNetV3, SearchSpace
+from oneshot.spaces.making import Making
 from oneshot.supernet import Supernet
 
 
@@ -49,7 +50,7 @@ def names_in_bank(space: SearchSpace, arch: Arch) -> dict[str, str]:
         names.update({id(parameter): f"bank.{name}.{path}" for path, parameter in module.named_parameters()})
         return module
 
-    network = space.build(arch, make)
+    network = space.build(arch, Making(arch, make))
     return {path: names[id(parameter)] for path, parameter in network.named_parameters()}
 
 

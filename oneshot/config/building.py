@@ -56,10 +56,13 @@ def _is_regression(found: Any) -> bool:
 
 
 _POLICY = _public(policies, lambda found: found in (policies.PolicySettings, policies.ReinforceSettings))
+_RELAXED = _public(
+    samplers, lambda found: inspect.isclass(found) and is_dataclass(found) and found is not samplers.Moment
+)
 _PUBLISHED = {"oneshot.predictors.PublishedPredictor.load": predictors.PublishedPredictor.load}
 
 DATA = Kind(_public(data, _is_source), _public(data, lambda found: found is data.Augmentation))
-SAMPLERS = Kind(_public(samplers, _is_sampler), _POLICY)
+SAMPLERS = Kind(_public(samplers, _is_sampler), _POLICY | _RELAXED)
 STRATEGIES = Kind(_public(search, _is_strategy), _POLICY)
 PREDICTORS = Kind(_public(predictors, _is_regression) | _PUBLISHED, {})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from oneshot.data.preprocessing import Preprocessing
-from oneshot.export import Exported, ExportSettings, export_module
+from oneshot.export import TIMM, Exported, ExportSettings, export_module
 from oneshot.pipeline.folders import Subnet
+from oneshot.pipeline.timm_files import timm_files
 from oneshot.runs import writing
 
 _CARD = (
@@ -17,10 +18,11 @@ _CARD = (
 
 
 def export_subnet(subnet: Subnet, folder: Path, settings: ExportSettings) -> Exported:
-    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own.
+    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own; with
+    format "timm" also ``config.json`` and ``README.md``.
 
     Raises:
-        ValueError: a format whose extra package is missing.
+        ValueError: a format whose extra package is missing, or one that is not for networks of this space.
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written, or another process writes there.
     """
@@ -47,4 +49,5 @@ def export_subnet(subnet: Subnet, folder: Path, settings: ExportSettings) -> Exp
             settings,
             input_shape=subnet.space.input_shape(subnet.arch),
             card=described | card,
+            timm_files=timm_files(subnet, described | card) if settings.format == TIMM else None,
         )

@@ -136,6 +136,30 @@ def load_supernet(folder: Path) -> Trained:
     )
 
 
+def load_before(trained: Trained) -> Trained | None:
+    """The same supernet, or supernets that share out a space, at the checkpoint before the one in ``trained``; None where that is
+    not there any more, cannot be read, or is of a part of the training that trained other networks.
+    """
+    members = []
+    for member in trained.members or [trained]:
+        paths = list_checkpoints(member.folder / "checkpoints")
+        earlier = [path for path in paths if path.name < f"step-{member.step:09d}.pt"]
+        if not earlier:
+            return None
+        try:
+            found = load_supernet(earlier[0])
+        except (CheckpointError, FileNotFoundError):
+            return None
+        if found.supernet.space.choices != member.supernet.space.choices:
+            return None
+        members.append(found)
+    first = members[0]
+    if not trained.members:
+        return first
+    family = SupernetFamily([one.supernet for one in members if isinstance(one.supernet, Supernet)])
+    return replace(first, supernet=family, members=members)
+
+
 def record_of(state: Mapping[str, Any], path: Path) -> SplitRecord | None:
     """Which images the run of a checkpoint or subnet file trained on; None where that was not recorded.
 

@@ -11,10 +11,14 @@ from oneshot.costs import CostSettings
 from oneshot.evaluation import ScoreSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.witnesses import MIN_NETWORKS
 from oneshot.predictors import Predictor
 from oneshot.report import Reference
 from oneshot.search import Strategy
 from oneshot.training import TrainSettings
+
+INHERITED, COMBINED = "inherited", "combined"
+SCORES = (INHERITED, COMBINED)
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,14 @@ class PredictionSettings:
         num_pairs: random subnets within the limits that the supernet scores for the predictor to learn from.
         holdout: part of them on which it is judged before it learns from all.
         num_verified: subnets with the best predictions under each limit that the supernet then scores.
+        with_costs: whether multiply-accumulates and parameters are features beside the options. Options determine them, so that
+            they tell something new where options multiply, such as widths and depths, and there are few pairs.
     """
 
     num_pairs: int = 300
     holdout: float = 0.2
     num_verified: int = 10
+    with_costs: bool = False
 
     def __post_init__(self) -> None:
         check_least(5, "prediction.", num_pairs=self.num_pairs)
@@ -83,6 +90,25 @@ class RankingSettings:
     def __post_init__(self) -> None:
         check_least(2, "ranking.", num_resamples=self.num_resamples)
         check_least(1, "ranking.", num_seeds=self.num_seeds)
+
+
+@dataclass(frozen=True)
+class CombinationSettings:
+    """How several witnesses are combined, see docs/ranking.md.
+
+    Args:
+        num_reference: random networks within the limits on which witnesses are compared and put on one scale.
+        untrained: scores of untrained networks that are witnesses, by name.
+        num_checked: of the random networks, those on which it is measured how far witnesses agree with themselves.
+    """
+
+    num_reference: int = 500
+    untrained: tuple[str, ...] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
+    num_checked: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "untrained", tuple(self.untrained))
+        check_least(MIN_NETWORKS, "combination.", num_reference=self.num_reference, num_checked=self.num_checked)
 
 
 @dataclass(frozen=True)
@@ -116,6 +142,8 @@ class SearchSettings:
         references: networks known from elsewhere to compare with.
         truth: true accuracies to judge the ranking by, or how to find some.
         ranking: how it is judged.
+        score: what candidates are ranked by: "inherited" weights, or all witnesses "combined".
+        combination: how these are combined.
         seed: of all that is drawn.
         config: plain values kept with every subnet (how to load its data again).
     """
@@ -129,5 +157,11 @@ class SearchSettings:
     references: Sequence[Reference] = ()
     truth: Truth | RetrainedTruth | None = None
     ranking: RankingSettings = RankingSettings()
+    score: str = "inherited"
+    combination: CombinationSettings = CombinationSettings()
     seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score is {' or '.join(map(repr, SCORES))}, not {self.score!r}")

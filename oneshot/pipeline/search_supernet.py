@@ -14,18 +14,24 @@ import torch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks
+from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
+from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.judging import judge_ranking
 from oneshot.pipeline.predicted_search import PredictedSearch
 from oneshot.pipeline.results import Conditions, SearchResult, write_search_page, write_tradeoff_page
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
-from oneshot.pipeline.search_settings import RetrainedTruth, SearchSettings
+from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
 from oneshot.runs import Store
+from oneshot.spaces.coding import Codes
+from oneshot.training_free import TrainingFreeScores, scores_called
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
     """
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
         predict = None
+        if isinstance(scores, CombinedScores):
+            scores.settle([costs.problem(cost, _no_score) for cost in settings.costs])
         if settings.predictor is None:
             searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
             outcomes = [search.search() for search in searches]
@@ -50,17 +58,28 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
         cards = CandidateCards(scores, costs, trained, data, settings.config)
-        truth = settings.truth
+        truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(scores, list(scores.known), cards.subnet, data, truth)
-        judged = None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict)
+            learned = scores.learn(truth.held_out) if isinstance(scores, CombinedScores) else None
+        if isinstance(scores, CombinedScores):
+            evidence: Evidence | None = scores.evidence(learned)
+            outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+        else:
+            evidence = evidence_of(scores, costs.table, random_networks(outcomes))
+            if evidence is not None and evidence.doubted and settings.predictor is None:
+                outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
+        judged = (
+            None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
+        )
         folders = [folder]
         if len(outcomes) > 1:
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
+        original = measure_original(cards, [outcome.best for outcome in outcomes])
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
         under = _conditions(trained, data, scores, costs)
-        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged)
+        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence, original)
         for outcome, own in zip(outcomes, folders, strict=True):
             own.mkdir(exist_ok=True)
             save_candidate(own, cards.subnet(outcome.best), costs.table)
@@ -70,6 +89,11 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             page = folder / "report.html"
             write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
         return result
+
+
+def _no_score(codes: Codes) -> list[float]:
+    """Of a problem that is only drawn from."""
+    return [0.0] * len(codes)
 
 
 @contextlib.contextmanager
@@ -104,7 +128,16 @@ def opened_candidates(
     identity = _identity(trained, data, settings, evaluator)
     with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
         costs = CandidateCosts(trained.supernet, settings.costs[0], store)
-        yield CandidateScores(evaluator, costs, store, evaluation, settings.seed), costs
+        own = (evaluator, costs, store, evaluation, settings.seed)
+        if settings.score == INHERITED:
+            yield CandidateScores(*own), costs
+            return
+        asked = scores_called(settings.combination.untrained) if settings.combination.untrained else []
+
+        def untrained(seed: int) -> TrainingFreeScores:
+            return TrainingFreeScores(trained.supernet.space, data, asked, seed=seed, device=device)
+
+        yield CombinedScores(*own, trained, untrained, settings.combination), costs
 
 
 def _identity(trained: Trained, data: ImageData, settings: SearchSettings, evaluator: Evaluator) -> dict[str, Any]:

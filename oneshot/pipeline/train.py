@@ -19,14 +19,18 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
+from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
-from oneshot.pipeline.untrained import options_left, start_family
+from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores, write_derived
+from oneshot.pipeline.untrained import check_untrained, options_left, start_family
 from oneshot.runs import writing
-from oneshot.samplers import Sampler, UniformSampler
+from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import (
+    ArchitectureImages,
+    ArchitectureTask,
     Distillation,
     HeldOutReward,
     PhaseSettings,
@@ -109,17 +113,22 @@ def train_supernet(
     if settings.epochs == 0:
         if init is not None:
             raise ValueError("trainer.epochs=0 takes the weights of the space (space.weights), not init")
+        check_untrained(space, data)
+        space = order_blocks(space, data, settings, newest or load_newest(folder / "checkpoints"), None)
         return start_family(
             space, data, settings, training.options, training.config, folder,
             lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
         )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
+    share = _sampler(*next(iter(phases.items())), space.restrict(training.options), training).architecture_images
+    data, architecture_images = part_of_architecture(data, share, settings)
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
         newest = newest or load_newest(folder / "checkpoints")
         if newest is not None:
             check_run(newest, folder, SupernetTask.kind, training.config, total_steps)
+        space = order_blocks(space, data, settings, newest, init)
         reached = 0 if newest is None else newest["step"]
         with seeded("weights", settings.seed):
             supernet = Supernet(space)
@@ -132,7 +141,7 @@ def train_supernet(
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
             freeze_norms(supernet)
-        run = _Run(space, data, training, folder, total_steps)
+        run = _Run(space, data, training, folder, total_steps, architecture_images)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
         first_step = 0
         for name, phase in phases.items():
@@ -149,7 +158,8 @@ def train_supernet(
                     else:  # by the norms of the weights alone, as published
                         count = sort_channels(supernet, trained)
                         log.info("phase %s: channels of %d layers sorted by importance", name, count)
-                supernet = run.train(supernet, phase, part, first_step, name, newest)
+                sampler = _sampler(name, phase, run.wanted, training)
+                supernet = run.train(supernet, phase, sampler, first_step, name, newest)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
         if phase.untrained:
@@ -170,6 +180,15 @@ def train_supernet(
 def _original(space: SearchSpace) -> SearchSpace:
     """The largest network alone."""
     return space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
+
+
+def _sampler(name: str, phase: PhaseSettings, wanted: SearchSpace, training: SupernetTraining) -> Sampler:
+    """The sampler of a phase, on its part of the space."""
+    part = phase.restrict(wanted)
+    if name and part.size == 1:  # which no sampler needs to see more than once a step
+        return UniformSampler(part, training.trainer.seed)
+    changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+    return training.make_sampler(part, **changes)
 
 
 def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
@@ -196,9 +215,11 @@ class _Run:
         training: SupernetTraining,
         folder: Path,
         total_steps: int,
+        architecture_images: ArchitectureImages | None,
     ) -> None:
         self.space, self.data, self.training, self.folder = space, data, training, folder
         self.wanted = space.restrict(training.options)
+        self.architecture_images = architecture_images
         self.settings, self.total_steps = training.trainer, total_steps
         self.config = dict(training.config)
         self.device = resolve_device(self.settings.device)
@@ -210,25 +231,15 @@ class _Run:
         self,
         supernet: Supernet,
         phase: PhaseSettings,
-        part: SearchSpace,
+        sampler: Sampler,
         first_step: int,
         name: str,
         newest: Mapping[str, Any] | None,
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
+        part = phase.restrict(self.wanted)
         supernet.space = part  # whose canonical forms may differ from those of the whole space
-        changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
-        is_single = name != "" and part.size == 1  # which no sampler needs to see more than once a step
-        task = SupernetTask(
-            supernet,
-            UniformSampler(part, self.settings.seed) if is_single else self.training.make_sampler(part, **changes),
-            self.settings.label_smoothing,
-            self.training.distillation,
-            self.teacher if phase.distill else None,
-            HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
-            phase.image_size,
-            self.teacher_resolution,
-        )
+        task = self._task(supernet, sampler, phase, first_step)
         meta = {
             "config": self.config,
             "space": self.space.definition,
@@ -242,14 +253,45 @@ class _Run:
             self.data,
             phase.apply(self.settings),
             RunPart(self.folder, meta, first_step, self.total_steps, name),
-            lambda module: self._evaluate(module, part),
+            lambda module: self._evaluate(module, part, sampler),
         )
         if name:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
         trained = trainer.run(newest)
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
+        if isinstance(sampler, DifferentiableSampler):
+            write_derived(self.folder / "derived.json", sampler)
         return trained
+
+    def _task(self, supernet: Supernet, sampler: Sampler, phase: PhaseSettings, first_step: int) -> SupernetTask:
+        if isinstance(sampler, DifferentiableSampler):
+            if phase.distill or self.settings.amp_dtype == "float16":
+                what = "phases.NAME.distill" if phase.distill else "trainer.amp_dtype=float16"
+                raise ValueError(
+                    f"{what} has no use where all options are mixed: leave it out, or take another sampler"
+                )
+            sampler.to(self.device)
+            return ArchitectureTask(
+                supernet.to(self.device),
+                sampler,
+                self.architecture_images,
+                batches_of(self.data, self.settings)[1],
+                phase.epochs,
+                first_step,
+                self.settings.label_smoothing,
+                phase.image_size,
+            )
+        return SupernetTask(
+            supernet,
+            sampler,
+            self.settings.label_smoothing,
+            self.training.distillation,
+            self.teacher if phase.distill else None,
+            HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
+            phase.image_size,
+            self.teacher_resolution,
+        )
 
     def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool) -> None:
         """Makes the largest network as it is now the teacher of all phases from here on, or finds the one that was made.
@@ -286,9 +328,11 @@ class _Run:
         self.teacher_resolution = teacher.space.input_shape(teacher.arch)[-1]
         self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
-    def _evaluate(self, module: nn.Module, part: SearchSpace) -> dict[str, float]:
+    def _evaluate(self, module: nn.Module, part: SearchSpace, sampler: Sampler) -> dict[str, float]:
         assert isinstance(module, Supernet)
         evaluator = self._evaluator(module)
+        if isinstance(sampler, DifferentiableSampler):
+            return relaxed_scores(module, evaluator, sampler)
         shown = {
             "largest": part.largest,
             "smallest": part.smallest,

@@ -54,10 +54,9 @@ def start_family(
         sort: sorts the channels of the new supernet.
 
     Raises:
-        ValueError: see ``check_untrained``; or the folder holds another run.
+        ValueError: the folder holds another run.
         FolderInUseError: another process writes to the folder.
     """
-    check_untrained(space, data)
     checkpoints, part = folder / "checkpoints", space.restrict(options)
     with writing(folder):
         newest = load_newest(checkpoints)

@@ -14,6 +14,8 @@ _LONGEST_NAME, _LONGEST_OPTION = 28, 20
 _LABELLED_WIDTH = 400.0
 _CAPTION = """Colour is the probability with which the policy draws an option. A boolean choice has one row: the probability
 of true. Empty: the choice was inactive in all architectures that were drawn."""
+_CAPTION_OF_WEIGHTS = """Colour is the strength of an option: its weight in the mixture of all options of its choice, without
+anything random. The strongest options are derived. A boolean choice has one row: the strength of true."""
 
 
 class PolicyMap:
@@ -25,6 +27,8 @@ class PolicyMap:
     def __init__(self, history: PolicyHistory) -> None:
         check_policy(history)
         self.num_steps = len(history.steps)
+        self.title = "Weights of the options" if history.are_weights else "Sampling policy"
+        self.caption = _CAPTION_OF_WEIGHTS if history.are_weights else _CAPTION
         columns = shown_columns(history)
         self.steps = [history.steps[i] for i in columns]
         self.panels = arrange_panels(history, columns) if columns else []
@@ -51,14 +55,14 @@ class PolicyMap:
     def render(self) -> str:
         """The section of the page."""
         drawn = "\n".join(self._panel(number, panel) for number, panel in enumerate(self.panels))
-        caption = _CAPTION
+        caption = self.caption
         if len(self.steps) < self.num_steps:
             caption += f" {len(self.steps):,} of {self.num_steps:,} recorded steps are shown."
         columns = " single" if len(self.panels) == 1 else ""
         return f"""<section class="policy">
 <style>
 {read_asset("policy.css")}</style>
-<div class="head"><h2>Sampling policy</h2></div>
+<div class="head"><h2>{self.title}</h2></div>
 {_legend() if drawn else ""}
 <div class="panels{columns}">
 {drawn or '<p class="caption">Nothing was recorded.</p>'}

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oneshot.report.curves import curve_payload
-from oneshot.report.model import Curve, PolicyHistory
+from oneshot.report.graph import GRAPH_CAPTION, render_graphs
+from oneshot.report.model import Curve, Graph, PolicyHistory
 from oneshot.report.page import escape, render_facts, render_page
 from oneshot.report.policy import PolicyMap
 from oneshot.runs import write_text
@@ -19,12 +20,13 @@ def write_training_report(
     groups: Mapping[str, Sequence[Curve]],
     facts: Mapping[str, str],
     policy: PolicyHistory | None = None,
+    graphs: Sequence[Graph] = (),
 ) -> None:
     """Writes one self-contained HTML file with a chart for each group; the file appears whole or not at all.
 
     A group whose name contains "accuracy" is shown in percent when its values are fractions. A noisy curve is
     drawn faintly under its running mean. ``policy`` is shown as a heat map below the charts, every choice a band of
-    one row an option, thinned out where there are many steps.
+    one row an option, thinned out where there are many steps. ``graphs`` are the cells that were derived.
 
     Raises:
         ValueError: a curve or a row of the policy that differs in length from its steps, or a probability that is
@@ -46,6 +48,7 @@ def write_training_report(
 <div class="charts">
 {charts or '<p class="caption">Nothing was recorded.</p>'}
 </div>{policy_map.render() if policy_map else ""}
+{_cells(graphs) if graphs else ""}
 {f'<section><div class="head"><h2>Facts</h2></div>{about}</section>' if about else ""}"""
     data: dict[str, object] = {"groups": payload}
     scripts = [*_SCRIPTS]
@@ -53,3 +56,9 @@ def write_training_report(
         data["policy"] = policy_map.payload()
         scripts.append("policy.js")
     write_text(path, render_page(title=title, body=body, scripts=scripts, data=data))
+
+
+def _cells(graphs: Sequence[Graph]) -> str:
+    return f"""<section><div class="head"><h2>What is derived</h2></div>
+{render_graphs(graphs)}
+<p class="caption">{GRAPH_CAPTION}</p></section>"""

@@ -3,17 +3,47 @@
 from oneshot.samplers.attentive import AttentiveSampler
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.controller import ControllerSampler
+from oneshot.samplers.differentiable import (
+    ArchitectureLearning,
+    BinaryGates,
+    Concrete,
+    DifferentiableSampler,
+    Dirichlet,
+    EdgeNormalisation,
+    HardGumbel,
+    Moment,
+    Regulariser,
+    Relaxation,
+    Sigmoid,
+    Softmax,
+    Temperature,
+    ZeroOne,
+)
 from oneshot.samplers.fair import FairSampler
 from oneshot.samplers.multinomial import MultinomialSampler
 from oneshot.samplers.sandwich import SandwichSampler
 from oneshot.samplers.uniform import UniformSampler
 
 __all__ = [
+    "ArchitectureLearning",
     "AttentiveSampler",
+    "BinaryGates",
+    "Concrete",
     "ControllerSampler",
+    "DifferentiableSampler",
+    "Dirichlet",
+    "EdgeNormalisation",
     "FairSampler",
+    "HardGumbel",
+    "Moment",
     "MultinomialSampler",
+    "Regulariser",
+    "Relaxation",
     "Sampler",
     "SandwichSampler",
+    "Sigmoid",
+    "Softmax",
+    "Temperature",
     "UniformSampler",
+    "ZeroOne",
 ]

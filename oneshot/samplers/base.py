@@ -17,12 +17,18 @@ class Sampler(ABC):
     Attributes:
         teacher_first: whether the first architecture of a step teaches the others (in-place distillation), which then train
             without dropout (BigNAS, ECCV 2020, section 3.1: only the largest network is regularised).
+        architecture_images: the share of the training images from which the architecture learns by gradient, and the weights do
+            not: a third set, so that held-out images remain unseen.
         prefers_low_loss: which of several ``proposals`` is trained: that with the lowest loss on the step's images or that with
             the highest.
     """
 
     teacher_first: bool = False
     prefers_low_loss: bool = True
+
+    @property
+    def architecture_images(self) -> float:
+        return 0.0
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         self.space = space
@@ -35,6 +41,10 @@ class Sampler(ABC):
     def proposals(self, step: int) -> list[list[Arch]]:
         """For each architecture of the step, those from which it is chosen by their loss on the step's images."""
         return [[arch] for arch in self.sample(step)]
+
+    def derive(self, step: int) -> list[Arch]:
+        """What a search takes from a trained sampler: what it draws in a step, unless it has better."""
+        return self.sample(step)
 
     def learn(self, step: int, reward: Callable[[Sequence[Arch]], Sequence[float]]) -> Mapping[str, float]:
         """Called once after every epoch, ``step`` steps into the training: a sampler that learns asks for the ``reward`` of

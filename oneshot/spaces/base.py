@@ -11,23 +11,15 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.arch import Arch, Choice, Join, Option, suggest
 from oneshot.reading import short
 from oneshot.sharing import ChannelOrder, SharingRule
-
-
-class Make(Protocol):
-    """Makes the block called ``name``: ``make("stage1.block2", InvertedResidual, 24, 40, stride=2)``.
-
-    Every module with parameters or buffers is made through it. Blocks of the same name share weights across architectures,
-    a smaller tensor being cut from a larger one of the same name.
-    """
-
-    def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module: ...
+from oneshot.spaces.making import Make as Make
+from oneshot.spaces.making import Making
 
 
 class SearchSpace(ABC):
@@ -47,6 +39,7 @@ class SearchSpace(ABC):
         original: the architecture of the network that the space was made of, where it was made of one.
         starts_trained: whether the initial weights of the largest network are trained ones.
         new_classifier: whether its classifier is not, because they are of other classes.
+        joins: the choices that meet in one node of a cell.
     """
 
     choices: tuple[Choice, ...]
@@ -58,6 +51,7 @@ class SearchSpace(ABC):
     original: Arch | None = None
     starts_trained: bool = False
     new_classifier: bool = False
+    joins: Sequence[Join] = ()
     definition: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -109,7 +103,7 @@ class SearchSpace(ABC):
             self.initialize(name, module)
             return module
 
-        return self.build(arch, make)
+        return self.build(arch, Making(arch, make))
 
     def input_shape(self, arch: Arch) -> tuple[int, int, int]:
         """``(channels, height, width)`` of the images that ``arch`` takes, in pixels."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from oneshot.spaces.mixed import is_silent
+
 
 class ReLUConvNorm(nn.Sequential):
     """ReLU, a convolution without bias and BatchNorm: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height /
@@ -86,40 +88,55 @@ class EdgeGraph(nn.Module):
     is the last nodes, concatenated.
 
     Args:
-        operations: by ``(source, target)``; inputs are nodes 0 to ``num_inputs - 1``. Edges without an operation are left out.
+        operations: by ``(source, target)``; inputs are nodes 0 to ``num_inputs - 1``. Edges without an operation, or with None,
+            are left out.
         num_inputs, num_nodes, num_outputs: nodes that are given, that are computed, and that are concatenated.
         stride: of the operations on inputs: it tells the size of a node without edges, which is zero.
     """
 
     def __init__(
         self,
-        operations: Mapping[tuple[int, int], nn.Module],
+        operations: Mapping[tuple[int, int], nn.Module | None],
         num_inputs: int,
         num_nodes: int,
         num_outputs: int,
         stride: int = 1,
     ) -> None:
         super().__init__()
+        self.num_nodes = num_inputs + num_nodes
         self.num_outputs = num_outputs
         self.stride = stride
+        edges = {edge: block for edge, block in operations.items() if block is not None}
         self.sources = [
-            [source for source in range(target) if (source, target) in operations]
+            [source for source in range(target) if (source, target) in edges]
             for target in range(num_inputs, num_inputs + num_nodes)
         ]
-        self.edges = nn.ModuleDict({f"{source}to{target}": block for (source, target), block in operations.items()})
+        self.edges = nn.ModuleDict({f"{source}to{target}": block for (source, target), block in edges.items()})
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Inputs ``(batch, channels, height, width)`` to ``(batch, num_outputs * channels, height / stride, width / stride)``,
         rounded up.
         """
         nodes = list(inputs)
-        for sources in self.sources:
+        for sources in self._read_sources():
             terms = [self.edges[f"{source}to{len(nodes)}"](nodes[source]) for source in sources]
             total = terms[0] if terms else torch.zeros_like(inputs[0][:, :, :: self.stride, :: self.stride])
             for term in terms[1:]:
                 total = total + term
             nodes.append(total)
         return nodes[-1] if self.num_outputs == 1 else torch.cat(nodes[-self.num_outputs :], 1)
+
+    def _read_sources(self) -> list[list[int]]:
+        """What each computed node reads: of mixtures only those that make something, into nodes that something reads."""
+        first = self.num_nodes - len(self.sources)
+        is_read = [node >= self.num_nodes - self.num_outputs for node in range(self.num_nodes)]
+        found: list[list[int]] = []
+        for target in range(self.num_nodes - 1, first - 1, -1):
+            edges = self.sources[target - first] if is_read[target] else []
+            found.append([source for source in edges if not is_silent(self.edges[f"{source}to{target}"])])
+            for source in found[-1]:
+                is_read[source] = True
+        return found[::-1]
 
 
 class TwoInputCell(nn.Module):

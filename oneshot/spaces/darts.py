@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option
+from oneshot.arch import Arch, Choice, Join, Option
 from oneshot.spaces import edge_isomorphism
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import (
@@ -59,6 +60,11 @@ class DARTS(SearchSpace):
         self.channels = channels
         self.num_cells = num_cells
         self.choices = tuple(Choice(_name(cell, *edge), _OPTIONS) for cell in _CELLS for edge in EDGES)
+        self.joins = [
+            Join(tuple(_name(cell, source, node) for source in range(node)), kept=2)
+            for cell in _CELLS
+            for node in NODES
+        ]
 
     def canonical(self, values: dict[str, Option]) -> dict[str, Option]:
         return {
@@ -122,8 +128,12 @@ class DARTS(SearchSpace):
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct
 
-        # Nodes are concatenated in the canonical order, as the next cell's weights are for that order.
-        live = {cell: edge_isomorphism.live_edges(operations) for cell, operations in self._cells(arch).items()}
+        # Nodes are concatenated in the canonical order, as the next cell's weights are for that order; not those of a mix.
+        live: dict[str, dict[tuple[int, int], str]] = (
+            {}
+            if arch.is_open
+            else {cell: edge_isomorphism.live_edges(operations) for cell, operations in self._cells(arch).items()}
+        )
         channels = self.channels
         widths = [3 * channels, 3 * channels]
         stem = make("stem", ConvNormAct, 3, widths[-1], 3, apply_act=False)
@@ -133,12 +143,19 @@ class DARTS(SearchSpace):
             reduces = self._reduces(index)
             channels *= 2 if reduces else 1
             name = f"cell{index + 1}"
-            blocks: dict[tuple[int, int], nn.Module] = {}
-            for (source, target), operation in live["reduce" if reduces else "normal"].items():
+            kind = "reduce" if reduces else "normal"
+            blocks: dict[tuple[int, int], nn.Module | None] = {}
+            for source, target in EDGES if arch.is_open else live[kind]:
                 stride = 2 if reduces and source < NODES[0] else 1
-                blocks[source, target] = _block(
-                    make, f"{name}.node{target}.from{source}.{operation}", operation, channels, stride
+                operation = functools.partial(
+                    _block,
+                    make,
+                    f"{name}.node{target}.from{source}",
+                    channels,
+                    stride,
+                    live.get(kind, {}).get((source, target)),
                 )
+                blocks[source, target] = make.choose(_name(kind, source, target), operation)
             first = make(f"{name}.input0", FactorizedReduce if was_reduced else ReLUConvNorm, widths[-2], channels)
             second = make(f"{name}.input1", ReLUConvNorm, widths[-1], channels)
             graph = EdgeGraph(blocks, num_inputs=2, num_nodes=4, num_outputs=4, stride=2 if reduces else 1)
@@ -187,7 +204,13 @@ def _name(cell: str, source: int, target: int) -> str:
     return f"{cell}.node{target}.from{source}"
 
 
-def _block(make: Make, name: str, operation: str, channels: int, stride: int) -> nn.Module:
+def _block(make: Make, edge: str, channels: int, stride: int, canonical: str | None, option: str) -> nn.Module | None:
+    operation = (
+        canonical or option
+    )  # of a network, the operation in its canonical form, in which nodes may have changed places
+    name = f"{edge}.{operation}"
+    if operation == NONE:
+        return None
     if operation in _SEPARABLE:
         return make(name, TwiceSeparableConv, channels, channels, _SEPARABLE[operation], stride)
     if operation in _DILATED:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option
+from oneshot.spaces.mixed import is_silent
 
 
 def read_sequence(sequence: str, choices: Sequence[Choice], operations: Sequence[str]) -> dict[str, Option]:
@@ -49,15 +50,28 @@ def initialize(block: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight)
 
 
+class Reading(nn.Module):
+    """A module that reads one of several values: ``module(values[source])``."""
+
+    def __init__(self, source: int, module: nn.Module) -> None:
+        super().__init__()
+        self.source = source
+        self.module = module
+
+    def forward(self, values: list[Tensor]) -> Tensor:
+        """Values ``(batch, channels, height, width)`` to what the module makes of one."""
+        out: Tensor = self.module(values[self.source])
+        return out
+
+
 class MicroCell(nn.Module):
     """A cell of two inputs, values 0 and 1; each node, values 2 and on, adds up two branches on earlier values.
 
     Args:
         reduction: halves the second input, whose former value becomes the first; None in a normal cell.
         calibrations: bring the two inputs to the channels and the size of the cell.
-        sources, branches: the value that each branch reads and what it makes of it, two in a row for each node.
-        loose: the values that no branch reads.
-        slices: for each of them a ReLU and the 1x1 convolution of its part of their concatenation.
+        branches: what makes what of the values, two in a row for each node: ``Reading``, or mixtures of such.
+        slices: for each value that no branch reads a ReLU and the 1x1 convolution of its part of their concatenation.
         norm: of the sum of the slices.
     """
 
@@ -65,19 +79,17 @@ class MicroCell(nn.Module):
         self,
         reduction: nn.Module | None,
         calibrations: Sequence[nn.Module],
-        sources: list[int],
         branches: list[nn.Module],
-        loose: list[int],
-        slices: list[nn.Module],
+        slices: Mapping[int, nn.Module],
         norm: nn.Module,
     ) -> None:
         super().__init__()
         self.reduction = reduction
         self.calibrations = nn.ModuleList(calibrations)
-        self.sources = sources
-        self.branches = nn.ModuleList(branches)
-        self.loose = loose
-        self.slices = nn.ModuleList(slices)
+        self.sources = [branch.source if isinstance(branch, Reading) else None for branch in branches]
+        self.branches = nn.ModuleList([branch.module if isinstance(branch, Reading) else branch for branch in branches])
+        self.loose = list(slices)
+        self.slices = nn.ModuleList(list(slices.values()))
         self.norm = norm
 
     def forward(self, previous: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,12 +100,20 @@ class MicroCell(nn.Module):
             previous, x = x, self.reduction(x)
         values = [self.calibrations[0](previous), self.calibrations[1](x)]
         for first in range(0, len(self.sources), 2):
-            one, two = (self.branches[i](values[self.sources[i]]) for i in (first, first + 1))
+            one, two = (self._branch(i, values) for i in (first, first + 1))
             values.append(one + two)
-        out = self.slices[0](values[self.loose[0]])
-        for value, part in zip(self.loose[1:], self.slices[1:], strict=True):
-            out = out + part(values[value])
+        loose = [
+            (part, values[value]) for value, part in zip(self.loose, self.slices, strict=True) if not is_silent(part)
+        ]
+        out = loose[0][0](loose[0][1])
+        for part, value in loose[1:]:
+            out = out + part(value)
         return x, self.norm(out)
+
+    def _branch(self, index: int, values: list[Tensor]) -> Tensor:
+        source = self.sources[index]
+        out: Tensor = self.branches[index](values if source is None else values[source])
+        return out
 
 
 class MicroNetwork(nn.Module):
@@ -119,17 +139,25 @@ class MacroLayer(nn.Module):
 
     Args:
         branch: what is made of the last value.
-        skips: the earlier values that are added to it; 0 is the stem's, ``n`` that of layer ``n``.
+        skips: the earlier values that are added to it, with what passes them on; 0 is the stem's, ``n`` that of layer ``n``.
         norm: of the sum.
         reductions: what each value that is still read passes through after this layer.
+        readers: mixtures without which a value is not read, by value; values that are not named are read in any case.
     """
 
     def __init__(
-        self, branch: nn.Module, skips: list[int], norm: nn.Module, reductions: Mapping[int, nn.Module]
+        self,
+        branch: nn.Module,
+        skips: Mapping[int, nn.Module],
+        norm: nn.Module,
+        reductions: Mapping[int, nn.Module],
+        readers: Mapping[int, list[nn.Module]],
     ) -> None:
         super().__init__()
         self.branch = branch
-        self.skips = skips
+        self.skips = nn.ModuleDict({f"from{value}": skip for value, skip in skips.items()})
+        self.skipped = list(skips)
+        self.readers = dict(readers)
         self.norm = norm
         self.reductions = nn.ModuleDict({f"from{value}": block for value, block in reductions.items()})
 
@@ -138,15 +166,20 @@ class MacroLayer(nn.Module):
         as they are.
         """
         out = self.branch(values[-1])
-        for value in self.skips:
-            out = out + values[value]
+        for value in self.skipped:
+            skip = self.skips[f"from{value}"]
+            if not is_silent(skip):
+                out = out + skip(values[value])
         values = [*values, self.norm(out)]
         if not self.reductions:
             return values
         return [
-            self.reductions[f"from{i}"](value) if f"from{i}" in self.reductions else value
+            self.reductions[f"from{i}"](value) if f"from{i}" in self.reductions and self._is_read(i) else value
             for i, value in enumerate(values)
         ]
+
+    def _is_read(self, value: int) -> bool:
+        return value not in self.readers or not all(map(is_silent, self.readers[value]))
 
 
 class MacroNetwork(nn.Module):

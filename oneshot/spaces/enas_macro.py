@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from torch import nn
@@ -94,21 +95,33 @@ class ENASMacro(SearchSpace):
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
         channels = self.channels
-        last_read = {value: value + 1 for value in range(self.num_layers + 1)}
-        for layer in range(1, self.num_layers + 1):
-            last_read |= dict.fromkeys(self._skips(arch, layer), layer)
+        skips = {
+            (value, layer): make.choose(
+                f"layer{layer}.skip{value}", lambda is_added: nn.Identity() if is_added else None
+            )
+            for layer in range(1, self.num_layers + 1)
+            for value in range(layer - 1)
+        }
+        taken = {(value, layer): skip for (value, layer), skip in skips.items() if skip is not None}
+
+        def operation(layer: int, option: str) -> nn.Module:
+            return make(f"layer{layer}.{option}", _branch, channels, option)
+
         layers: list[nn.Module] = []
         for layer in range(1, self.num_layers + 1):
-            operation = str(arch[f"layer{layer}.op"])
-            branch = make(f"layer{layer}.{operation}", _branch, channels, operation)
+            branch = make.choose(f"layer{layer}.op", functools.partial(operation, layer))
             norm = make(f"layer{layer}.norm", nn.BatchNorm2d, channels) if layer > 1 else nn.Identity()
             reductions: dict[int, nn.Module] = {}
+            readers: dict[int, list[nn.Module]] = {}
             if layer in (self.num_layers // 3, 2 * (self.num_layers // 3)):
                 for value in range(layer + 1):
-                    if last_read[value] > layer:
+                    later = [skip for (source, target), skip in taken.items() if source == value and target > layer]
+                    if value == layer or later:
                         name = f"layer{layer}.reduction.from{value}"
                         reductions[value] = make(name, FactorizedReduce, channels, channels, relu=False)
-            layers.append(MacroLayer(branch, self._skips(arch, layer), norm, reductions))
+                        readers |= {value: later} if arch.is_open and value < layer else {}
+            added = {value: skip for (value, target), skip in taken.items() if target == layer}
+            layers.append(MacroLayer(branch, added, norm, reductions, readers))
         stem = make("stem", enas_layers.stem, self.in_channels, channels)
         classifier = make("classifier", nn.Linear, channels, self.num_classes, bias=False)
         return MacroNetwork(stem, layers, self.dropout, classifier)

@@ -14,7 +14,7 @@ from oneshot.checking import check_least
 from oneshot.spaces import enas_layers
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import FactorizedReduce, ReLUConvNorm, TwiceSeparableConv
-from oneshot.spaces.enas_layers import MicroCell, MicroNetwork, read_sequence, relu_conv, write_sequence
+from oneshot.spaces.enas_layers import MicroCell, MicroNetwork, Reading, read_sequence, relu_conv, write_sequence
 from oneshot.spaces.graph import CellGraph
 from oneshot.spaces.isomorphism import CellOptions, canonical_cell, num_cells
 
@@ -171,7 +171,7 @@ class ENASMicro(SearchSpace):
                 for index, width in enumerate(widths):
                     if width != channels:
                         calibrations[index] = make(f"{name}.input{index}", ReLUConvNorm, width, channels)
-            cells.append(self._cell(arch, make, name, channels, reduction, calibrations))
+            cells.append(self._cell(make, name, channels, reduction, calibrations))
             widths = [widths[1], channels]
         stem = make("stem", enas_layers.stem, self.in_channels, 3 * self.channels)
         classifier = make("classifier", nn.Linear, channels, self.num_classes, bias=False)
@@ -179,7 +179,6 @@ class ENASMicro(SearchSpace):
 
     def _cell(
         self,
-        arch: Arch,
         make: Make,
         name: str,
         channels: int,
@@ -187,22 +186,32 @@ class ENASMicro(SearchSpace):
         calibrations: list[nn.Module],
     ) -> nn.Module:
         kind = "normal" if reduction is None else "reduce"
-        sources: list[int] = []
-        branches: list[nn.Module] = []
-        for node, branch in itertools.product(range(1, self.num_nodes + 1), (1, 2)):
-            source = arch.integer(f"{kind}.node{node}.input{branch}")
-            operation = str(arch[f"{kind}.node{node}.op{branch}"])
-            sources.append(source)
-            if operation in _KERNELS:
-                block = f"{name}.node{node}.branch{branch}.input{source}.{operation}"
-                branches.append(make(block, TwiceSeparableConv, channels, channels, _KERNELS[operation]))
-            else:
-                branches.append(_POOLS[operation]())
-        loose = [value for value in range(self.num_nodes + 2) if value not in sources]
+
+        def operation(node: int, branch: int, source: int, option: str) -> nn.Module:
+            if option in _POOLS:
+                return _POOLS[option]()
+            block = f"{name}.node{node}.branch{branch}.input{source}.{option}"
+            return make(block, TwiceSeparableConv, channels, channels, _KERNELS[option])
+
+        def reading(node: int, branch: int, source: int) -> nn.Module:
+            option = functools.partial(operation, node, branch, source)
+            return Reading(source, make.choose(f"{kind}.node{node}.op{branch}", option))
+
+        branches = [
+            make.choose(f"{kind}.node{node}.input{branch}", functools.partial(reading, node, branch))
+            for node, branch in itertools.product(range(1, self.num_nodes + 1), (1, 2))
+        ]
         # Every value has its slice of the 1x1 convolution in the shared weights, whatever it is concatenated with.
-        slices = [make(f"{name}.output{value}", relu_conv, channels, channels) for value in loose]
+        slices: dict[int, nn.Module] = {}
+        for value in range(self.num_nodes + 2):
+            inputs = [
+                choice for choice in self.choices if choice.name.startswith(f"{kind}.") and value in choice.options
+            ]
+            part = functools.partial(make, f"{name}.output{value}", relu_conv, channels, channels)
+            loose = make.unless({choice.name: value for choice in inputs if ".input" in choice.name}, part)
+            slices |= {} if loose is None else {value: loose}
         norm = make(f"{name}.norm", nn.BatchNorm2d, channels)
-        return MicroCell(reduction, calibrations, sources, branches, loose, slices, norm)
+        return MicroCell(reduction, calibrations, branches, slices, norm)
 
     def initialize(self, name: str, block: nn.Module) -> None:
         """As published, He et al.'s normal weights."""

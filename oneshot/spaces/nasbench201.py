@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice, Option, suggest
+from oneshot.arch import Arch, Choice, Join, Option, suggest
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import EdgeGraph, ReLUConvNorm
 from oneshot.spaces.graph import CellGraph
@@ -43,6 +43,10 @@ class NASBench201(SearchSpace):
         self.channels = channels
         self.num_cells = num_cells
         self.choices = tuple(Choice(f"node{target}.from{source}", _OPTIONS) for source, target in _EDGES)
+        self.joins = [
+            Join(tuple(f"node{target}.from{source}" for source in range(target)))
+            for target in sorted({t for _, t in _EDGES})
+        ]
 
     def canonical(self, values: dict[str, Option]) -> dict[str, Option]:
         options = tuple(tuple(map(str, choice.options)) for choice in self.choices)
@@ -99,23 +103,20 @@ class NASBench201(SearchSpace):
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct
 
-        live = _live(_operations(arch))
+        live = _EDGES if arch.is_open else _live(_operations(arch))
 
         def cell(name: str, channels: int) -> nn.Module:
-            blocks: dict[tuple[int, int], nn.Module] = {}
-            for (source, target), operation in live.items():
-                if operation in _KERNELS:
-                    blocks[source, target] = make(
-                        f"{name}.node{target}.from{source}.{operation}",
-                        ReLUConvNorm,
-                        channels,
-                        channels,
-                        _KERNELS[operation],
-                    )
-                elif operation == "avg_pool_3x3":
-                    blocks[source, target] = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-                else:
-                    blocks[source, target] = nn.Identity()
+            def operation(edge: str, option: str) -> nn.Module | None:
+                if option in _KERNELS:
+                    return make(f"{name}.{edge}.{option}", ReLUConvNorm, channels, channels, _KERNELS[option])
+                if option == "avg_pool_3x3":
+                    return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+                return None if option == "none" else nn.Identity()
+
+            blocks = {}
+            for source, target in live:
+                edge = f"node{target}.from{source}"
+                blocks[source, target] = make.choose(edge, functools.partial(operation, edge))
             return EdgeGraph(blocks, num_inputs=1, num_nodes=3, num_outputs=1)
 
         channels = self.channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 
 from torch import nn
@@ -51,6 +52,17 @@ class NASBenchMacro(SearchSpace):
         from timm.layers import ConvNormAct
         from timm.models._efficientnet_blocks import InvertedResidual
 
+        def block(layer: str, channels: int, width: int, stride: int, option: str) -> nn.Module:
+            name = f"{layer}.{option}"
+            if option != "identity":
+                kernel, expand = _MBCONV[option]
+                return make(
+                    name, InvertedResidual, channels, width, dw_kernel_size=kernel, stride=stride, exp_ratio=expand
+                )
+            if stride == 2:
+                return make(name, ConvNormAct, channels, width, 1, stride=2, apply_act=False)
+            return make(name, nn.Identity)
+
         channels = self.channels
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["stem"] = make("stem", ConvNormAct, 3, channels, 3)
@@ -58,18 +70,9 @@ class NASBenchMacro(SearchSpace):
         for depth in _STAGES:
             for index in range(depth):
                 layer += 1
-                option = str(arch[f"layer{layer}"])
-                name = f"layer{layer}.{option}"
                 width, stride = (2 * channels, 2) if index == 0 else (channels, 1)
-                if option != "identity":
-                    kernel, expand = _MBCONV[option]
-                    parts[f"layer{layer}"] = make(
-                        name, InvertedResidual, channels, width, dw_kernel_size=kernel, stride=stride, exp_ratio=expand
-                    )
-                elif stride == 2:
-                    parts[f"layer{layer}"] = make(name, ConvNormAct, channels, width, 1, stride=2, apply_act=False)
-                else:
-                    parts[f"layer{layer}"] = make(name, nn.Identity)
+                option = functools.partial(block, f"layer{layer}", channels, width, stride)
+                parts[f"layer{layer}"] = make.choose(f"layer{layer}", option)
                 channels = width
         parts["head"] = make("head", ConvNormAct, channels, self.head_channels, 1)
         parts["pool"] = nn.AdaptiveAvgPool2d(1)

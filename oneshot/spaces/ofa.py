@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -70,7 +71,7 @@ class OFAMobileNetV3(SearchSpace):
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct, make_divisible
-        from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
+        from timm.models._efficientnet_blocks import DepthwiseSeparableConv, SqueezeExcite
 
         def width(base: int) -> int:
             return int(make_divisible(base * self.width_multiplier, 8))
@@ -83,22 +84,13 @@ class OFAMobileNetV3(SearchSpace):
         parts["stem"] = make("stem", ConvNormAct, 3, channels, 3, stride=self.stem_stride, act_layer=nn.Hardswish)
         parts["first"] = make("first", DepthwiseSeparableConv, channels, channels, act_layer=nn.ReLU)
         for stage, (base, first_stride, has_squeeze, has_swish) in enumerate(_STAGES, start=1):
-            blocks: OrderedDict[str, nn.Module] = OrderedDict()
-            for block in range(1, arch.integer(f"stage{stage}.depth") + 1):
-                name = f"stage{stage}.block{block}"
-                blocks[f"block{block}"] = make(
-                    name,
-                    InvertedResidual,
-                    channels,
-                    width(base),
-                    dw_kernel_size=arch[f"{name}.kernel"],
-                    stride=first_stride if block == 1 else 1,
-                    exp_ratio=arch[f"{name}.expand"],
-                    act_layer=nn.Hardswish if has_swish else nn.ReLU,
-                    se_layer=squeeze if has_squeeze else None,
-                )
-                channels = width(base)
-            parts[f"stage{stage}"] = nn.Sequential(blocks)
+            layers = {
+                "act_layer": nn.Hardswish if has_swish else nn.ReLU,
+                "se_layer": squeeze if has_squeeze else None,
+            }
+            chain = functools.partial(elastic_chain, make, f"stage{stage}", channels, width(base), first_stride, layers)
+            parts[f"stage{stage}"] = make.choose(f"stage{stage}.depth", chain)
+            channels = width(base)
         parts["expand"] = make("expand", ConvNormAct, channels, width(960), 1, act_layer=nn.Hardswish)
         parts["pool"] = nn.AdaptiveAvgPool2d(1)
         parts["mix"] = make("mix", nn.Conv2d, width(960), width(1280), 1, bias=False)
@@ -132,3 +124,30 @@ def elastic_stage(
         choices.append(Choice(f"{stage}.block{block}.kernel", kernels, when))
         choices.append(Choice(f"{stage}.block{block}.expand", expands, when))
     return choices
+
+
+def elastic_chain(
+    make: Make, stage: str, in_channels: int, channels: int, stride: int, layers: Mapping[str, Any], depth: int
+) -> nn.Sequential:
+    """The first ``depth`` blocks of a stage, each of the kernel size and expansion that are chosen for it.
+
+    Args:
+        in_channels, channels: of what comes into the stage, and of what its blocks make.
+        stride: of the first block.
+        layers: further arguments of timm's ``InvertedResidual``.
+    """
+    from timm.models._efficientnet_blocks import InvertedResidual
+
+    def block(name: str, in_channels: int, stride: int) -> nn.Module:
+        def of_kernel(kernel: int) -> nn.Module:
+            return make.choose(f"{name}.expand", functools.partial(of_both, kernel))
+
+        def of_both(kernel: int, expand: float) -> nn.Module:
+            sizes = {"dw_kernel_size": kernel, "stride": stride, "exp_ratio": expand}
+            return make(name, InvertedResidual, in_channels, channels, **sizes, **layers)
+
+        return make.choose(f"{name}.kernel", of_kernel)
+
+    first = block(f"{stage}.block1", in_channels, stride)
+    others = {f"block{index}": block(f"{stage}.block{index}", channels, 1) for index in range(2, depth + 1)}
+    return nn.Sequential(OrderedDict(block1=first, **others))

@@ -12,7 +12,7 @@ from oneshot.arch import Arch, Choice
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
-from oneshot.spaces.ofa import elastic_stage
+from oneshot.spaces.ofa import elastic_chain, elastic_stage
 from oneshot.spaces.orders import inverted_residual
 
 # (output channels, stride of the first block) of the six elastic stages.
@@ -66,7 +66,7 @@ class OFAProxyless(SearchSpace):
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct, make_divisible
-        from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
+        from timm.models._efficientnet_blocks import DepthwiseSeparableConv
 
         def width(base: int) -> int:
             return int(make_divisible(base * self.width_multiplier, 8))
@@ -79,22 +79,9 @@ class OFAProxyless(SearchSpace):
         parts["first"] = make("first", DepthwiseSeparableConv, width(32), width(16), noskip=True, **layers)
         channels = width(16)
         for stage, (base, first_stride) in enumerate(_STAGES, start=1):
-            blocks: OrderedDict[str, nn.Module] = OrderedDict()
-            depth = arch.integer(f"stage{stage}.depth") if stage < len(_STAGES) else 1
-            for block in range(1, depth + 1):
-                name = f"stage{stage}.block{block}"
-                blocks[f"block{block}"] = make(
-                    name,
-                    InvertedResidual,
-                    channels,
-                    width(base),
-                    dw_kernel_size=arch[f"{name}.kernel"],
-                    stride=first_stride if block == 1 else 1,
-                    exp_ratio=arch[f"{name}.expand"],
-                    **layers,
-                )
-                channels = width(base)
-            parts[f"stage{stage}"] = nn.Sequential(blocks)
+            chain = functools.partial(elastic_chain, make, f"stage{stage}", channels, width(base), first_stride, layers)
+            parts[f"stage{stage}"] = make.choose(f"stage{stage}.depth", chain) if stage < len(_STAGES) else chain(1)
+            channels = width(base)
         parts["mix"] = make("mix", ConvNormAct, channels, width(1280), 1, **layers)
         parts["pool"] = nn.AdaptiveAvgPool2d(1)
         parts["flatten"] = nn.Flatten(1)

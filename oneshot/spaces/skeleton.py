@@ -14,6 +14,7 @@ from torch import nn
 
 from oneshot.arch import Arch
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.making import Making
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +66,36 @@ class Skeletons:
         used: dict[str, Block] = {}
 
         def make(name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
-            key = (name, _freeze(block), _freeze(args), _freeze(kwargs))
-            made = self._blocks.get(key)
-            if made is None:
-                with torch.device("meta"):
-                    module = block(*args, **kwargs)
-                made = self._blocks[key] = Block(name, module, block, args, kwargs)
-            if used.setdefault(name, made) is not made:
-                raise ValueError(
-                    f"two different blocks of one network are called {name!r}; give each a name of its own, or make both with "
-                    "the same arguments to share one block"
-                )
+            made = self.block(used, name, block, args, kwargs)
             return made.module if wrap is None else wrap(made)
 
-        return self.space.build(arch, make), list(used.values())
+        return self.space.build(arch, Making(arch, make)), list(used.values())
+
+    def block(
+        self,
+        used: dict[str, Block],
+        name: str,
+        constructor: Callable[..., nn.Module],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Block:
+        """One block, which is then among the ``used`` ones of its network.
+
+        Raises:
+            ValueError: another block of the network has its name.
+        """
+        key = (name, _freeze(constructor), _freeze(args), _freeze(kwargs))
+        made = self._blocks.get(key)
+        if made is None:
+            with torch.device("meta"):
+                module = constructor(*args, **kwargs)
+            made = self._blocks[key] = Block(name, module, constructor, args, kwargs)
+        if used.setdefault(name, made) is not made:
+            raise ValueError(
+                f"two different blocks of one network are called {name!r}; give each a name of its own, or make both with "
+                "the same arguments to share one block"
+            )
+        return made
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 
 from torch import nn
@@ -48,16 +49,18 @@ class SPOSShuffleNetV2(SearchSpace):
     def build(self, arch: Arch, make: Make) -> nn.Module:
         from timm.layers import ConvNormAct
 
+        def unit(name: str, channels: int, width: int, stride: int, option: str) -> nn.Module:
+            return make(f"{name}.{option}", ShuffleBlock, channels, width, stride=stride, **_BLOCKS[option])
+
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["stem"] = make("stem", ConvNormAct, 3, 16, 3, stride=self.stem_stride)
         channels = 16
         for stage, (depth, width) in enumerate(zip(_DEPTHS, _WIDTHS, strict=True), start=1):
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for block in range(1, depth + 1):
-                option = str(arch[f"stage{stage}.block{block}"])
                 stride = 2 if block == 1 else 1
-                name = f"stage{stage}.block{block}.{option}"
-                blocks[f"block{block}"] = make(name, ShuffleBlock, channels, width, stride=stride, **_BLOCKS[option])
+                option = functools.partial(unit, f"stage{stage}.block{block}", channels, width, stride)
+                blocks[f"block{block}"] = make.choose(f"stage{stage}.block{block}", option)
                 channels = width
             parts[f"stage{stage}"] = nn.Sequential(blocks)
         parts["expand"] = make("expand", ConvNormAct, channels, 1024, 1)

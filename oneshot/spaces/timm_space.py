@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 class TimmSpace(ElasticNetwork):
     """The networks that lie in one of timm's models; see ``ElasticNetwork``.
 
+    Attributes:
+        model_args: how ``timm.create_model`` is told the size of the images, if it has to be.
+
     Args:
         model: its name, such as ``"tf_efficientnet_lite0"`` or ``"resnet50.a1_in1k"``.
         num_classes: size of the logits.
@@ -58,7 +61,8 @@ class TimmSpace(ElasticNetwork):
         _check_name(model)
         given = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
         options: dict[str, Any] = {name: rate for name, rate in given.items() if rate}
-        options |= _size_options(model, num_classes, resolution, options)
+        self.model_args = _size_options(model, num_classes, resolution, options)
+        options |= self.model_args
 
         def create() -> nn.Module:
             if weights == "pretrained":

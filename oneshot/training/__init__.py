@@ -1,5 +1,6 @@
 """Training of supernets and subnets."""
 
+from oneshot.training.architecture import ArchitectureImages, ArchitectureTask
 from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from oneshot.training.distillation import Distillation
 from oneshot.training.norms import freeze_norms
@@ -10,6 +11,8 @@ from oneshot.training.tasks import NonFiniteLossError, SubnetTask, SupernetTask,
 from oneshot.training.trainer import Interrupted, RunPart, Trainer, batches_of, check_run
 
 __all__ = [
+    "ArchitectureImages",
+    "ArchitectureTask",
     "CheckpointError",
     "Distillation",
     "HeldOutReward",

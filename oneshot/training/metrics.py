@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oneshot.arch import Option
-from oneshot.report import Curve, PolicyHistory, write_training_report
+from oneshot.report import Curve, Graph, PolicyHistory, write_training_report
 from oneshot.runs import write_text
 
 
@@ -82,11 +82,12 @@ class Metrics:
                 }
                 for choice, options in names.items()
             },
+            any("architecture_entropy/nats" in record for record in self.records),
         )
 
-    def close(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
-        """Writes the page of curves to ``path`` and closes the files."""
-        write_training_report(path, title=title, groups=self.curves(), facts=facts, policy=self.policy())
+    def close(self, path: Path, title: str, facts: Mapping[str, str], graphs: Sequence[Graph] = ()) -> None:
+        """Writes the page of curves to ``path``, with cells that were derived, and closes the files."""
+        write_training_report(path, title=title, groups=self.curves(), facts=facts, policy=self.policy(), graphs=graphs)
         self.stop()
 
     def stop(self) -> None:
@@ -103,6 +104,10 @@ _TITLES = {
     "speed": "images per second",
     "held_out_accuracy": "accuracy on held-out images",
     "held_out_loss": "loss on held-out images",
+    "architecture_loss": "loss from which the architecture learns",
+    "architecture_entropy": "entropy of the architecture (nats, mean over choices)",
+    "architecture_temperature": "temperature",
+    "derived_skips": "skip connections of the derived architecture",
     "policy_reward": "reward of the paths that the policy draws",
     "policy_entropy": "entropy of the policy (nats)",
 }

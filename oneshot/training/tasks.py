@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Option
 from oneshot.batch_norm import with_batch_statistics
 from oneshot.convolutions import convolving, may_crash
+from oneshot.report import Graph
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
 from oneshot.training.distillation import Distillation
@@ -21,7 +22,7 @@ from oneshot.training.engine import Engine
 from oneshot.training.rewards import HeldOutReward
 
 _IN_PLACE = Distillation()
-_HELPS = "a lower trainer.lr, a longer trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
+HELPS = "a lower trainer.lr, a longer trainer.warmup_epochs or a smaller trainer.clip_grad usually helps"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -58,6 +59,10 @@ class Task(ABC):
     def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
         """Called after every epoch, ``step`` steps into the training; returns what to record."""
         return {}
+
+    def graphs(self) -> Sequence[Graph]:
+        """The cells of an architecture that was derived, for the page of the run."""
+        return ()
 
     def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
         """How likely each option of each choice is drawn after ``step`` steps, for the record; empty where that never changes."""
@@ -263,9 +268,7 @@ class SubnetTask(Task):
 def check_finite(loss: Tensor, step: int, arch: Arch) -> None:
     """Raises NonFiniteLossError, with the step and the architecture, for a NaN or infinite loss."""
     if not torch.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {_HELPS}"
-        )
+        raise NonFiniteLossError(f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {HELPS}")
 
 
 def check_weights(module: nn.Module, step: int) -> None:
@@ -273,4 +276,4 @@ def check_weights(module: nn.Module, step: int) -> None:
     the loss does not.
     """
     if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
-        raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {_HELPS}")
+        raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {HELPS}")

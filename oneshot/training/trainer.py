@@ -162,7 +162,7 @@ class Trainer:
                 "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
                 "device": str(self.device),
             }
-            metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts)
+            metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts, self.task.graphs())
         finally:
             metrics.stop()
         return self.best_module
@@ -286,6 +286,11 @@ class Trainer:
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+    @property
+    def loss_scale(self) -> float:
+        """By what float16 scales the loss; 1 without it."""
+        return float(self.scaler.get_scale())
 
     def backward(self, loss: Tensor) -> None:
         """The loss's backward pass, scaled in float16."""

@@ -16,6 +16,7 @@ from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import (
     AttentiveSampler,
     ControllerSampler,
+    DifferentiableSampler,
     FairSampler,
     MultinomialSampler,
     Sampler,
@@ -32,6 +33,7 @@ SAMPLERS = {
     "controller": functools.partial(ControllerSampler, num_updates=3, num_rewarded=4, policy=PolicySettings(8)),
     "multinomial": functools.partial(MultinomialSampler, num_rewarded=20, lr=0.05),
     "attentive": functools.partial(AttentiveSampler, num_observations=200),
+    "differentiable": DifferentiableSampler,
 }
 SPACES = [
     Decisions(4, 4, 4, 4),

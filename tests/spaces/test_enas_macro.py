@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oneshot.spaces import ENASMacro
+from oneshot.spaces.making import Making
 from oneshot.supernet import Supernet
 
 # The network of the published script (scripts/cifar10_macro_final.sh).
@@ -104,7 +105,7 @@ def test_the_network_is_that_of_the_published_code(num_layers: int, resolution: 
             blocks[name] = block(*args, **kwargs)  # noqa: B023
             return blocks[name]  # noqa: B023
 
-        network = space.build(arch, make).double().eval()
+        network = space.build(arch, Making(arch, make)).double().eval()
         for name, tensor in network.state_dict().items():
             if tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5) if name.endswith("running_var") else tensor.uniform_(-0.5, 0.5)

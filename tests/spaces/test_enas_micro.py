@@ -16,6 +16,7 @@ from torch.nn import functional
 from oneshot.arch import Arch, Option
 from oneshot.spaces import ENASMicro
 from oneshot.spaces.isomorphism import CellOptions, canonical_cell, num_cells
+from oneshot.spaces.making import Making
 from oneshot.supernet import Supernet
 
 # The cells of the published script (scripts/cifar10_micro_final.sh).
@@ -30,7 +31,7 @@ def made(space: ENASMicro, values: dict[str, Option]) -> tuple[nn.Module, dict[s
         blocks[name] = block(*args, **kwargs)
         return blocks[name]
 
-    network = space.build(Arch(values), make).double().eval()
+    network = space.build(Arch(values), Making(values, make)).double().eval()
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5) if name.endswith("running_var") else tensor.uniform_(-0.5, 0.5)

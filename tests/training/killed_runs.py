@@ -10,18 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toy_spaces import ToySpace
+from toy_spaces import ToyCell, ToySpace
 
 from oneshot.data import digits
 from oneshot.evaluation import Evaluator
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.policies import PolicySettings
-from oneshot.samplers import ControllerSampler, SandwichSampler, UniformSampler
+from oneshot.samplers import (
+    ArchitectureLearning,
+    ControllerSampler,
+    DifferentiableSampler,
+    HardGumbel,
+    SandwichSampler,
+    UniformSampler,
+)
 from oneshot.training import PhaseSettings, Trainer, TrainSettings
 from oneshot.training.metrics import Metrics
 
 KINDS = ("uniform", "sandwich", "phases", "controller")
 CONTROLLER = functools.partial(ControllerSampler, num_updates=2, num_rewarded=3, policy=PolicySettings(hidden_size=8))
+ARCHITECTURE = functools.partial(
+    DifferentiableSampler, relaxation=HardGumbel(), learning=ArchitectureLearning(order="second", lr=0.05)
+)
 NUM_STEPS = 24
 PHASES = {
     "full": PhaseSettings(largest={"width": 1, "depth": 1, "kernel": 1}),
@@ -46,6 +56,8 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
     if kind == "uniform":
         space, sampler = ToySpace(10, dropout=0.2), UniformSampler
         settings["ema_decay"] = 0.9
+    elif kind == "architecture":
+        space, sampler = ToyCell(10), ARCHITECTURE
     elif kind == "controller":
         space, sampler = ToySpace(10), CONTROLLER
         settings["average_epochs"] = 2

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice
 from oneshot.data import Augmentation, ImageData, Images, TensorImages
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.cell_layers import EdgeGraph
 
 
 class ConvNorm(nn.Sequential):
@@ -49,6 +50,40 @@ class ToySpace(SearchSpace):
         parts["dropout"] = nn.Dropout(self.dropout)
         parts["classifier"] = make("classifier", nn.Linear, 4 * width, self.num_classes)
         return nn.Sequential(parts)
+
+
+class ToyCell(SearchSpace):
+    """Two cells of three edges, whose operations can be mixed."""
+
+    resolution = 8
+
+    def __init__(self, num_classes: int = 4) -> None:
+        self.num_classes = num_classes
+        self.choices = tuple(
+            Choice(f"node{target}.from{source}", ("none", "skip_connect", "conv")) for source, target in _EDGES
+        )
+
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        parts: OrderedDict[str, nn.Module] = OrderedDict(stem=make("stem", ConvNorm, 3, 4, 3, stride=2))
+        for cell in (1, 2):
+            edges: dict[tuple[int, int], nn.Module | None] = {}
+            for source, target in _EDGES:
+                edge = f"node{target}.from{source}"
+
+                def option(value: str, name: str = f"cell{cell}.{edge}") -> nn.Module | None:
+                    if value == "conv":
+                        return make(name, ConvNorm, 4, 4, 3)
+                    return None if value == "none" else nn.Identity()
+
+                edges[source, target] = make.choose(edge, option)
+            parts[f"cell{cell}"] = EdgeGraph(edges, num_inputs=1, num_nodes=2, num_outputs=1)
+        parts["pool"] = nn.AdaptiveAvgPool2d(1)
+        parts["flatten"] = nn.Flatten(1)
+        parts["classifier"] = make("classifier", nn.Linear, 4, self.num_classes)
+        return nn.Sequential(parts)
+
+
+_EDGES = ((0, 1), (0, 2), (1, 2))
 
 
 class OtherSpace(ToySpace):

@@ -1,0 +1,103 @@
+"""How tensors of skeletons are filled from the bank, and copied together with the modules that hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from oneshot.sharing import crop, leading_slice
+
+Cut = Callable[[Tensor, torch.Size], Tensor]
+
+
+class Binding(NamedTuple):
+    """What one tensor of a skeleton is filled with: ``source[source_name]``, cut to ``shape`` unless it is taken whole; and
+    what puts changed statistics back that are no view.
+    """
+
+    target: dict[str, Any]
+    name: str
+    blank: Tensor
+    source: dict[str, Any]
+    source_name: str
+    cut: Cut | None
+    shape: torch.Size
+    write: Callable[[Tensor, Tensor], None] | None = None
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def default_cut(module: nn.Module, stored: Tensor, shape: torch.Size) -> Cut:
+    """How a tensor of ``module`` is cut where the space names no rule."""
+    cut = crop if isinstance(module, _CONVOLUTIONS) else leading_slice
+    is_dense = shape[1:] == stored.shape[1:]
+    # Statistics stay views, so that updates reach the bank.
+    return cut if is_dense or not isinstance(stored, nn.Parameter) else functools.partial(_copied, cut)
+
+
+def _copied(cut: Cut, stored: Tensor, shape: torch.Size) -> Tensor:
+    """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
+    return cut(stored, shape).clone()
+
+
+@contextlib.contextmanager
+def filled(bindings: list[Binding]) -> Iterator[None]:
+    """Fills the tensors of skeletons from the bank, and afterwards takes out what was cut."""
+    try:
+        for target, name, _, source, source_name, cut, shape, _ in bindings:
+            stored = source[source_name]
+            target[name] = stored if cut is None else cut(stored, shape)
+        yield
+    finally:
+        for target, name, blank, source, source_name, cut, _, write in bindings:
+            if write is not None and target[name] is not blank:
+                write(source[source_name], target[name])
+            if cut is not None:
+                target[name] = blank
+
+
+def copies_of(bindings: list[Binding]) -> dict[int, Any]:
+    """Copies of the tensors that are bound, by ``id``."""
+    copies: dict[int, Any] = {}
+    for binding in bindings:
+        bound, stored = binding.target[binding.name], binding.source[binding.source_name]
+        copied = bound.detach().clone()
+        is_parameter = isinstance(stored, nn.Parameter)
+        copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
+    return copies
+
+
+_IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})
+
+
+def copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
+    """``copy.deepcopy`` of a module whose tensors are already copied, several times faster: ``copies`` is its memo, by ``id``."""
+    made = copies.get(id(module))
+    if made is not None:
+        return made  # type: ignore[no-any-return]
+    if hasattr(module.__class__, "__deepcopy__"):
+        return copy.deepcopy(module, copies)
+    clone = copies[id(module)] = module.__class__.__new__(module.__class__)
+    state = clone.__dict__
+    state.update(module.__dict__)
+    for name, value in module.__dict__.items():
+        kind = value.__class__
+        if kind in _IMMUTABLE:
+            continue
+        if name == "_modules":
+            state[name] = {key: child and copy_module(child, copies) for key, child in value.items()}
+        elif name in ("_parameters", "_buffers"):
+            state[name] = {key: None if tensor is None else copies[id(tensor)] for key, tensor in value.items()}
+        elif kind in (dict, OrderedDict, set, list) and not value:
+            state[name] = kind()
+        elif not (kind is tuple and all(item.__class__ in _IMMUTABLE for item in value)):
+            state[name] = copy.deepcopy(value, copies)
+    return clone

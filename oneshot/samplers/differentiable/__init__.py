@@ -1,0 +1,31 @@
+"""Differentiable search: mixes of all options, whose weights learn by gradient."""
+
+from oneshot.samplers.differentiable.concrete import Concrete
+from oneshot.samplers.differentiable.dirichlet import Dirichlet
+from oneshot.samplers.differentiable.edges import EdgeNormalisation
+from oneshot.samplers.differentiable.gates import BinaryGates
+from oneshot.samplers.differentiable.hard_gumbel import HardGumbel
+from oneshot.samplers.differentiable.learning import ArchitectureLearning
+from oneshot.samplers.differentiable.moment import Moment, Temperature
+from oneshot.samplers.differentiable.regulariser import Regulariser, ZeroOne
+from oneshot.samplers.differentiable.relaxation import Relaxation
+from oneshot.samplers.differentiable.sampler import DifferentiableSampler
+from oneshot.samplers.differentiable.sigmoid import Sigmoid
+from oneshot.samplers.differentiable.softmax import Softmax
+
+__all__ = [
+    "ArchitectureLearning",
+    "BinaryGates",
+    "Concrete",
+    "DifferentiableSampler",
+    "Dirichlet",
+    "EdgeNormalisation",
+    "HardGumbel",
+    "Moment",
+    "Regulariser",
+    "Relaxation",
+    "Sigmoid",
+    "Softmax",
+    "Temperature",
+    "ZeroOne",
+]

@@ -1,0 +1,74 @@
+"""Edge normalisation (Xu et al., PC-DARTS, ICLR 2020, section 3.3): the edges into one node compete as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from oneshot.arch import Join
+from oneshot.mix import Mix
+from oneshot.samplers.differentiable.moment import Moment
+from oneshot.samplers.differentiable.relaxation import Parameters, Relaxation, normal
+from oneshot.samplers.differentiable.softmax import Softmax
+from oneshot.spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class EdgeNormalisation(Relaxation):
+    """The weights of another relaxation, times the softmax of one more parameter an edge over the edges into a node.
+
+    Args:
+        of: the other relaxation.
+    """
+
+    of: Relaxation = field(default_factory=Softmax)
+
+    def parameters(self, space: SearchSpace, generator: torch.Generator) -> dict[str, Tensor]:
+        if not space.joins:
+            raise ValueError(
+                f"edges are normalised where several meet in a node, and {type(space).__name__} has no such nodes (joins)"
+            )
+        own = self.of.parameters(space, generator)
+        joins = [(join, [name for name in join.choices if name in own]) for join in space.joins]
+        return own | {_name(join, names): normal(len(names), generator) for join, names in joins if names}
+
+    def mix(self, parameters: Parameters, moment: Moment, generator: torch.Generator, for_weights: bool) -> Mix:
+        own, edges = _parted(parameters)
+        mix = self.of.mix(own, moment, generator, for_weights)
+        factors = _factors(edges)
+        return Mix(
+            {name: weights * factors[name] if name in factors else weights for name, weights in mix.items()},
+            {name: mix.probed(name) for name in mix},
+        )
+
+    def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
+        own, edges = _parted(parameters)
+        factors = _factors(edges)
+        found = self.of.strengths(own)
+        return {name: found[name] * factors[name].detach() if name in factors else found[name] for name in found}
+
+    def temperature(self, moment: Moment) -> float | None:
+        return self.of.temperature(moment)
+
+
+_PREFIX = "edges\n"  # no choice has a line break in its name
+
+
+def _name(join: Join, names: list[str]) -> str:
+    return _PREFIX + "\n".join(names)
+
+
+def _parted(parameters: Parameters) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    own = {name: values for name, values in parameters.items() if not name.startswith(_PREFIX)}
+    return own, {name: values for name, values in parameters.items() if name.startswith(_PREFIX)}
+
+
+def _factors(edges: Parameters) -> dict[str, Tensor]:
+    """By choice."""
+    return {
+        choice: factor
+        for name, values in edges.items()
+        for choice, factor in zip(name.removeprefix(_PREFIX).split("\n"), values.softmax(0), strict=True)
+    }

@@ -1,0 +1,176 @@
+"""Architectures relaxed into mixtures of all options and learned by gradient: the family of DARTS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneshot.arch import Arch, Option
+from oneshot.mix import Mix
+from oneshot.samplers.base import Sampler
+from oneshot.samplers.differentiable.deriving import derive
+from oneshot.samplers.differentiable.learning import ArchitectureLearning
+from oneshot.samplers.differentiable.moment import Moment
+from oneshot.samplers.differentiable.regulariser import Regulariser
+from oneshot.samplers.differentiable.relaxation import Relaxation, open_choices
+from oneshot.samplers.differentiable.softmax import Softmax
+from oneshot.spaces.base import SearchSpace
+
+
+class DifferentiableSampler(Sampler):
+    """Holds architecture parameters and their optimizer, and makes mixes of them. The weights' optimizer, its decay, clipping and
+    averages never see them.
+
+    Args:
+        relaxation: how weights over options are drawn.
+        learning: how the parameters learn.
+        regularisers: what is added to their loss, by name, in order.
+        threshold: an edge that is derived is at least so strong, where the space keeps a number of edges; FairDARTS 0.85.
+
+    Raises:
+        ValueError: the space leaves nothing open, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        relaxation: Relaxation | None = None,
+        learning: ArchitectureLearning | None = None,
+        regularisers: Mapping[str, Regulariser] | None = None,
+        threshold: float = 0.0,
+    ) -> None:
+        super().__init__(space, seed)
+        if not open_choices(space):
+            raise ValueError("every choice has one option: there is nothing to mix")
+        if not 0 <= threshold < 1:
+            raise ValueError(f"sampler.threshold is from 0 to below 1, not {threshold}")
+        self.relaxation = relaxation or Softmax()
+        self.learning = learning or ArchitectureLearning()
+        self.regularisers = dict(regularisers or {})
+        self.threshold = threshold
+        for regulariser in self.regularisers.values():
+            regulariser.prepare(space)
+        self.parameters = {
+            name: values.requires_grad_()
+            for name, values in self.relaxation.parameters(space, self.generator(-1, "parameters")).items()
+        }
+        self._optimizer = torch.optim.Adam(
+            self.parameters.values(),
+            lr=self.learning.lr,
+            betas=self.learning.betas,
+            weight_decay=self.learning.weight_decay,
+        )
+
+    @property
+    def architecture_images(self) -> float:
+        return self.learning.images
+
+    # Mixes -----------------------------------------------------------------------------------------------------------
+
+    def mix(self, moment: Moment, for_weights: bool = False) -> Mix:
+        """The mix of one pass, as constants where the weights learn."""
+        generator = self.generator(moment.step, "weights" if for_weights else "architecture")
+        with torch.set_grad_enabled(not for_weights):
+            mix = self.relaxation.mix(self.parameters, moment, generator, for_weights)
+        return mix.detach() if for_weights else mix
+
+    def learns(self, moment: Moment) -> bool:
+        """Whether the architecture takes a step at this moment."""
+        return moment.epoch >= self.learning.first_epoch and moment.step % self.learning.every == 0
+
+    def regularised(self, loss: Tensor, mix: Mix, moment: Moment) -> Tensor:
+        """The loss of a pass with what the regularisers make of it."""
+        for regulariser in self.regularisers.values():
+            loss = regulariser(loss, mix, self.parameters, moment)
+        return loss
+
+    def step(self, gradients: Mapping[str, Tensor]) -> None:
+        """One step of the parameters. Those without a gradient have one of zero: decay and momentum move them, as they do where
+        all are one tensor.
+        """
+        before = {name: values.detach().clone() for name, values in self.parameters.items()}
+        for name, values in self.parameters.items():
+            values.grad = gradients[name].to(values) if name in gradients else torch.zeros_like(values)
+        if self.learning.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.learning.clip_grad)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.relaxation.settle(before, self.parameters)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the parameters, before the first step."""
+        for values in self.parameters.values():
+            values.data = values.data.to(device)
+
+    # What they say ---------------------------------------------------------------------------------------------------
+
+    def strengths(self) -> dict[str, Tensor]:
+        """How strong each option of each open choice is, from 0 to 1."""
+        return {name: values.cpu() for name, values in self.relaxation.strengths(self.parameters).items()}
+
+    def derived(self) -> dict[str, Option]:
+        """The strongest options, see ``derive``; of all choices, in the form in which they were trained."""
+        return derive(self.space, self.strengths(), self.threshold)
+
+    def sample(self, step: int) -> list[Arch]:
+        """An architecture drawn by the strengths of the options; training mixes them instead."""
+        strengths, rng = self.strengths(), self.rng(step)
+        return [
+            self.space.decide(
+                lambda choice: (
+                    rng.choices(choice.options, strengths[choice.name].tolist())[0]
+                    if choice.name in strengths
+                    else choice.options[0]
+                )
+            )
+        ]
+
+    def derive(self, step: int) -> list[Arch]:
+        """The strongest architecture, in its canonical form."""
+        return [self.space.arch(self.derived())]
+
+    def entropy(self) -> float:
+        """The mean over the choices of the entropy of their options' shares of the strength, in nats."""
+        found = []
+        for values in self.strengths().values():
+            shares = values.double() / values.double().sum().clamp_min(1e-30)
+            found.append(-float(torch.special.xlogy(shares, shares).sum()))
+        return math.fsum(found) / len(found)
+
+    def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
+        strengths = self.strengths()
+        return {
+            choice.name: dict(zip(choice.options, strengths[choice.name].tolist(), strict=True))
+            for choice in open_choices(self.space)
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "parameters": {name: values.detach().cpu().clone() for name, values in self.parameters.items()},
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores ``state_dict``'s value.
+
+        Raises:
+            ValueError: it is that of another space, or of another method.
+        """
+        saved = state["parameters"]
+        shapes = {name: tuple(values.shape) for name, values in self.parameters.items()}
+        if {name: tuple(values.shape) for name, values in saved.items()} != shapes:
+            raise ValueError("the architecture parameters that were saved are those of another space or method")
+        with torch.no_grad():
+            for name, values in self.parameters.items():
+                values.copy_(saved[name])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def generator(self, step: int, purpose: str) -> torch.Generator:
+        """The generator of a step, another one for each purpose."""
+        return torch.Generator().manual_seed(self.rng(step, purpose).getrandbits(63))

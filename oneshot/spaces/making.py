@@ -1,0 +1,61 @@
+"""What ``build`` asks for blocks, and where it says that alternatives meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from torch import nn
+
+from oneshot.arch import Option
+
+Chosen = TypeVar("Chosen", nn.Module, nn.Module | None)
+
+
+class Make(Protocol):
+    """Makes the block called ``name``: ``make("stage1.block2", InvertedResidual, 24, 40, stride=2)``.
+
+    Every module with parameters or buffers is made through it. Blocks of the same name share weights across architectures,
+    a smaller tensor being cut from a larger one of the same name.
+    """
+
+    def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module: ...
+
+    def choose(self, name: str, option: Callable[[Any], Chosen]) -> Chosen:
+        """What stands where the options of choice ``name`` meet: ``option(value)`` of the architecture's value, or a module that
+        adds up what all options make of its input, each by its weight. None from ``option`` is zero, and what comes back
+        is None where there is nothing but zero.
+        """
+
+    def unless(self, taken: Mapping[str, Option], build: Callable[[], nn.Module]) -> nn.Module | None:
+        """What ``build`` makes, unless one of these choices takes its value here; where choices are mixed, as much of it as
+        their weights leave: the product of ``1 - weight``.
+        """
+
+
+class Making:
+    """The ``make`` of one architecture.
+
+    Args:
+        arch: whose options are chosen.
+        make: makes a block.
+    """
+
+    def __init__(self, arch: Mapping[str, Option], make: Callable[..., nn.Module]) -> None:
+        self._arch, self._make = arch, make
+
+    def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
+        return self._make(name, block, *args, **kwargs)
+
+    def choose(self, name: str, option: Callable[[Any], Chosen]) -> Chosen:
+        """The module of the architecture's option."""
+        return option(self._arch[name])
+
+    def unless(self, taken: Mapping[str, Option], build: Callable[[], nn.Module]) -> nn.Module | None:
+        """What ``build`` makes, or None where the architecture has one of these values."""
+        return None if any(self._arch[name] == value for name, value in taken.items()) else build()
+
+
+def construct(arch: Mapping[str, Option]) -> Making:
+    """The ``make`` of an architecture that calls constructors and nothing else."""
+    return Making(arch, lambda name, block, *args, **kwargs: block(*args, **kwargs))

@@ -1,0 +1,204 @@
+"""Supernets whose architecture learns by gradient, step by step with the weights."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oneshot.convolutions import convolving
+from oneshot.data import ImageData, Images, augment
+from oneshot.mix import Mix
+from oneshot.report import Graph
+from oneshot.samplers import DifferentiableSampler, Moment
+from oneshot.spaces.graph import HasCells
+from oneshot.supernet import Supernet
+from oneshot.training.engine import Engine
+from oneshot.training.randomness import make_generator
+from oneshot.training.tasks import HELPS, NonFiniteLossError, StepResult, SupernetTask
+from oneshot.training.unrolling import unrolled_gradients
+
+log = logging.getLogger(__name__)
+_SKIPS = ("skip_connect", "identity", "skip")
+_MANY_SKIPS = 0.5
+
+
+class ArchitectureImages:
+    """Batches of the images from which the architecture learns: each image once, then again in another order. A batch is a
+    function of the seed and the step.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, images: Images, data: ImageData, batch_size: int, seed: int) -> None:
+        if not len(images):
+            raise ValueError(
+                "no training images are left for the architecture to learn from: raise sampler.learning.images"
+            )
+        self._images, self._data, self._seed = images, data, seed
+        self.batch_size = min(batch_size, len(images))
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Augmented uint8 images ``(batch, 3, size, size)`` and their labels."""
+        count = len(self._images) // self.batch_size
+        order = torch.randperm(len(self._images), generator=make_generator("architecture", self._seed, number // count))
+        chosen = order[number % count * self.batch_size :][: self.batch_size]
+        crops = make_generator("architecture crops", self._seed, number)
+        ((images, labels),) = self._images.training_batches([chosen], self._data.augmentation, iter([crops]))
+        return augment(
+            images, self._data.augmentation, make_generator("architecture pixels", self._seed, number)
+        ), labels
+
+
+class ArchitectureTask(SupernetTask):
+    """Trains weights on mixes of a ``DifferentiableSampler``, and before them, in the same step, its architecture parameters: the
+    weights are then constants, and so are the architecture's where the weights learn.
+
+    Normalisation is by the batch in either pass; only the weights' pass updates running statistics.
+
+    Args:
+        images: what the architecture learns from; None where it learns together with the weights.
+        first_step, steps_per_epoch, epochs: of this part of the training.
+        label_smoothing: of the weights' loss; the architecture's has none.
+        image_size: input size in pixels to train at instead of the space's own.
+    """
+
+    sampler: DifferentiableSampler
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        sampler: DifferentiableSampler,
+        images: ArchitectureImages | None,
+        steps_per_epoch: int,
+        epochs: int,
+        first_step: int = 0,
+        label_smoothing: float = 0.0,
+        image_size: int | None = None,
+    ) -> None:
+        super().__init__(supernet, sampler, label_smoothing, image_size=image_size)
+        self._images = images
+        self._first_step, self._steps_per_epoch, self._epochs = first_step, steps_per_epoch, epochs
+        mix = sampler.mix(self.moment(first_step), for_weights=True)
+        supernet.may_crash(mix)  # a space that cannot be mixed is refused before anything is trained
+        self._resolution_of_all = image_size or supernet.input_shape(mix)[-1]
+        self._losses: list[Tensor] = []
+        first_epoch = sampler.learning.first_epoch
+        if first_epoch >= epochs:
+            log.warning(
+                "sampler.learning.first_epoch=%d of %d epochs: the architecture never learns", first_epoch, epochs
+            )
+        elif first_epoch:
+            log.info("the architecture is frozen until epoch %d: only weights learn", first_epoch)
+
+    def moment(self, step: int) -> Moment:
+        """Where ``step`` lies in this part of the training."""
+        return Moment(step, (step - self._first_step) // self._steps_per_epoch, self._epochs)
+
+    def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
+        moment = self.moment(step)
+        inputs = engine.prepare(images, self._resolution_of_all)
+        if self._images is not None and self.sampler.learns(moment):
+            self._learn(inputs, labels, moment, engine, self._images)
+        together = self._images is None and self.sampler.learns(moment)
+        mix = self.sampler.mix(moment, for_weights=not together)
+        with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
+            logits = self.supernet(inputs, mix)
+            loss = self.criterion(logits, labels)
+        self._check(loss, step)
+        engine.backward(self.sampler.regularised(loss, mix, moment) if together else loss)
+        if together:
+            self._losses.append(loss.detach())
+            self.sampler.step(
+                {
+                    name: values.grad / engine.loss_scale
+                    for name, values in self.sampler.parameters.items()
+                    if values.grad is not None
+                }
+            )
+        return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())
+
+    def _learn(
+        self, inputs: Tensor, labels: Tensor, moment: Moment, engine: Engine, images: ArchitectureImages
+    ) -> None:
+        others, their_labels = images.batch(moment.step)
+        others = engine.prepare(others.to(inputs.device), self._resolution_of_all)
+        their_labels = their_labels.to(inputs.device)
+        names, parameters = zip(*self.sampler.parameters.items(), strict=True)
+
+        def loss_of(inputs: Tensor, labels: Tensor) -> Callable[[], tuple[Tensor, Mix]]:
+            def run() -> tuple[Tensor, Mix]:
+                mix = self.sampler.mix(moment)
+                with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
+                    logits = self.supernet(inputs, mix, dropout=False, statistics=False)
+                    return torch.nn.functional.cross_entropy(logits, labels), mix
+
+            return run
+
+        def other_loss() -> Tensor:
+            loss, mix = loss_of(others, their_labels)()
+            self._check(loss, moment.step)
+            self._losses.append(loss.detach())
+            return self.sampler.regularised(loss, mix, moment)
+
+        if self.sampler.learning.order == "second":
+            gradients = unrolled_gradients(
+                engine.optimizer,
+                parameters,
+                lambda: loss_of(inputs, labels)()[0],
+                other_loss,
+                self.sampler.learning.epsilon,
+            )
+        else:
+            gradients = torch.autograd.grad(other_loss(), parameters, allow_unused=True)
+        self.sampler.step(
+            {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
+        )
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(f"the loss is {loss.item()} at step {step} of a mix of all options; {HELPS}")
+
+    def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
+        moment = self.moment(step - 1)
+        values: dict[str, float] = {"architecture_entropy/nats": self.sampler.entropy()}
+        if self._losses:
+            values["architecture_loss/architecture"] = torch.stack(self._losses).mean().item()
+            self._losses.clear()
+        temperature = self.sampler.relaxation.temperature(moment)
+        if temperature is not None:
+            values["architecture_temperature/temperature"] = temperature
+        skips, edges = count_skips(self.sampler.derived())
+        if any(option in _SKIPS for choice in self.sampler.space.choices for option in choice.options):
+            values["derived_skips/skip connections"] = skips
+            if moment.epoch + 1 == self._epochs and skips > _MANY_SKIPS * edges:
+                log.warning(
+                    "%d of the %d edges of the derived architecture are skip connections: the search may have collapsed (Zela "
+                    "et al., RobustDARTS, ICLR 2020); fewer epochs or another sampler may help",
+                    skips,
+                    edges,
+                )
+        return values
+
+    def graphs(self) -> Sequence[Graph]:
+        space = self.sampler.space
+        cells = space.graphs(self.sampler.derive(0)[0]) if isinstance(space, HasCells) else {}
+        return [Graph(name, cell.nodes, cell.edges) for name, cell in cells.items()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sampler": self.sampler.state_dict(), "losses": [float(loss) for loss in self._losses]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._losses = [torch.tensor(loss) for loss in state["losses"]]
+
+
+def count_skips(values: Mapping[str, object]) -> tuple[int, int]:
+    """How many of the choices among whose values skip connections may be took one, and how many are something at all."""
+    counts = Counter(str(value) for value in values.values() if isinstance(value, str))
+    return sum(counts[name] for name in _SKIPS), sum(counts.values()) - counts["none"]

@@ -1,0 +1,310 @@
+"""Relaxations, how their parameters learn, and what is derived from them."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+import torch
+from sampler_spaces import Decisions
+from torch import Tensor
+
+from oneshot.arch import Choice
+from oneshot.mix import Mix
+from oneshot.samplers import (
+    ArchitectureLearning,
+    BinaryGates,
+    Concrete,
+    DifferentiableSampler,
+    Dirichlet,
+    EdgeNormalisation,
+    HardGumbel,
+    Moment,
+    Relaxation,
+    Sigmoid,
+    Softmax,
+    Temperature,
+    ZeroOne,
+)
+from oneshot.samplers.differentiable.deriving import derive
+from oneshot.spaces import DARTS, NASBench201
+from oneshot.training.architecture import count_skips
+
+SPACE = NASBench201(num_classes=4, channels=4, num_cells=1)
+RELAXATIONS: dict[str, Relaxation] = {
+    "softmax": Softmax(),
+    "hard_gumbel": HardGumbel(),
+    "concrete": Concrete(),
+    "gates": BinaryGates(),
+    "all_gates": BinaryGates(paths="all"),
+    "sigmoid": Sigmoid(),
+    "dirichlet": Dirichlet(),
+    "edges": EdgeNormalisation(Softmax()),
+    "hard_edges": EdgeNormalisation(HardGumbel()),
+}
+START = Moment(0, 0, 10)
+every_relaxation = pytest.mark.parametrize("name", RELAXATIONS)
+
+
+def sampler_of(name: str, **arguments: object) -> DifferentiableSampler:
+    return DifferentiableSampler(SPACE, 3, RELAXATIONS[name], **arguments)  # type: ignore[arg-type]
+
+
+def gradients_of(sampler: DifferentiableSampler, mix: Mix) -> dict[str, Tensor]:
+    """Of a loss that reads every weight, each by another factor."""
+    loss = torch.stack([(mix[name] * torch.arange(1.0, 6.0)).sum() for name in mix]).sum()
+    found = torch.autograd.grad(loss, list(sampler.parameters.values()), allow_unused=True)
+    return {name: grad for name, grad in zip(sampler.parameters, found, strict=True) if grad is not None}
+
+
+# Every relaxation ----------------------------------------------------------------------------------------------------
+
+
+@every_relaxation
+def test_a_mix_has_weights_for_every_choice_and_gradients_for_every_parameter(name: str) -> None:
+    sampler = sampler_of(name)
+    mix = sampler.mix(START)
+    assert [(choice, len(mix[choice])) for choice in mix] == [(choice.name, 5) for choice in SPACE.choices]
+    assert all(0 <= weight <= 1 for choice in mix for weight in mix.numbers(choice))
+    assert gradients_of(sampler, mix).keys() == sampler.parameters.keys()
+    constant = sampler.mix(START, for_weights=True)
+    assert not any(constant[choice].requires_grad for choice in constant)
+
+
+@every_relaxation
+def test_a_mix_is_a_function_of_seed_and_step(name: str) -> None:
+    torch.manual_seed(0)
+    first = repr(sampler_of(name).mix(START))
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert repr(sampler_of(name).mix(START)) == first
+    assert torch.equal(torch.rand(1), drawn), "the global generator was used"
+    if name not in ("softmax", "sigmoid", "edges"):
+        sampler = sampler_of(name)
+        assert len({repr(sampler.mix(Moment(step, 0, 10))) for step in range(8)}) == 8
+
+
+@every_relaxation
+def test_a_saved_state_goes_on_bit_for_bit(name: str) -> None:
+    sampler, again = sampler_of(name), sampler_of(name)
+    for step in range(3):
+        sampler.step(gradients_of(sampler, sampler.mix(Moment(step, 0, 10))))
+    file = io.BytesIO()
+    torch.save(sampler.state_dict(), file)
+    file.seek(0)
+    assert sampler.strengths().keys() == {choice.name for choice in SPACE.choices}
+    again.load_state_dict(torch.load(file, weights_only=True))
+    for one in (sampler, again):
+        one.step(gradients_of(one, one.mix(Moment(3, 0, 10))))
+    for parameter, values in sampler.parameters.items():
+        assert torch.equal(values, again.parameters[parameter])
+        assert not torch.equal(values, sampler_of(name).parameters[parameter])
+    assert again.derived() == sampler.derived()
+    other = DifferentiableSampler(Decisions(3, 4), 0, RELAXATIONS["softmax"])
+    with pytest.raises(ValueError, match="of another space or method"):
+        other.load_state_dict(sampler.state_dict())
+
+
+def test_parameters_without_a_gradient_decay_as_those_of_one_tensor_do() -> None:
+    sampler = sampler_of("softmax", learning=ArchitectureLearning(lr=0.1, weight_decay=0.5))
+    whole = torch.stack([values.detach().clone() for values in sampler.parameters.values()]).requires_grad_()
+    adam = torch.optim.Adam([whole], lr=0.1, betas=(0.5, 0.999), weight_decay=0.5)
+    name = SPACE.choices[2].name
+    for step in range(3):
+        grad = torch.zeros_like(whole)
+        grad[2] = step + torch.arange(5.0)
+        whole.grad = grad
+        adam.step()
+        sampler.step({name: grad[2]})
+    torch.testing.assert_close(torch.stack(list(sampler.parameters.values())), whole, rtol=0, atol=0)
+
+
+# One by one ----------------------------------------------------------------------------------------------------------
+
+
+def test_gdas_draws_one_option_exactly_with_the_gradient_of_the_soft_one() -> None:
+    relaxation = HardGumbel(Temperature(2.0, 2.0))
+    sampler = DifferentiableSampler(SPACE, 5, relaxation)
+    counts = torch.zeros(5)
+    name = SPACE.choices[0].name
+    with torch.no_grad():
+        sampler.parameters[name].copy_(torch.tensor([0.1, 0.2, 0.4, 0.1, 0.2]).log())
+    for step in range(400):
+        mix = sampler.mix(Moment(step, 0, 1))
+        assert sorted(mix.numbers(name)) == [0, 0, 0, 0, 1]
+        counts += mix[name].detach()
+    torch.testing.assert_close(counts / 400, torch.tensor([0.1, 0.2, 0.4, 0.1, 0.2]), atol=0.06, rtol=0)
+    # The gradient of the parameters is that of the soft weights, whose Jacobian is (diag(p) - p p^T) / temperature.
+    reading = torch.arange(5.0)
+    hard = sampler.mix(START)[name]
+    (found,) = torch.autograd.grad((hard * reading).sum(), sampler.parameters[name])
+    generator = sampler.generator(0, "architecture")
+    noise = -torch.empty(5).exponential_(generator=generator).log()
+    soft = ((sampler.parameters[name].detach().log_softmax(0) + noise) / 2.0).softmax(0)
+    assert int(soft.argmax()) == int(hard.argmax())
+    torch.testing.assert_close(found, (torch.diag(soft) - torch.outer(soft, soft)) @ reading / 2.0)
+
+
+def test_proxyless_gates_have_the_published_gradient_and_leave_the_others_likely() -> None:
+    sampler = sampler_of("gates", learning=ArchitectureLearning(lr=0.1, betas=(0.0, 0.999), weight_decay=0.0))
+    name = SPACE.choices[0].name
+    with torch.no_grad():
+        sampler.parameters[name].copy_(torch.tensor([0.3, -0.2, 0.5, 0.0, 0.1]))
+    single = sampler.mix(START, for_weights=True)
+    assert sorted(single.numbers(name)) == [0, 0, 0, 0, 1]
+    assert not single.probed(name)
+    mix = sampler.mix(START)
+    active, (other,) = mix.numbers(name).index(1.0), mix.probed(name)
+    gate = torch.tensor([2.0, 5.0])  # d loss / d gate of the two
+    (found,) = torch.autograd.grad((mix[name][[active, other]] * gate).sum(), sampler.parameters[name])
+    likely = sampler.parameters[name].detach()[[active, other]].softmax(0)
+    # mix_op.py, set_arch_param_grad: sum over j of g_j p_j (delta_ij - p_i)
+    expected = [sum(gate[j] * likely[j] * (float(i == j) - likely[i]) for j in range(2)) for i in range(2)]
+    torch.testing.assert_close(found[[active, other]], torch.stack(expected))  # type: ignore[arg-type]
+    rest = [position for position in range(5) if position not in (active, other)]
+    assert (found[rest] == 0).all()
+    before = sampler.strengths()[name]
+    sampler.step({name: found})
+    after = sampler.strengths()[name]
+    torch.testing.assert_close(after[rest], before[rest])
+    assert abs(float(after[active] - before[active])) > 1e-3
+    assert len(sampler_of("all_gates").mix(START).probed(name)) == 4
+
+
+def test_temperatures_follow_their_schedules() -> None:
+    gdas = HardGumbel()
+    assert [gdas.temperature(Moment(0, epoch, 240)) for epoch in (0, 239)] == pytest.approx([10.0, 0.1])
+    assert gdas.temperature(Moment(0, 120, 241)) == pytest.approx(10 - 9.9 / 2)
+    fbnet = Concrete(Temperature(5.0, 5.0, decay=0.045))
+    assert fbnet.temperature(Moment(0, 90, 90)) == pytest.approx(5 * math.exp(-0.045 * 90))
+    late = Temperature(1.0, 0.5, first_epoch=4)
+    assert [late.at(Moment(0, epoch, 9)) for epoch in (0, 4, 6, 8)] == pytest.approx([1, 1, 0.75, 0.5])
+    cold = DifferentiableSampler(SPACE, 0, Concrete(Temperature(1e-3, 1e-3))).mix(START)
+    assert all(max(cold.numbers(name)) > 0.999 for name in cold)
+
+
+def test_edges_into_a_node_compete() -> None:
+    sampler = sampler_of("edges")
+    mix = sampler.mix(START)
+    for join in SPACE.joins:
+        assert sum(sum(mix.numbers(name)) for name in join.choices) == pytest.approx(1.0)
+    assert sum(sampler.strengths()["node3.from0"].tolist()) == pytest.approx(1 / 3, abs=0.01)
+    with pytest.raises(ValueError, match=r"Decisions has no such nodes"):
+        DifferentiableSampler(Decisions(3, 4), 0, EdgeNormalisation())
+
+
+def test_dirichlet_weights_have_their_mean_and_the_gradient_of_their_mean() -> None:
+    sampler = sampler_of("dirichlet")
+    name = SPACE.choices[0].name
+    with torch.no_grad():
+        sampler.parameters[name].copy_(torch.tensor([1.0, 0.0, 2.0, -0.5, 0.5]))
+    concentration = torch.nn.functional.elu(sampler.parameters[name].detach()) + 1
+    reading = torch.arange(5.0)
+    mean, grad = torch.zeros(5), torch.zeros(5)
+    for step in range(600):
+        alone = {name: sampler.parameters[name]}
+        weights = sampler.relaxation.mix(alone, START, sampler.generator(step, ""), False)[name]
+        mean += weights.detach() / 600
+        grad += torch.autograd.grad((weights * reading).sum(), sampler.parameters[name])[0] / 600
+    torch.testing.assert_close(mean, concentration / concentration.sum(), atol=0.03, rtol=0)
+    values = sampler.parameters[name].detach().requires_grad_()
+    expected = torch.nn.functional.elu(values) + 1
+    (exact,) = torch.autograd.grad((expected / expected.sum() * reading).sum(), values)
+    torch.testing.assert_close(grad, exact, atol=0.08, rtol=0)
+
+
+def test_fair_darts_drives_weights_from_one_half() -> None:
+    sampler = sampler_of("sigmoid", regularisers={"zero_one": ZeroOne()})
+    mix = sampler.mix(START)
+    assert set(mix.numbers("node1.from0")) == {0.5}
+    for value in sampler.parameters.values():
+        value.data.fill_(math.log(4))
+    loss = sampler.regularised(torch.tensor(2.0), sampler.mix(START), START)
+    assert float(loss.detach()) == pytest.approx(2.0 - 10 * 0.3**2)
+    absolute = ZeroOne(weight=1.0, norm="l1")(torch.tensor(2.0), sampler.mix(START), sampler.parameters, START)
+    assert float(absolute.detach()) == pytest.approx(2.0 - 0.3)
+
+
+# Derivation ----------------------------------------------------------------------------------------------------------
+
+
+def test_none_is_no_edge_of_a_cell_that_keeps_two() -> None:
+    space = DARTS(num_classes=4, channels=2, num_cells=4)
+    generator = torch.Generator().manual_seed(0)
+    strengths = {c.name: torch.rand(len(c.options), generator=generator) for c in space.choices}
+    for values in strengths.values():
+        values[0] = 2.0  # "none" is the strongest everywhere
+    values = derive(space, strengths)
+    for join in space.joins:
+        taken = [name for name in join.choices if values[name] != "none"]
+        best = sorted(join.choices, key=lambda name: -float(strengths[name][1:].max()))
+        assert set(taken) == set(best[:2])
+        for name in taken:
+            options = next(choice.options for choice in space.choices if choice.name == name)
+            assert values[name] == options[1 + int(strengths[name][1:].argmax())]
+    genotype = space.to_genotype(space.arch(values))
+    assert len(genotype.normal) == len(genotype.reduce) == 8
+    sampler = DifferentiableSampler(space, 0)
+    assert sampler.derive(0) == [space.arch(sampler.derived())]
+
+
+def test_a_threshold_drops_weak_edges() -> None:
+    space = DARTS(num_classes=4, channels=2, num_cells=4)
+    strengths = {c.name: torch.full((len(c.options),), 0.2) for c in space.choices}
+    strengths["normal.node3.from1"][7] = 0.9
+    strengths["normal.node5.from2"][3] = 0.84
+    values = derive(space, strengths, threshold=0.85)
+    assert [name for name, value in values.items() if value != "none"] == ["normal.node3.from1"]
+
+
+def test_where_none_is_a_choice_like_others_it_may_win_and_restrictions_hold() -> None:
+    strengths = {choice.name: torch.arange(5.0, 0, -1) / 5 for choice in SPACE.choices}
+    assert set(derive(SPACE, strengths).values()) == {"none"}
+    part = SPACE.restrict({"node1.from0": ["avg_pool_3x3"], "node2.*": ["skip_connect", "nor_conv_3x3"]})
+    sampler = DifferentiableSampler(part, 0)
+    assert "node1.from0" not in sampler.parameters
+    assert len(sampler.parameters["node2.from0"]) == 2
+    values = sampler.derived()
+    assert values["node1.from0"] == "avg_pool_3x3"
+    assert values["node2.from1"] in ("skip_connect", "nor_conv_3x3")
+    assert {arch["node1.from0"] for step in range(9) for arch in sampler.sample(step)} == {"avg_pool_3x3"}
+
+
+def test_conditional_choices_are_derived_and_dropped_where_they_do_not_exist() -> None:
+    space = Decisions(2)
+    space.choices = (Choice("depth", (1, 2)), Choice("kernel", (3, 5), {"depth": (2,)}))
+    sampler = DifferentiableSampler(space, 0)
+    sampler.parameters["depth"].data = torch.tensor([1.0, 0.0])
+    assert set(sampler.derived()) == {"depth", "kernel"}
+    assert dict(sampler.derive(0)[0]) == {"depth": 1}
+
+
+def test_skips_are_counted() -> None:
+    assert count_skips({"a": "skip_connect", "b": "none", "c": "nor_conv_1x1", "d": "skip_connect"}) == (2, 3)
+    assert count_skips({"a": 3, "b": True}) == (0, 0)
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ArchitectureLearning(order="third"), r"order is one of first, second, joint, not 'third'"),
+        (lambda: ArchitectureLearning(images=1.0), r"images is a share between 0 and 1, not 1\.0"),
+        (lambda: ArchitectureLearning(order="joint"), r"its images is 0, not 0\.5"),
+        (lambda: ArchitectureLearning(lr=0), r"sampler\.learning\.lr is above 0, not 0"),
+        (lambda: ArchitectureLearning(betas=(0.5, 1.0)), r"two numbers from 0 to below 1, not \[0\.5, 1\.0\]"),
+        (lambda: ArchitectureLearning(every=0), r"every .* 0"),
+        (lambda: Temperature(0.0), r"start is above 0, not 0\.0"),
+        (lambda: Temperature(1.0, 2.0), r"at most its start 1\.0, not 2\.0"),
+        (lambda: BinaryGates("three"), r"paths is two or all, not 'three'"),
+        (lambda: ZeroOne(norm="l3"), r"norm is l1 or l2, not 'l3'"),
+        (lambda: DifferentiableSampler(SPACE, threshold=1.0), r"threshold is from 0 to below 1, not 1\.0"),
+        (lambda: DifferentiableSampler(SPACE.restrict({"*": ["none"]})), r"nothing to mix"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]

@@ -1,0 +1,296 @@
+"""Architectures that learn by gradient beside the weights: what each of the two steps moves, and from which images."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from child_processes import start, wait
+from killed_runs import train
+from torch import Tensor, nn
+from torch.func import functional_call
+from toy_spaces import ToyCell, ToySpace, make_data
+from training_runs import CPU, differences, values_of
+
+from oneshot.evaluation import Evaluator
+from oneshot.mix import Mix
+from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores
+from oneshot.pipeline.train import SupernetTraining, train_supernet
+from oneshot.samplers import ArchitectureLearning, DifferentiableSampler, HardGumbel, Moment, Relaxation, Temperature
+from oneshot.spaces.mixed import Mixed
+from oneshot.supernet import Supernet
+from oneshot.training import (
+    ArchitectureImages,
+    ArchitectureTask,
+    PhaseSettings,
+    Trainer,
+    TrainSettings,
+    load_newest,
+)
+from oneshot.training.unrolling import unrolled_gradients
+
+MOMENT = Moment(0, 0, 2)
+
+
+def make_task(
+    learning: ArchitectureLearning | None = None, relaxation: Relaxation | None = None, epochs: int = 2
+) -> ArchitectureTask:
+    torch.manual_seed(0)
+    space = ToyCell()
+    sampler = DifferentiableSampler(space, 0, relaxation, learning or ArchitectureLearning(lr=0.05))
+    data = make_data()
+    images = None if sampler.architecture_images == 0 else ArchitectureImages(data.train, data, 16, 0)
+    return ArchitectureTask(Supernet(space), sampler, images, 6, epochs)
+
+
+def make_trainer(task: ArchitectureTask, folder: Path, **settings: object) -> Trainer:
+    values = {"epochs": 2, "batch_size": 16, "lr": 0.1, "warmup_epochs": 0, "device": "cpu", "log_every": 1}
+    return Trainer(
+        task,
+        make_data(),
+        TrainSettings(**values | settings),  # type: ignore[arg-type]
+        folder,
+        device=CPU,
+        evaluate=lambda module: {},
+        meta={"config": {}, "space": {}, "classes": []},
+    )
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+# The two steps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_step_of_the_architecture_leaves_weights_and_statistics_as_they_are(tmp_path: Path, order: str) -> None:
+    task = make_task(ArchitectureLearning(order=order, lr=0.05))
+    trainer = make_trainer(task, tmp_path, lr=0.0, weight_decay=0.0)
+    before, parameters = copies(task.module.state_dict()), copies(task.sampler.parameters)
+    trainer.run()
+    moved = differences(copies(task.module.state_dict()), before)
+    assert all("running" in name or "num_batches" in name for name in moved)
+    counts = [value for name, value in task.module.state_dict().items() if name.endswith("num_batches_tracked")]
+    assert set(map(int, counts)) <= {12, 24}, (
+        "only passes of the weights update statistics, once for each call of a norm"
+    )
+    assert len(differences(copies(task.sampler.parameters), parameters)) == len(parameters)
+
+
+def test_a_step_of_the_weights_leaves_the_architecture_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decay, clipping and averages included; and a frozen architecture is said to be frozen."""
+    with caplog.at_level(logging.INFO):
+        task = make_task(ArchitectureLearning(lr=0.05, first_epoch=1))
+    assert "frozen until epoch 1" in caplog.text
+    kept = copies(task.sampler.parameters)
+    weights = copies(task.module.state_dict())
+    make_trainer(task, tmp_path, epochs=1, weight_decay=0.1, clip_grad=0.1, ema_decay=0.9).run()
+    assert differences(copies(task.sampler.parameters), kept) == []
+    assert differences(copies(task.module.state_dict()), weights)
+    assert not any("node" in name and "parameters" in name for name in task.module.state_dict())
+    assert all(values.grad is None for values in task.sampler.parameters.values())
+    make_task(ArchitectureLearning(first_epoch=2))
+    assert "first_epoch=2 of 2 epochs: the architecture never learns" in caplog.text
+
+
+def test_the_gate_of_gdas_has_the_gradient_of_what_it_passes() -> None:
+    """<d loss / d sum, output of the option> for the drawn option, and zero for the others."""
+    task = make_task(relaxation=HardGumbel(Temperature(1.0, 1.0)))
+    supernet = task.supernet.train()
+    mix = task.sampler.mix(MOMENT)
+    outputs: dict[str, list[Tensor]] = {}
+    skeleton = supernet._relaxed()[0].network
+    for module in skeleton.modules():
+        if isinstance(module, Mixed):
+            for index, option in enumerate(module.options):
+                key = f"{module.choice} {module.places.index(index)}"
+                option.register_forward_hook(functools.partial(_keep, outputs.setdefault(key, [])))
+            module.register_forward_hook(lambda m, _i, out: _watch(m.choice, out, outputs))
+    x = torch.randn(4, 3, 8, 8)
+    weights = [mix[name] for name in mix]
+    found = dict(zip(mix, torch.autograd.grad(supernet(x, mix).square().sum(), weights), strict=True))
+    for name in mix:
+        drawn = mix.numbers(name).index(1.0)
+        others = [position for position in range(len(mix[name])) if position != drawn]
+        assert (found[name][others] == 0).all()
+        key = f"{name} {drawn}"
+        expected = sum(
+            float((out * grad).sum()) for out, grad in zip(outputs.get(key, []), outputs[f"grad {name}"], strict=False)
+        )
+        assert float(found[name][drawn]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
+    outputs.append(output.detach())
+
+
+def _watch(choice: str, out: Tensor, outputs: dict[str, list[Tensor]]) -> None:
+    grads = outputs.setdefault(f"grad {choice}", [])
+    position = len(grads)
+    grads.append(torch.zeros(()))
+    if out.requires_grad:
+        out.register_hook(lambda grad: grads.__setitem__(position, grad.detach()))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_second_order_is_that_of_exact_differentiation(nesterov: bool) -> None:
+    torch.manual_seed(1)
+    supernet = Supernet(ToyCell()).double().train()
+    alphas = {c.name: torch.randn(3, dtype=torch.float64, requires_grad=True) for c in supernet.space.choices}
+    batches = [(torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.randint(4, (6,))) for _ in range(2)]
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.3, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+
+    def loss(batch: tuple[Tensor, Tensor], weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        mix = Mix({name: alpha.softmax(0) for name, alpha in alphas.items()})
+        given = (batch[0], mix, False, False)
+        logits = supernet(*given) if weights is None else functional_call(supernet, dict(weights), given)
+        return nn.functional.cross_entropy(logits, batch[1])
+
+    loss(batches[1]).backward()
+    optimizer.step()  # so that there is momentum
+    optimizer.zero_grad()
+    weights = dict(supernet.named_parameters())
+    kept = copies(weights)
+    gradients = torch.autograd.grad(loss(batches[0], weights), list(weights.values()), create_graph=True)
+    stepped = {}
+    for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+        moved = gradient + 0.01 * weight
+        velocity = 0.9 * optimizer.state[weight]["momentum_buffer"] + moved
+        stepped[name] = weight - 0.3 * (moved + 0.9 * velocity if nesterov else velocity)
+    exact = torch.autograd.grad(loss(batches[1], stepped), list(alphas.values()))
+    first = torch.autograd.grad(loss(batches[1]), list(alphas.values()))
+
+    def unrolled(epsilon: float) -> list[Tensor]:
+        found = unrolled_gradients(
+            optimizer, list(alphas.values()), lambda: loss(batches[0]), lambda: loss(batches[1]), epsilon
+        )
+        return [gradient for gradient in found if gradient is not None]
+
+    assert differences(copies(weights), kept) == []
+    error = {e: max(float((a - b).abs().max()) for a, b in zip(unrolled(e), exact, strict=True)) for e in (1e-2, 1e-4)}
+    assert differences(copies(weights), kept) == []
+    scale = max(float(gradient.abs().max()) for gradient in exact)
+    assert error[1e-4] < 1e-6 * scale
+    assert error[1e-2] > 10 * error[1e-4], "the published step is measured as coarsely as it is"
+    assert max(float((a - b).abs().max()) for a, b in zip(first, exact, strict=True)) > 0.1 * scale
+
+
+def test_the_second_order_needs_sgd(tmp_path: Path) -> None:
+    task = make_task(ArchitectureLearning(order="second"))
+    with pytest.raises(ValueError, match=r"set trainer\.optimizer to sgd or momentum, not .* AdamW"):
+        make_trainer(task, tmp_path, optimizer="adamw").run()
+
+
+def test_weights_and_architecture_may_learn_from_one_batch(tmp_path: Path) -> None:
+    task = make_task(ArchitectureLearning(order="joint", images=0, lr=0.05))
+    kept = copies(task.sampler.parameters)
+    weights = copies(task.module.state_dict())
+    make_trainer(task, tmp_path, epochs=1).run()
+    assert len(differences(copies(task.sampler.parameters), kept)) == len(kept)
+    assert differences(copies(task.module.state_dict()), weights)
+
+
+# Images --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_architecture_has_images_of_its_own_and_other_ones_at_each_step() -> None:
+    data = make_data()
+    kept, images = part_of_architecture(data, 0.25, TrainSettings(batch_size=8))
+    assert images is not None
+    others = images._images
+    assert len(others) == round(0.25 * len(data.train))
+    assert set(kept.train.keys) | set(others.keys) == set(data.train.keys)
+    assert not set(kept.train.keys) & set(others.keys)
+    assert kept.held_out is data.held_out
+    count = len(others) // 8
+    batches = [images.batch(step) for step in range(2 * count)]
+    assert len({batch.numpy().tobytes() for batch, _ in batches}) == 2 * count
+    assert torch.equal(images.batch(3)[0], batches[3][0])
+    assert part_of_architecture(data, 0, TrainSettings())[1] is None
+    with pytest.raises(ValueError, match=r"images=0\.001 of \d+ training images leaves 0 to the architecture"):
+        part_of_architecture(data, 0.001, TrainSettings())
+
+
+# Whole runs ----------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, make_sampler: Callable[..., DifferentiableSampler]) -> Supernet:
+    trainer = TrainSettings(epochs=3, batch_size=16, device="cpu", log_every=1, eval_every=1, warmup_epochs=0)
+    training = SupernetTraining(trainer, make_sampler, 32, config={"seed": 0})
+    return train_supernet(ToyCell(), make_data(), training, folder).supernet
+
+
+def test_a_run_records_what_it_learned_and_is_read_back(tmp_path: Path) -> None:
+    samplers: list[DifferentiableSampler] = []
+
+    def make_sampler(space: ToyCell, **changes: object) -> DifferentiableSampler:
+        learning = ArchitectureLearning(lr=0.05, images=0.5)
+        samplers.append(DifferentiableSampler(space, 0, HardGumbel(Temperature(4.0, 1.0)), learning))
+        return samplers[-1]
+
+    run(tmp_path, make_sampler)
+    assert values_of(tmp_path, "architecture_temperature/temperature") == [4.0, 2.5, 1.0]
+    assert len(values_of(tmp_path, "architecture_entropy/nats")) == 3
+    assert len(values_of(tmp_path, "architecture_loss/architecture")) == 3
+    assert len(values_of(tmp_path, "derived_skips/skip connections")) == 3
+    policies = values_of(tmp_path, "policy")
+    assert [list(policy) for policy in policies] == [["node1.from0", "node2.from0", "node2.from1"]] * 3  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "derived.json").read_text())
+    assert record["trained"] == samplers[0].derived()
+    state = load_newest(tmp_path / "checkpoints")
+    assert state is not None
+    space = ToyCell()
+    supernet = Supernet(space)
+    supernet.load_state_dict(state["model"])
+    again = make_sampler(space)
+    again.load_state_dict(state["task"]["sampler"])
+    data, _ = part_of_architecture(make_data(), 0.5, TrainSettings(seed=0))
+    scores = relaxed_scores(supernet, Evaluator(supernet, data, device=CPU, calibration_images=32), again)
+    assert {name: values_of(tmp_path, name)[-1] for name in scores} == pytest.approx(scores)
+
+
+def test_a_space_that_cannot_be_mixed_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    training = SupernetTraining(
+        TrainSettings(epochs=1, device="cpu"), lambda part, **changes: DifferentiableSampler(part)
+    )
+    with pytest.raises(ValueError, match=r"choice 'width' has 2 options, .* write make\.choose\('width'"):
+        train_supernet(ToySpace(), make_data(), training, tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("*")) if (tmp_path / "checkpoints").exists() else True
+
+
+def test_a_killed_run_ends_with_the_same_architecture(tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert wait(start(train, "architecture", str(undisturbed))) == 0
+    for place, number in (("step", 3), ("checkpoint", 4)):
+        assert wait(start(train, "architecture", str(killed), place, number)) == -9
+    assert wait(start(train, "architecture", str(killed))) == 0
+    found, wanted = (load_newest(folder / "checkpoints") for folder in (killed, undisturbed))
+    assert found is not None
+    assert wanted is not None
+    for part in ("model", "optimizer", "task"):
+        assert differences(found[part], wanted[part]) == []
+    assert (killed / "derived.json").read_text() == (undisturbed / "derived.json").read_text()
+
+
+def test_phases_mix_the_options_that_they_open(tmp_path: Path) -> None:
+    """Each phase has architecture parameters of its own, over its part of the options."""
+    trainer = TrainSettings(epochs=2, batch_size=16, device="cpu", eval_every=0, warmup_epochs=0)
+    phases = {"few": PhaseSettings(epochs=1, largest={"*": 2}), "all": PhaseSettings(epochs=1)}
+    parts: list[DifferentiableSampler] = []
+
+    def make_sampler(space: ToyCell, **changes: object) -> DifferentiableSampler:
+        parts.append(DifferentiableSampler(space, 0))
+        return parts[-1]
+
+    train_supernet(ToyCell(), make_data(), SupernetTraining(trainer, make_sampler, 32, phases), tmp_path)
+    recorded = [list(policy["node2.from1"]) for policy in values_of(tmp_path, "policy")]  # type: ignore[index]
+    assert recorded == [["skip_connect", "conv"], ["none", "skip_connect", "conv"]]
+    assert [len(part.parameters["node2.from1"]) for part in parts] == [2, 3]
