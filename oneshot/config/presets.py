@@ -57,7 +57,7 @@ def predictor_for_repaired(
         raise ValueError(
             f"repaired.predictor is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
         )
-    config.predictor = OmegaConf.load(CONF / "predictor" / f"{name}.yaml")
+    OmegaConf.update(config, "predictor", OmegaConf.load(CONF / "predictor" / f"{name}.yaml"), force_add=True)
     changed = replace(prediction, num_pairs=config.repaired.num_pairs, num_verified=config.repaired.num_verified)
     log.info(
         "for repaired weights: predictor=%s, prediction.num_pairs=%d, prediction.num_verified=%d (search=evolution, for one, "
