@@ -3,7 +3,7 @@
     python benchmarks/training_free.py nas-bench-macro_cifar10.json CIFAR_FOLDER [--repeats 1] [--values FILE]
 
 Settings are those of the publications unless --repeats says otherwise. With --values, what is found is kept in a file of JSON
-lines, and the same command goes on with it. Times are taken in turns, each score alone on the same networks.
+lines, and the same command goes on with it. Times are those of the CPU, taken in turns, each score alone on the same networks.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
     )
     unit = seconds.get("naswot", seconds["together"])
     true = [truth[arch] for arch in archs]
-    print(f"{len(archs)} networks, seed {arguments.seed}; times over {unit:.2f} s")
+    print(f"{len(archs)} networks, seed {arguments.seed}; times over {unit:.2f} s of one core")
     for name, column in columns.items():
         print(_row(name, rank_correlation(column, true), f"{seconds[name] / unit:.2f}"))
     if set(AZ_NAS) <= columns.keys():
@@ -74,15 +74,15 @@ def main() -> None:
 
 
 def _seconds(scorers: dict[str, TrainingFreeScores], archs: list) -> dict[str, float]:
-    """The median time of each over ``archs``."""
+    """The median CPU time of each over ``archs``."""
     taken: dict[str, list[float]] = {name: [] for name in scorers}
     for scorer in scorers.values():
         scorer(archs[0])  # tables and images
     for arch in archs:
         for name, scorer in scorers.items():
-            started = time.perf_counter()
+            started = time.process_time()
             scorer(arch)
-            taken[name].append(time.perf_counter() - started)
+            taken[name].append(time.process_time() - started)
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 

@@ -36,6 +36,7 @@ from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings, PredictionSettings, RankingSettings
+from oneshot.pipeline.untrained_search import UntrainedSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
@@ -58,6 +59,7 @@ COMMAND_OF = {
     "prediction": "search_subnet",
     "ranking": "search_subnet",
     "combination": "search_subnet",
+    "untrained": "search_subnet",
     "search": "search_subnet",
     "retrain": "retrain_subnet",
 }
@@ -68,6 +70,7 @@ CLASS_OF: dict[str, type[Any]] = {
     "prediction": PredictionSettings,
     "ranking": RankingSettings,
     "combination": CombinationSettings,
+    "untrained": UntrainedSettings,
     "evaluation": EvaluationSettings,
     "retrain": RetrainSettings,
 }

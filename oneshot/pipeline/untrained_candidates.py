@@ -128,6 +128,8 @@ class UntrainedCandidates:
 
     def keys(self, archs: Sequence[Arch]) -> list[tuple[float, ...]]:
         """What the search compares scored candidates by, higher is better."""
+        if not archs:
+            return []
         found = self.rank(archs, self.values(archs)).reshape(len(archs), -1)
         return [tuple(row) for row in np.where(np.isnan(found), -math.inf, found).tolist()]
 

@@ -241,10 +241,14 @@ class Store(Generic[K, S]):
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         with self._named():
+            others: dict[str, dict[str, float]] = {}
+            for text_of_key, name, value in self._connection.execute("SELECT * FROM witness_values ORDER BY rowid"):
+                others.setdefault(name, {})[text_of_key] = _number(value)
             rows = self._connection.execute("SELECT * FROM candidates")
-            writer.writerow(column[0] for column in rows.description)
+            writer.writerow([*(column[0] for column in rows.description), *others])
             for index, source, accuracy, loss, *rest in rows:
-                writer.writerow((index, source, _number(accuracy), _number(loss), *rest))
+                more = (known.get(rest[-1], "") for known in others.values())
+                writer.writerow((index, source, _number(accuracy), _number(loss), *rest, *more))
             (identity,) = self._connection.execute("SELECT content FROM identity WHERE part = 'search'").fetchone()
         write_text(self.folder / "candidates.csv", text.getvalue())
         write_json(self.folder / "search.json", json.loads(identity))

@@ -53,7 +53,7 @@ def loss_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[L
         hooked(network, outputs.__contains__, lambda module: module.register_forward_hook(keep)),
         differentiable(images),
     ):
-        loss = cross_entropy(network(images).float(), labels)
+        loss = cross_entropy(network(images), labels)
     weights = [weight_of(layer) for layer in layers]
     flat = [output for layer in layers for output in outputs[layer]]
     found = _gradients(loss, [*weights, *flat])

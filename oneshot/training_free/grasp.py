@@ -38,7 +38,7 @@ def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """
     weights = [weight_of(layer) for layer in weighted_layers(network)]
     with differentiable(images):
-        loss = cross_entropy(network(images).float(), labels)
+        loss = cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
         product = sum((g.detach() * g).sum() for g in gradients if g is not None)
     if not isinstance(product, Tensor):
