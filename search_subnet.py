@@ -104,7 +104,7 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
     elif config.truth is not None:
         search = replace(search, truth=read_truth(Path(config.truth), space))
-    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, config.new_images)
+    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, None, config.new_images)
     data = make_data(data_config, recorded)
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
     search = replace(search, predictor=predictor, config={"data": data_config})

@@ -35,7 +35,17 @@ from oneshot.runs import fingerprint, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 
-__all__ = ["DEFAULT_OPSET", "FORMATS", "HALF_TOLERANCE", "JSON", "OPSETS", "TOLERANCE", "Exported", "export_module"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "FORMATS",
+    "HALF_TOLERANCE",
+    "JSON",
+    "OPSETS",
+    "TOLERANCE",
+    "ExportSettings",
+    "Exported",
+    "export_module",
+]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -84,6 +94,45 @@ numpy.savez(outputs, **{name: run(images[name]) for name in images.files})
 
 
 @dataclass(frozen=True)
+class ExportSettings:
+    """The file to write, and how closely it is checked.
+
+    Args:
+        format: one of ``FORMATS``.
+        opset: the version of ONNX's operators, ``DEFAULT_OPSET`` where None, and only for ONNX.
+        half: the weights and everything inside are float16, at half the size; images and logits stay float32, so that the file is
+            used like any other.
+        batch_sizes: of the random images whose logits must be reproduced.
+        tolerance: how far logits may be off, absolute where the largest is below 1 and relative to it above. None is
+            ``TOLERANCE``, or with ``half``, whose logits are compared with the float32 network's, ``HALF_TOLERANCE``.
+
+    Raises:
+        ValueError: an unknown format, an opset that cannot be written, a bad batch size or tolerance.
+    """
+
+    format: str
+    opset: int | None = None
+    half: bool = False
+    batch_sizes: Sequence[int] = (1, 5)
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            hint = suggest(self.format, FORMATS)
+            raise ValueError(f"unknown export format {self.format!r} (allowed: {', '.join(FORMATS)}){hint}")
+        if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
+            raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(self.batch_sizes)}")
+        if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
+            raise ValueError(f"tolerance must be a positive number, got {self.tolerance}")
+        if self.opset is None:
+            return
+        if self.format != "onnx":
+            raise ValueError(f"opset is a version of ONNX's operators: format={self.format} has none")
+        if isinstance(self.opset, bool) or not isinstance(self.opset, int) or self.opset not in OPSETS:
+            raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {self.opset!r}")
+
+
+@dataclass(frozen=True)
 class Exported:
     """A verified export: the file, its card, and the largest absolute difference of its logits from the network's."""
 
@@ -97,14 +146,10 @@ class Exported:
 def export_module(
     module: nn.Module,
     folder: Path,
+    settings: ExportSettings,
     *,
-    format: str,
     input_shape: tuple[int, int, int],
     card: Mapping[str, JSON],
-    batch_sizes: Sequence[int] = (1, 5),
-    tolerance: float | None = None,
-    opset: int | None = None,
-    half: bool = False,
 ) -> Exported:
     """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a fresh process.
 
@@ -113,25 +158,23 @@ def export_module(
     ``input_shape`` is ``(channels, height, width)``. The card holds ``card`` and the file's format, name, bytes, SHA-256,
     torch version, input and output names and shapes, and the result of the check.
 
-    With ``half`` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
-    is used like any other. ``opset`` is the version of ONNX's operators, ``DEFAULT_OPSET`` unless given, and only for ONNX.
+    What lies in ``folder`` is replaced only by a file that reproduces the logits of random images.
 
-    The file must reproduce the logits of random images at each of ``batch_sizes`` to within ``tolerance``, absolute where
-    the largest logit is below 1 and relative to it above: ``TOLERANCE`` unless given, ``HALF_TOLERANCE`` of the float32 network's
-    logits with ``half``. What lies in ``folder`` is replaced only by a file that does.
-
-    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch
-    size, tolerance or card, or a module that does not map images to one tensor of logits; RuntimeError where the conversion
-    or the check fails; OSError where ``folder`` cannot be written. Nothing new is left in ``folder`` when it raises.
+    Raises ValueError for missing optional packages, a bad shape or card, or a module that does not map images to one tensor of
+    logits; RuntimeError where the conversion or the check fails; OSError where ``folder`` cannot be written. Nothing new is left
+    in ``folder`` when it raises.
     """
-    tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
-    _check_arguments(format, input_shape, batch_sizes, tolerance)
-    opset = _check_opset(format, opset)
+    format, half, tolerance = settings.format, settings.half, settings.tolerance
+    if tolerance is None:
+        tolerance = HALF_TOLERANCE if half else TOLERANCE
+    opset = DEFAULT_OPSET if format == "onnx" and settings.opset is None else settings.opset
+    if len(input_shape) != 3 or any(size < 1 for size in input_shape):
+        raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
     _check_card(card)
     if format == "onnx":
         _require_onnx()
     network = _inference_copy(module)
-    images = {size: _random_images(size, input_shape) for size in dict.fromkeys(batch_sizes)}
+    images = {size: _random_images(size, input_shape) for size in dict.fromkeys(settings.batch_sizes)}
     expected = {size: _logits(network, image) for size, image in images.items()}
     # A batch that is not among those checked, so that a file with the example's batch baked in cannot pass.
     example_batch = next(size for size in range(2, len(images) + 3) if size not in images)
@@ -169,29 +212,6 @@ def export_module(
         path.unlink()  # a file beside another file's card would be worse than none
         raise
     return Exported(path, card_path, format, difference, tuple(images))
-
-
-def _check_arguments(format: str, input_shape: tuple[int, ...], batch_sizes: Sequence[int], tolerance: float) -> None:
-    if format not in FORMATS:
-        raise ValueError(f"unknown export format {format!r} (allowed: {', '.join(FORMATS)}){suggest(format, FORMATS)}")
-    if len(input_shape) != 3 or any(size < 1 for size in input_shape):
-        raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
-    if not batch_sizes or any(size < 1 for size in batch_sizes):
-        raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(batch_sizes)}")
-    if not 0 < tolerance < float("inf"):
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-
-
-def _check_opset(format: str, opset: int | None) -> int | None:
-    if format != "onnx":
-        if opset is not None:
-            raise ValueError(f"opset is a version of ONNX's operators: format={format} has none")
-        return None
-    if opset is None:
-        return DEFAULT_OPSET
-    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
-        raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}")
-    return opset
 
 
 def _check_card(card: Mapping[str, JSON]) -> None:

@@ -19,7 +19,9 @@ from oneshot.evaluation.halving import RungScores, SuccessiveHalving
 from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.panel import Panel
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.repair import RepairSettings
 from oneshot.evaluation.score import Score, evaluate
+from oneshot.evaluation.settings import ScoreSettings
 from oneshot.statistics import Estimate
 
 __all__ = [
@@ -32,8 +34,10 @@ __all__ = [
     "Panel",
     "RankCorrelation",
     "ReferenceScale",
+    "RepairSettings",
     "RungScores",
     "Score",
+    "ScoreSettings",
     "SuccessiveHalving",
     "Weighting",
     "Witness",

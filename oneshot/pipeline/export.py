@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from oneshot.data.preprocessing import Preprocessing
-from oneshot.export import Exported, export_module
+from oneshot.export import Exported, ExportSettings, export_module
 from oneshot.pipeline.folders import Subnet
 from oneshot.runs import writing
 
@@ -16,17 +16,11 @@ _CARD = (
 )  # fmt: skip
 
 
-def export_subnet(
-    subnet: Subnet, folder: Path, export_format: str, opset: int | None = None, half: bool = False
-) -> Exported:
+def export_subnet(subnet: Subnet, folder: Path, settings: ExportSettings) -> Exported:
     """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own.
 
-    Args:
-        opset: the version of ONNX's operators; None is that of ``export_module``.
-        half: float16 weights; images and logits stay float32.
-
     Raises:
-        ValueError: an unknown format, an opset that cannot be written, or a format whose extra package is missing.
+        ValueError: a format whose extra package is missing.
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written, or another process writes there.
     """
@@ -50,9 +44,7 @@ def export_subnet(
         return export_module(
             subnet.module(),
             folder,
-            format=export_format,
+            settings,
             input_shape=subnet.space.input_shape(subnet.arch),
             card=described | card,
-            opset=opset,
-            half=half,
         )

@@ -14,10 +14,12 @@ from torch import nn
 from oneshot.arch import Arch
 from oneshot.data import SplitRecord
 from oneshot.evaluation.family import SupernetFamily
+from oneshot.evaluation.repair import RepairSettings
 from oneshot.published import load_published
 from oneshot.reading import read_json, short
 from oneshot.runs import fingerprint, write_json
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 from oneshot.training.checkpoint import (
@@ -58,6 +60,19 @@ class Trained:
         if isinstance(self.supernet, SupernetFamily):
             return self.members[self.supernet.member(arch)].folder
         return self.folder
+
+    def repair(self, images: int, is_wanted: bool | None = None) -> RepairSettings | None:
+        """How subnets are repaired, if they are.
+
+        Args:
+            images: training images that weights are fitted on.
+            is_wanted: whether they are; None is where it is known to pay, in networks that were there before and whose supernet
+                has not been trained.
+        """
+        was_there = isinstance(self.supernet.space, ElasticNetwork) and self.step == 0
+        if not (was_there if is_wanted is None else is_wanted):
+            return None
+        return RepairSettings(images, measure_statistics=self.step > 0)
 
     @property
     def fingerprint(self) -> str:

@@ -64,6 +64,7 @@ class Conditions:
         step: that its training had reached, of ``total_steps``.
         metric: "accuracy" or "loss".
         held_out_images: their number, of which candidates that successive halving stopped have seen fewer.
+        repair_images: on which weights were repaired; None where statistics were recalibrated instead, on ``calibration_images``.
         halving_images: the smallest number, None without successive halving.
         latency: how it is known, in words; "" where it is not.
         latency_from_table: whether it was looked up rather than measured.
@@ -77,6 +78,7 @@ class Conditions:
     metric: str
     held_out_images: int
     calibration_images: int
+    repair_images: int | None
     halving_images: int | None
     seed: int
     latency: str
@@ -226,7 +228,11 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
         "space": f"{under.space.size:.3g} networks",
         "supernet": f"{under.supernet}, step {under.step} of {under.total_steps}",
         "held-out images": str(result.scores[outcome.best].num_images),
-        "calibration images": str(under.calibration_images),
+        **(
+            {"calibration images": str(under.calibration_images)}
+            if under.repair_images is None
+            else {"repair images": str(under.repair_images)}
+        ),
         "input": "x".join(map(str, under.space.input_shape(outcome.best))),
         "seed": str(under.seed),
         "time of this run": f"{outcome.seconds:.0f} s",
@@ -252,11 +258,14 @@ def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: 
 
 def common_notes(result: SearchResult) -> list[str]:
     """What holds for every accuracy with inherited weights."""
-    found = [
-        "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
-        "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
-    ]
     under = result.conditions
+    weights = "inherited weights with recalibrated BatchNorm statistics"
+    if under.repair_images is not None:
+        weights = "inherited weights that were repaired in closed form, without labels"
+    found = [
+        f"Accuracies are those of {weights}: good for ranking, below what retraining reaches. The best of many candidates is "
+        "also a little lucky; the test set decides, after retraining."
+    ]
     if under.halving_images is not None:
         whole = sum(map(result.is_whole, result.scores))
         found.append(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from oneshot.checking import check_least
 from oneshot.costs import CostSettings
+from oneshot.evaluation import ScoreSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.witnesses import MIN_NETWORKS
@@ -22,40 +22,33 @@ SCORES = (INHERITED, COMBINED)
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """How candidates are scored.
+class EvaluationSettings(ScoreSettings):
+    """How the candidates of a search are scored and ranked: ``ScoreSettings``, and
 
     Args:
         metric: "loss" (ties broken by accuracy), which ranks better, or "accuracy" (ties by loss).
-        calibration_images: training images on which each candidate's BatchNorm statistics are measured.
-        max_images: held-out images to score on, drawn at random; None is all.
         halving_images: successive halving: all candidates that a search proposes together are scored on so many of these
             images, the better half of them on twice as many, and so on; None scores every candidate on all.
-        batch_size: images a forward pass.
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
-        channels_last: memory format of the images.
-        memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
+        repair: whether weights are repaired, rather than statistics recalibrated; None is where the space is that of a network
+            that was there before, and its supernet has not been trained since.
+        repair_images: training images on which they are; labels are not used.
     """
 
     metric: str = "loss"
-    calibration_images: int = 512
-    max_images: int | None = None
     halving_images: int | None = None
-    batch_size: int = 256
     device: str = "auto"
     threads: int | None = None
-    channels_last: bool = True
-    memory_limit_gb: float = 2.0
+    repair: bool | None = None
+    repair_images: int = 384
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
-        check_least(2, "evaluation.", calibration_images=self.calibration_images)
-        check_least(1, "evaluation.", batch_size=self.batch_size, max_images=self.max_images)
+        check_least(2, "evaluation.", repair_images=self.repair_images)
         check_least(1, "evaluation.", halving_images=self.halving_images, threads=self.threads)
-        if not 0 <= self.memory_limit_gb < math.inf:
-            raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSe
 from oneshot.runs import Store
 from oneshot.spaces.coding import Codes
 from oneshot.training_free import TrainingFreeScores, scores_called
+
+log = logging.getLogger(__name__)
 
 
 def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings, folder: Path) -> SearchResult:
@@ -109,16 +112,18 @@ def opened_candidates(
     evaluator = Evaluator(
         trained.supernet.to(device).eval(),
         data,
+        evaluation,
         device=device,
-        calibration_images=evaluation.calibration_images,
-        batch_size=evaluation.batch_size,
-        max_images=evaluation.max_images,
-        channels_last=evaluation.channels_last,
         seed=settings.seed,
-        memory_limit=round(evaluation.memory_limit_gb * 2**30),
+        repair=trained.repair(evaluation.repair_images, evaluation.repair),
     )
+    if evaluator.repair is not None:
+        log.info(
+            "weights of subnets are repaired on %d training images to give what the largest network gives",
+            len(evaluator.fitted_on.images),
+        )
     decode = trained.supernet.space.arch
-    identity = _identity(trained, data, settings, len(evaluator.held_out.images))
+    identity = _identity(trained, data, settings, evaluator)
     with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
         costs = CandidateCosts(trained.supernet, settings.costs[0], store)
         own = (evaluator, costs, store, evaluation, settings.seed)
@@ -133,7 +138,7 @@ def opened_candidates(
         yield CombinedScores(*own, trained, untrained, settings.combination), costs
 
 
-def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_held_out: int) -> dict[str, Any]:
+def _identity(trained: Trained, data: ImageData, settings: SearchSettings, evaluator: Evaluator) -> dict[str, Any]:
     """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
     evaluation = settings.evaluation
     identity: dict[str, Any] = {
@@ -141,8 +146,11 @@ def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_h
         "data": data.name,
         "seed": settings.seed,
         "calibration_images": evaluation.calibration_images,
-        "held_out_images": num_held_out,
+        "held_out_images": len(evaluator.held_out.images),
     }
+    if evaluator.repair is not None:
+        del identity["calibration_images"]  # statistics are not recalibrated
+        identity["repair"] = f"on {evaluator.repair.images} images"
     if data.record is not None:
         identity["images"] = data.record.fingerprint
     if evaluation.halving_images is not None:
@@ -160,6 +168,7 @@ def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, cost
         metric=scores.settings.metric,
         held_out_images=len(scores.evaluator.held_out.images),
         calibration_images=len(scores.evaluator.calibration.images),
+        repair_images=None if scores.evaluator.repair is None else len(scores.evaluator.fitted_on.images),
         halving_images=scores.settings.halving_images,
         seed=scores.seed,
         latency=costs.conditions,

@@ -46,6 +46,7 @@ class SearchSpace(ABC):
         channel_orders: the channels that may be sorted by importance, so that narrow networks inherit those that matter most.
         original: the architecture of the network that the space was made of, where it was made of one.
         starts_trained: whether the initial weights of the largest network are trained ones.
+        new_classifier: whether its classifier is not, because they are of other classes.
     """
 
     choices: tuple[Choice, ...]
@@ -56,6 +57,7 @@ class SearchSpace(ABC):
     channel_orders: Sequence[ChannelOrder] = ()
     original: Arch | None = None
     starts_trained: bool = False
+    new_classifier: bool = False
     definition: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -62,10 +62,14 @@ class TimmSpace(ElasticNetwork):
 
         def create() -> nn.Module:
             if weights == "pretrained":
-                return _download(model, num_classes=num_classes, **options)
+                network = _download(model, num_classes=num_classes, **options)
+                self.new_classifier = network.pretrained_cfg.get("num_classes") != num_classes  # type: ignore[operator, union-attr]
+                return network
             network = _create(model, num_classes=num_classes, **options)
             if weights is not None:
-                load_weights_into(network, weights, _classifiers(network), _converter(model))
+                self.new_classifier = bool(
+                    load_weights_into(network, weights, _classifiers(network), _converter(model))
+                )
             return network
 
         self.starts_trained = weights is not None
@@ -129,7 +133,7 @@ class NetworkSpace(ElasticNetwork):
             if not isinstance(network, nn.Module):
                 raise ValueError(f"{build} gives a {type(network).__name__}, not a torch.nn.Module")
             if weights is not None:
-                load_weights_into(network, weights, last_linear(network, num_classes))
+                self.new_classifier = bool(load_weights_into(network, weights, last_linear(network, num_classes)))
             return network
 
         self.starts_trained = weights is not None
