@@ -35,7 +35,12 @@ from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings, PredictionSettings, RankingSettings
+from oneshot.pipeline.search_settings import (
+    CombinationSettings,
+    EvaluationSettings,
+    PredictionSettings,
+    RankingSettings,
+)
 from oneshot.pipeline.untrained_search import UntrainedSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import Sampler
