@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from oneshot.config import entry, newest_run
+from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet
 
@@ -19,8 +20,9 @@ def main(config: DictConfig, folder: Path) -> None:
             raise ValueError(
                 f"{name} is {'a number or null' if name == 'opset' else 'true or false'}, not {config[name]!r}"
             )
+    settings = ExportSettings(config.format, config.opset, config.half)
     source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet")
-    exported = export_subnet(load_subnet(source), folder, config.format, config.opset, config.half)
+    exported = export_subnet(load_subnet(source), folder, settings)
     log.info(
         "%s (%.2f MB): logits of batches of %s agree to %.1e in a process without oneshot",
         exported.path, exported.path.stat().st_size / 1e6, " and ".join(map(str, exported.batch_sizes)),

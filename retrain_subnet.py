@@ -9,6 +9,7 @@ from oneshot.config import code_setting, command, entry, make_data, moved_data, 
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.spaces.loading import from_definition
 from oneshot.training import TrainSettings
 
@@ -22,13 +23,14 @@ def main(config: DictConfig, folder: Path) -> None:
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     data_config = moved_data(subnet.config.get("data"), config.data)
-    data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, config.new_images))
+    newest = newest_checkpoint(folder, "retrain_subnet")
+    data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
     subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
     del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
     training = SubnetTraining(trainer, retrain, supernet=trained, space=space, config=recorded)
-    result = retrain_subnet(subnet, data, training, folder)
+    result = retrain_subnet(subnet, data, training, folder, newest)
     log.info(
         "test accuracy on %d images: retrained %.4f, inherited %.4f, largest subnet inherited %s",
         result.test_images, result.test_accuracy, result.inherited_test_accuracy,

@@ -1,4 +1,6 @@
-"""Search a trained supernet: ``python search_subnet.py search=evolution cost.max_macs=6e6``. docs/searching.md."""
+"""Search a trained supernet: ``python search_subnet.py search=evolution cost.max_macs=6e6``; or untrained networks, without a
+supernet: ``python search_subnet.py +space=ofa data=digits score=naswot``. docs/searching.md.
+"""
 
 import logging
 from dataclasses import replace
@@ -12,6 +14,7 @@ from oneshot.config import (
     command,
     cost_settings,
     entry,
+    later_data,
     make_data,
     make_predictor,
     make_space,
@@ -28,6 +31,8 @@ from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import (
+    INHERITED,
+    CombinationSettings,
     EvaluationSettings,
     PredictionSettings,
     RankingSettings,
@@ -37,6 +42,7 @@ from oneshot.pipeline.search_settings import (
 from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.pipeline.unscored_search import search_without_supernet
+from oneshot.pipeline.untrained_search import PUT_TOGETHER, UntrainedSettings, check_names, search_untrained
 from oneshot.search import Derivation
 from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
@@ -50,11 +56,14 @@ def main(config: DictConfig, folder: Path) -> None:
     number = None if config.truth is None else num_retrained(str(config.truth))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
-    warn_unread(_unread(config, number is not None))
+    untrained = "space" in config and config.score != INHERITED
+    warn_unread(_unread(config, number is not None, untrained))
     search = SearchSettings(
         evaluation=settings(EvaluationSettings, config, "evaluation"),
         ranking=settings(RankingSettings, config, "ranking"),
         prediction=settings(PredictionSettings, config, "prediction"),
+        combination=settings(CombinationSettings, config, "combination"),
+        score=INHERITED if untrained else config.score,
         strategy=make_strategy(config),
         costs=costs,
         limited=limited,
@@ -63,7 +72,13 @@ def main(config: DictConfig, folder: Path) -> None:
     )
     if "space" in config:
         if config.supernet is not None:
-            raise ValueError("give +space, with a predictor that has learned already, or supernet, not both")
+            raise ValueError(
+                "give +space, with a score of untrained networks or a predictor that has learned already, or supernet, not both"
+            )
+        if untrained:
+            truth = RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds) if number is not None else None
+            _search_untrained(config, replace(search, truth=truth), folder)
+            return
         if moved_data({}, config.data):
             raise ValueError("no data are read where a predictor is searched without a supernet: leave out data")
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
@@ -89,14 +104,39 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
     elif config.truth is not None:
         search = replace(search, truth=read_truth(Path(config.truth), space))
-    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, config.new_images)
+    recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, None, config.new_images)
     data = make_data(data_config, recorded)
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
     search = replace(search, predictor=predictor, config={"data": data_config})
     found = search_supernet(trained, data, search, folder)
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")
-    log.info("next: %s", command("retrain_subnet", subnet=found.folders[-1], **code_setting(space)))
+    chosen = {"subnet": found.folders[-1], **code_setting(space)}
+    if space.original is not None:
+        log.info("the subnets can be used as they are: %s", command("export_subnet", **chosen))
+    log.info("next: %s", command("retrain_subnet", **chosen))
+
+
+def _search_untrained(config: DictConfig, search: SearchSettings, folder: Path) -> None:
+    """A search by scores of networks that nobody has trained."""
+    names = list(config.score) if isinstance(config.score, ListConfig) else [config.score]
+    untrained = settings(UntrainedSettings, config, "untrained")
+    if config.get("predictor") is not None:
+        raise ValueError("a score of untrained networks needs no predictor: leave out predictor")
+    if isinstance(search.strategy, Derivation):
+        raise ValueError("a derivation draws from what the training of a supernet has learned: choose another search")
+    check_names(names)
+    data_config = later_data(config)
+    data = make_data(data_config)
+    space = make_space(config.space, data)
+    if search.truth is None and config.truth is not None:
+        search = replace(search, truth=read_truth(Path(config.truth), space))
+    search = replace(search, costs=_in_numbers(list(search.costs), space), config={"data": data_config})
+    folders = search_untrained(space, data, names, untrained, search, folder)
+    named = "best network" if len(folders) == 1 else "best networks"
+    log.info("%s in %s; look at %s", named, ", ".join(map(str, folders)), folder / "report.html")
+    hint = command("retrain_subnet", subnet=folders[-1], **{"retrain.weights": "scratch"}, **code_setting(space))
+    log.info("next: %s", hint)
 
 
 def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSettings]:
@@ -109,13 +149,18 @@ def _in_numbers(costs: list[CostSettings], space: SearchSpace) -> list[CostSetti
     return [cost.of_original(whole) if isinstance(cost, RelativeCostSettings) else cost for cost in costs]
 
 
-def _unread(config: DictConfig, retrains: bool) -> dict[str, str]:
+def _unread(config: DictConfig, retrains: bool, untrained: bool) -> dict[str, str]:
     """The settings that this search does not read, and with what others one would."""
     by_supernet = "space" not in config
     read = {
-        "with +space": {"num_classes": not by_supernet, "image_size": not by_supernet},
+        "with +space and predictor": {
+            name: not by_supernet and not untrained for name in ("num_classes", "image_size")
+        },
+        "with +space and a score of untrained networks": {"untrained": untrained},
+        "where there is a predictor or a supernet": {"references": not untrained},
         "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
         "with predictor=NAME": {"prediction": by_supernet and config.get("predictor") is not None},
+        "with score=combined": {"combination": config.score in PUT_TOGETHER},
         "with truth=...": {"ranking": config.truth is not None},
         "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
     }

@@ -19,6 +19,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.pipeline.recorded import of_training
+from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
 
@@ -36,7 +37,8 @@ def main(config: DictConfig, folder: Path) -> None:
     distillation = settings(Distillation, config, "distillation")
     init = None if config.init is None else Path(config.init)
     data_config = data_settings(config)
-    data = make_data(data_config, of_training(folder, data_config, init, config.new_classifier))
+    newest = newest_checkpoint(folder, "train_supernet")
+    data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
     space, options = make_space(config.get("space"), data), patterns_of(config.options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
@@ -56,8 +58,11 @@ def main(config: DictConfig, folder: Path) -> None:
         norm_affine=config.norm_affine,
         config=recorded,
     )
-    train_supernet(space, data, training, folder)
-    log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    train_supernet(space, data, training, folder, newest)
+    if trainer.epochs:
+        log.info("supernet in %s; curves in %s", folder, folder / "training.html")
+    else:
+        log.info("supernet in %s, without training", folder)
     log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
 
 

@@ -29,7 +29,7 @@ from oneshot.data import ImageData, Recorded
 from oneshot.evaluation import Batches, Evaluator, evaluate
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_supernet
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import SubnetTask, Trainer, TrainSettings
+from oneshot.training import RunPart, SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def contenders(
     yield "searched, inherited", arch, size, lambda: subnet.module().train()
     yield "searched, scratch", arch, size, lambda: space.network(arch)
     other = random_arch(space, macs, seed)
-    evaluator = Evaluator(trained.supernet.eval(), data, device=CPU, calibration_images=512)
+    evaluator = Evaluator(trained.supernet.eval(), data, device=CPU)
     yield "random, inherited", other, space.input_shape(other)[-1], lambda: evaluator.subnet(other).train()
     stride = getattr(space, "stem_stride", 2)
     multiplier = timm_multiplier(macs, size, data.num_classes, stride)
@@ -97,9 +97,7 @@ def train(
     held_out, test = (Batches(images, data, 256, CPU, torch.channels_last) for images in (data.held_out, data.test))
     before = evaluate(module.eval(), held_out.at(size)).accuracy
     task = SubnetTask(module, arch or Arch({"network": name}), size, settings.label_smoothing)
-    trainer = Trainer(
-        task, data, settings, folder, device=CPU, evaluate=lambda network: {}, meta={"config": {"name": name}}
-    )
+    trainer = Trainer(task, data, settings, RunPart(folder, {"config": {"name": name}}), lambda network: {})
     trained = trainer.run().eval()
     return {
         "resolution": size,

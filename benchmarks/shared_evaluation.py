@@ -23,7 +23,7 @@ import torch
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.data import Augmentation, ImageData, TensorImages
-from oneshot.evaluation import Evaluator, Score
+from oneshot.evaluation import Evaluator, Score, ScoreSettings
 from oneshot.evaluation.merging import MergedGraph
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace
@@ -53,14 +53,8 @@ def make_evaluator(space: SearchSpace, args: argparse.Namespace) -> Evaluator:
         std=(0.25, 0.25, 0.25),
         augmentation=Augmentation(),
     )
-    return Evaluator(
-        supernet,
-        data,
-        device=device,
-        calibration_images=args.calibration_images,
-        batch_size=args.batch_size,
-        memory_limit=int(args.memory_limit * 2**30),
-    )
+    settings = ScoreSettings(args.calibration_images, batch_size=args.batch_size, memory_limit_gb=args.memory_limit)
+    return Evaluator(supernet, data, settings, device=device)
 
 
 def shared_evaluation(evaluator: Evaluator) -> SharedEvaluation:

@@ -35,11 +35,26 @@ from oneshot.runs import fingerprint, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 
-__all__ = ["DEFAULT_OPSET", "FORMATS", "HALF_TOLERANCE", "JSON", "OPSETS", "TOLERANCE", "Exported", "export_module"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "FORMATS",
+    "HALF_TOLERANCE",
+    "JSON",
+    "OPSETS",
+    "TIMM",
+    "TIMM_TOLERANCE",
+    "TOLERANCE",
+    "ExportSettings",
+    "Exported",
+    "TimmFiles",
+    "export_module",
+]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+TOLERANCE, HALF_TOLERANCE, TIMM_TOLERANCE = 1e-4, 2e-2, 1e-6
+TIMM = "timm"
+"""The format of networks that are to be modules again, beside those of ``FORMATS``."""
 
 _WRITTEN_KEYS = (
     "format",
@@ -61,7 +76,7 @@ _VERIFY_TIMEOUT_SECONDS = 600
 _VERIFIER = """
 import sys
 sys.modules["oneshot"] = None
-format, path, inputs, outputs, *site_directories = sys.argv[1:]
+format, path, inputs, outputs, threads, *site_directories = sys.argv[1:]
 sys.path += [directory for directory in site_directories if directory not in sys.path]
 import numpy
 if format == "onnx":
@@ -71,6 +86,13 @@ if format == "onnx":
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     def run(image):
         return session.run(None, {"image": image})[0]
+elif format == "timm":
+    import runpy, torch
+    torch.set_num_threads(int(threads))
+    module = runpy.run_path(path)["model"]
+    def run(image):
+        with torch.no_grad():
+            return module(torch.from_numpy(image)).numpy()
 else:
     import torch
     torch.set_num_threads(1)
@@ -84,6 +106,49 @@ numpy.savez(outputs, **{name: run(images[name]) for name in images.files})
 
 
 @dataclass(frozen=True)
+class ExportSettings:
+    """The file to write, and how closely it is checked.
+
+    Args:
+        format: one of ``FORMATS``, or ``TIMM``.
+        opset: the version of ONNX's operators, ``DEFAULT_OPSET`` where None, and only for ONNX.
+        half: the weights and everything inside are float16, at half the size; images and logits stay float32, so that the file is
+            used like any other.
+        batch_sizes: of the random images whose logits must be reproduced.
+        tolerance: how far logits may be off, absolute where the largest is below 1 and relative to it above. None is
+            ``TOLERANCE``, or with ``half``, whose logits are compared with the float32 network's, ``HALF_TOLERANCE``, and of
+            format "timm" ``TIMM_TOLERANCE``.
+
+    Raises:
+        ValueError: an unknown format, an opset that cannot be written, a bad batch size or tolerance.
+    """
+
+    format: str
+    opset: int | None = None
+    half: bool = False
+    batch_sizes: Sequence[int] = (1, 5)
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        formats = [*FORMATS, TIMM]
+        if self.format not in formats:
+            hint = suggest(self.format, formats)
+            raise ValueError(f"unknown export format {self.format!r} (allowed: {', '.join(formats)}){hint}")
+        if self.half and self.format == TIMM:
+            raise ValueError("half=true is not for format=timm: what loads its file can be turned to float16 by half()")
+        if not self.batch_sizes or any(size < 1 for size in self.batch_sizes):
+            raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(self.batch_sizes)}")
+        if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
+            raise ValueError(f"tolerance must be a positive number, got {self.tolerance}")
+        if self.opset is None:
+            return
+        if self.format != "onnx":
+            raise ValueError(f"opset is a version of ONNX's operators: format={self.format} has none")
+        if isinstance(self.opset, bool) or not isinstance(self.opset, int) or self.opset not in OPSETS:
+            raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {self.opset!r}")
+
+
+@dataclass(frozen=True)
 class Exported:
     """A verified export: the file, its card, and the largest absolute difference of its logits from the network's."""
 
@@ -94,17 +159,27 @@ class Exported:
     batch_sizes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class TimmFiles:
+    """What ``format="timm"`` writes.
+
+    Args:
+        files: by name, the weights first.
+        loading: Python source that sets ``model`` to the network in the current folder.
+    """
+
+    files: Mapping[str, bytes]
+    loading: str
+
+
 def export_module(
     module: nn.Module,
     folder: Path,
+    settings: ExportSettings,
     *,
-    format: str,
     input_shape: tuple[int, int, int],
     card: Mapping[str, JSON],
-    batch_sizes: Sequence[int] = (1, 5),
-    tolerance: float | None = None,
-    opset: int | None = None,
-    half: bool = False,
+    timm_files: TimmFiles | None = None,
 ) -> Exported:
     """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a fresh process.
 
@@ -113,38 +188,45 @@ def export_module(
     ``input_shape`` is ``(channels, height, width)``. The card holds ``card`` and the file's format, name, bytes, SHA-256,
     torch version, input and output names and shapes, and the result of the check.
 
-    With ``half`` the weights and everything inside are float16, at half the size; images and logits stay float32, so the file
-    is used like any other. ``opset`` is the version of ONNX's operators, ``DEFAULT_OPSET`` unless given, and only for ONNX.
+    What lies in ``folder`` is replaced only by a file that reproduces the logits of random images. ``timm_files`` are what is
+    written, and checked, with format "timm".
 
-    The file must reproduce the logits of random images at each of ``batch_sizes`` to within ``tolerance``, absolute where
-    the largest logit is below 1 and relative to it above: ``TOLERANCE`` unless given, ``HALF_TOLERANCE`` of the float32 network's
-    logits with ``half``. What lies in ``folder`` is replaced only by a file that does.
-
-    Raises ValueError for an unknown format, an opset that cannot be written, missing optional packages, a bad shape, batch
-    size, tolerance or card, or a module that does not map images to one tensor of logits; RuntimeError where the conversion
-    or the check fails; OSError where ``folder`` cannot be written. Nothing new is left in ``folder`` when it raises.
+    Raises ValueError for missing optional packages, a bad shape or card, or a module that does not map images to one tensor of
+    logits; RuntimeError where the conversion or the check fails; OSError where ``folder`` cannot be written. Nothing new is left
+    in ``folder`` when it raises.
     """
-    tolerance = (HALF_TOLERANCE if half else TOLERANCE) if tolerance is None else tolerance
-    _check_arguments(format, input_shape, batch_sizes, tolerance)
-    opset = _check_opset(format, opset)
+    format, half, tolerance = settings.format, settings.half, settings.tolerance
+    if tolerance is None:
+        tolerance = HALF_TOLERANCE if half else TIMM_TOLERANCE if format == TIMM else TOLERANCE
+    if (format == TIMM) != (timm_files is not None):
+        raise ValueError(f"timm_files are for format {TIMM!r}, which needs them")
+    opset = DEFAULT_OPSET if format == "onnx" and settings.opset is None else settings.opset
+    if len(input_shape) != 3 or any(size < 1 for size in input_shape):
+        raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
     _check_card(card)
     if format == "onnx":
         _require_onnx()
     network = _inference_copy(module)
-    images = {size: _random_images(size, input_shape) for size in dict.fromkeys(batch_sizes)}
+    images = {size: _random_images(size, input_shape) for size in dict.fromkeys(settings.batch_sizes)}
     expected = {size: _logits(network, image) for size, image in images.items()}
     # A batch that is not among those checked, so that a file with the example's batch baked in cannot pass.
     example_batch = next(size for size in range(2, len(images) + 3) if size not in images)
 
-    path, card_path = folder / f"model{FORMATS[format]}", folder / "model.json"
-    log.info("converting to %s", format)
-    converted = Half(network).eval() if half else network
-    data, conversion = convert(converted, _random_images(example_batch, input_shape), format, opset)
+    card_path = folder / "model.json"
+    if timm_files is None:
+        path = folder / f"model{FORMATS[format]}"
+        log.info("converting to %s", format)
+        converted = Half(network).eval() if half else network
+        data, conversion = convert(converted, _random_images(example_batch, input_shape), format, opset)
+        files: Mapping[str, bytes] = {path.name: data}
+    else:
+        files, conversion = timm_files.files, "safetensors"
+        path, data = next((folder / name, content) for name, content in files.items())
     with tempfile.TemporaryDirectory(prefix="export-") as staging:
-        staged = Path(staging) / path.name
-        staged.write_bytes(data)
+        for name, content in files.items():
+            (Path(staging) / name).write_bytes(content)
         log.info("checking the logits of %s in a process without oneshot", path.name)
-        difference = _verify(staged, format, images, expected, tolerance)
+        difference = _verify(Path(staging) / path.name, format, images, expected, tolerance, timm_files)
     facts: dict[str, JSON] = {
         "format": format,
         "precision": "float16 inside, float32 images and logits" if half else "float32",
@@ -162,36 +244,17 @@ def export_module(
             "tolerance": tolerance,
         },
     }
-    write_atomically(path, lambda file: file.write(data))
+    written: list[Path] = []
     try:
+        for name, content in files.items():
+            write_atomically(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            written.append(folder / name)
         write_json(card_path, {**card, **facts})
     except OSError:
-        path.unlink()  # a file beside another file's card would be worse than none
+        for file in written:
+            file.unlink()  # a file beside another file's card would be worse than none
         raise
     return Exported(path, card_path, format, difference, tuple(images))
-
-
-def _check_arguments(format: str, input_shape: tuple[int, ...], batch_sizes: Sequence[int], tolerance: float) -> None:
-    if format not in FORMATS:
-        raise ValueError(f"unknown export format {format!r} (allowed: {', '.join(FORMATS)}){suggest(format, FORMATS)}")
-    if len(input_shape) != 3 or any(size < 1 for size in input_shape):
-        raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
-    if not batch_sizes or any(size < 1 for size in batch_sizes):
-        raise ValueError(f"batch_sizes must be one or more positive numbers, got {tuple(batch_sizes)}")
-    if not 0 < tolerance < float("inf"):
-        raise ValueError(f"tolerance must be a positive number, got {tolerance}")
-
-
-def _check_opset(format: str, opset: int | None) -> int | None:
-    if format != "onnx":
-        if opset is not None:
-            raise ValueError(f"opset is a version of ONNX's operators: format={format} has none")
-        return None
-    if opset is None:
-        return DEFAULT_OPSET
-    if isinstance(opset, bool) or not isinstance(opset, int) or opset not in OPSETS:
-        raise ValueError(f"opset is a number from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}")
-    return opset
 
 
 def _check_card(card: Mapping[str, JSON]) -> None:
@@ -241,14 +304,19 @@ def _logits(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def _verify(
-    path: Path, format: str, images: Mapping[int, Tensor], expected: Mapping[int, Tensor], tolerance: float
+    path: Path,
+    format: str,
+    images: Mapping[int, Tensor],
+    expected: Mapping[int, Tensor],
+    tolerance: float,
+    timm_files: TimmFiles | None = None,
 ) -> float:
     """The largest absolute difference over all batches.
 
     Raises:
         RuntimeError: the file is not the network.
     """
-    received = _run_in_fresh_process(path, format, images)
+    received = _run_in_fresh_process(path, format, images, timm_files)
     largest = 0.0
     for batch, logits in expected.items():
         shape = received[batch].shape
@@ -273,17 +341,23 @@ def _verify(
     return largest
 
 
-def _run_in_fresh_process(path: Path, format: str, images: Mapping[int, Tensor]) -> dict[int, numpy.ndarray]:
+def _run_in_fresh_process(
+    path: Path, format: str, images: Mapping[int, Tensor], timm_files: TimmFiles | None = None
+) -> dict[int, numpy.ndarray]:
     site_directories = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     with tempfile.TemporaryDirectory(prefix="export-check-") as scratch:
         inputs, outputs = Path(scratch) / "images.npz", Path(scratch) / "logits.npz"
         arrays: dict[str, Any] = {str(batch): image.numpy() for batch, image in images.items()}
         numpy.savez(inputs, **arrays)
-        arguments = [format, str(path.resolve()), str(inputs), str(outputs), *site_directories]
+        run, directory = path.resolve(), Path(scratch)
+        if timm_files is not None:
+            run, directory = Path(scratch) / "load.py", path.resolve().parent
+            run.write_text(timm_files.loading)
+        arguments = [format, str(run), str(inputs), str(outputs), str(torch.get_num_threads()), *site_directories]
         try:
             finished = subprocess.run(
                 [sys.executable, "-I", "-c", _VERIFIER, *arguments],
-                cwd=scratch,
+                cwd=directory,
                 capture_output=True,
                 text=True,
                 timeout=_VERIFY_TIMEOUT_SECONDS,

@@ -24,8 +24,8 @@ def short(value: object) -> str:
     return text if len(text) <= 90 else f"{text[:87]}..."
 
 
-def read_torch(path: Path, map_location: str | torch.device = "cpu", archive: bool = False) -> Any:
-    """Tensors and plain values of a file of ``torch.save``.
+def read_torch(path: Path, archive: bool = False) -> Any:
+    """Tensors, on the CPU, and plain values of a file of ``torch.save``.
 
     Args:
         archive: it is a zip file, as PyTorch has written since 1.6, and not one of its older forms.
@@ -39,7 +39,7 @@ def read_torch(path: Path, map_location: str | torch.device = "cpu", archive: bo
     try:
         if archive or zipfile.is_zipfile(path):
             _check_archive(path)
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path} is no PyTorch file, or it holds objects other than tensors and plain values; it is not read"

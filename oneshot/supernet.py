@@ -108,6 +108,15 @@ class Supernet(nn.Module):
         with self._bound(arch) as (network, bindings):
             return copy_module(network, copies_of(bindings))
 
+    @torch.no_grad()
+    def take_statistics(self, arch: Arch, network: nn.Module) -> None:
+        """Puts the running statistics, and whatever else buffers hold, of ``network``, a subnet ``arch`` that was extracted, into
+        the bank.
+        """
+        with self._bound(arch) as (bound, _):
+            for mine, theirs in zip(bound.buffers(), network.buffers(), strict=True):
+                mine.copy_(theirs)
+
     def skeleton(self, arch: Arch, wrap: Callable[[Block], nn.Module]) -> tuple[nn.Module, list[Block]]:
         """The network of ``arch`` with what ``wrap`` makes of its weightless blocks in their places, and the blocks."""
         return self._skeletons.network(arch, wrap)

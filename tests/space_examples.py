@@ -204,7 +204,14 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "timm_efficientnet": lambda: TimmSpace(
         "test_efficientnet", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)
     ),
-    "timm_vit": lambda: TimmSpace("test_vit", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0)),
+    "timm_vit": lambda: TimmSpace(
+        "test_vit",
+        5,
+        48,
+        width_ratios=(0.5, 1.0),
+        input_ratios=(0.7, 1.0),
+        removal=["blocks.1", "blocks.4", "blocks.0"],
+    ),
     "cell": CellSpace,
     "vit": ViTSpace,
 }

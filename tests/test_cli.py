@@ -139,6 +139,17 @@ def test_a_run_that_is_refused_leaves_the_settings_of_the_one_before(workshop: P
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+def test_a_folder_of_another_step_is_left_as_it_is(workshop: Path) -> None:
+    """Also the settings that are kept there, and no log is added."""
+    for script, held in (("search_subnet.py", "supernet"), ("train_supernet.py", "retrain")):
+        kept = {path: path.read_bytes() for path in (workshop / held).rglob("*") if path.is_file()}
+        arguments = SEARCH if script == "search_subnet.py" else TRAIN
+        made_by = "train_supernet" if held == "supernet" else "retrain_subnet"
+        pattern = f"{held} holds a run of {made_by}, not one of {script[:-3]}; use another folder with run="
+        expect_error(run_program(script, [*arguments, f"run={held}"], workshop), script, pattern)
+        assert {path: path.read_bytes() for path in (workshop / held).rglob("*") if path.is_file()} == kept
+
+
 def test_a_table_of_latencies(workshop: Path) -> None:
     arguments = ["supernet=supernet", CODE, "latency.repeats=2", "check_networks=3", "run=latency"]
     first = expect_success(run_program("measure_latency.py", arguments, workshop))
@@ -417,6 +428,10 @@ def test_errors_of_the_later_commands(workshop: Path, script: str, arguments: li
 )
 def test_commands_out_of_order(tmp_path: Path, script: str, pattern: str) -> None:
     expect_error(run_program(script, [], tmp_path), script, pattern)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".output.out"] == [
+        tmp_path / ".output.err"
+    ]
+    assert list(tmp_path.glob("runs/*/*")) == []
 
 
 def test_damaged_checkpoints(workshop: Path, tmp_path: Path) -> None:

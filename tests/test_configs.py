@@ -35,7 +35,13 @@ from oneshot.config.building import PREDICTORS, build
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
-from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
+from oneshot.pipeline.search_settings import (
+    CombinationSettings,
+    EvaluationSettings,
+    PredictionSettings,
+    RankingSettings,
+)
+from oneshot.pipeline.untrained_search import UntrainedSettings
 from oneshot.policies import PolicySettings, ReinforceSettings
 from oneshot.samplers import ArchitectureLearning, DifferentiableSampler, Sampler, Softmax
 from oneshot.spaces.base import SearchSpace
@@ -57,6 +63,8 @@ COMMAND_OF = {
     "predictor": "search_subnet",
     "prediction": "search_subnet",
     "ranking": "search_subnet",
+    "combination": "search_subnet",
+    "untrained": "search_subnet",
     "search": "search_subnet",
     "retrain": "retrain_subnet",
 }
@@ -66,6 +74,8 @@ CLASS_OF: dict[str, type[Any]] = {
     "distillation": Distillation,
     "prediction": PredictionSettings,
     "ranking": RankingSettings,
+    "combination": CombinationSettings,
+    "untrained": UntrainedSettings,
     "evaluation": EvaluationSettings,
     "retrain": RetrainSettings,
 }

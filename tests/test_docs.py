@@ -36,7 +36,7 @@ from oneshot.costs import CostSettings, MeasureSettings
 from oneshot.data import FileSource, prepare
 from oneshot.data.decoding import CorruptImages, decode_all
 from oneshot.data.preprocessing import Preprocessing
-from oneshot.export import export_module
+from oneshot.export import ExportSettings, export_module
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, RankingSettings
 from oneshot.spaces import SearchSpace
@@ -90,7 +90,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = {"classes": ["cat", "dog"], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
     card |= READING
     # One checked export, for its card; the others are not checked again here.
-    export_module(network, Path("exported"), format="torchscript", input_shape=(3, 16, 16), card=card)
+    export_module(network, Path("exported"), ExportSettings("torchscript"), input_shape=(3, 16, 16), card=card)
     image, batch = torch.zeros(2, 3, 16, 16), torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of torch's exporters

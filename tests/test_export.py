@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy
 import pytest
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oneshot import conversion, export
-from oneshot.export import FORMATS, Exported, export_module
+from oneshot.export import FORMATS, Exported, ExportSettings, export_module
 
 INPUT_SHAPE = (3, 16, 16)
 NUM_CLASSES = 7
@@ -119,10 +120,10 @@ def _build(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _export(module: nn.Module, folder: Path, format: str = "torchscript", **options: object) -> Exported:
+def _export(module: nn.Module, folder: Path, format: str = "torchscript", **options: Any) -> Exported:
     card = options.pop("card", {"architecture": [1, 2]})
     shape = options.pop("input_shape", INPUT_SHAPE)
-    return export_module(module, folder, format=format, input_shape=shape, card=card, **options)
+    return export_module(module, folder, ExportSettings(format, **options), input_shape=shape, card=card)
 
 
 def _load(exported: Exported) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from oneshot.arch import Arch, Option
 from oneshot.costs import CostTable
-from oneshot.export import FORMATS, export_module
+from oneshot.export import FORMATS, ExportSettings, export_module
 from oneshot.spaces import (
     DARTS,
     ENASMacro,
@@ -257,5 +257,5 @@ def test_an_extracted_network_is_exported(name: str, format: str, tmp_path: Path
     space = SPACES[name]()
     arch = space.sample(random.Random(5))
     network = Supernet(space).extract(arch)
-    exported = export_module(network, tmp_path, format=format, input_shape=space.input_shape(arch), card={})
+    exported = export_module(network, tmp_path, ExportSettings(format), input_shape=space.input_shape(arch), card={})
     assert exported.batch_sizes == (1, 5)

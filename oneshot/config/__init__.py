@@ -4,6 +4,7 @@ from oneshot.config.commands import command
 from oneshot.config.keys import warn_unread
 from oneshot.config.making import (
     cost_settings,
+    later_data,
     make_data,
     make_predictor,
     make_sampler,
@@ -29,6 +30,7 @@ __all__ = [
     "cost_settings",
     "data_settings",
     "entry",
+    "later_data",
     "make_data",
     "make_predictor",
     "make_sampler",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -201,6 +202,22 @@ def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool 
 # What may change about the data between the steps of the job: where they are and how they are read, never which images are
 # trained, ranked and tested on.
 _MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt")
+
+
+def later_data(config: DictConfig) -> dict[str, Any]:
+    """The data config of a step that reads its own images where others take over those of an earlier step: what such a step may
+    change is null unless the command says otherwise.
+
+    Raises:
+        ValueError: the command names no data.
+    """
+    given = plain(config.data)
+    if "_target_" not in given:
+        raise ValueError("untrained networks are scored on images: add data=NAME, such as data=digits, to the command")
+    accepted = inspect.signature(DATA.made[given["_target_"]]).parameters if given["_target_"] in DATA.made else given
+    return {
+        name: value for name, value in given.items() if value is not None or name in accepted or name not in _MAY_MOVE
+    }
 
 
 def moved_data(trained_on: object, changes: DictConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
+from oneshot.pipeline.steps import check_step
 from oneshot.runs import write_text, writing
 from oneshot.training import Interrupted
 
@@ -45,8 +47,10 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
                 for name in sorted(OmegaConf.missing_keys(config)):
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
-                with writing(folder), _keeping_settings(folder / ".hydra", config):
-                    main(config, folder)
+                with writing(folder):
+                    check_step(folder, config_name)
+                    with _keeping_settings(folder / ".hydra", config):
+                        main(config, folder)
             except (KeyboardInterrupt, Interrupted) as stopped:
                 hint = (
                     ""
@@ -58,6 +62,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                 # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
                 if os.getpid() != process:
                     raise
+                _remove_unused(folder, config_name)
                 name_folder(error, folder)
                 errors.append(error)
 
@@ -107,6 +112,19 @@ def _keeping_settings(folder: Path, config: DictConfig) -> Iterator[None]:
             for path, text in earlier.items():
                 write_text(path, text)
         raise
+
+
+def _remove_unused(folder: Path, name: str) -> None:
+    """Removes what a refused command ``name`` leaves: the folder with a name of its own that holds nothing but the command's
+    settings and log, or in another folder the empty log.
+    """
+    log = folder / f"{name}.log"
+    named = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
+    with contextlib.suppress(OSError):
+        if not named and {path.name for path in folder.iterdir()} <= {".hydra", ".lock", log.name}:
+            shutil.rmtree(folder)
+        elif log.stat().st_size == 0:
+            log.unlink()
 
 
 def _fail(line: str, code: int) -> None:

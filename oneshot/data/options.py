@@ -9,6 +9,7 @@ from numbers import Real
 from typing import TypedDict
 
 from oneshot.arch import suggest
+from oneshot.checking import check_count
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.colour import PixelRange
 from oneshot.data.preprocessing import INTERPOLATIONS, Statistics
@@ -81,13 +82,15 @@ class DataOptions:
         Raises:
             ValueError: an option is of the wrong type or out of range.
         """
-        check_count("image_size", self.image_size, least=1)
+        check_count(1, image_size=self.image_size)
+        check_count(0, split_seed=self.split_seed, max_corrupt=self.max_corrupt)
+        limits = {"max_train_images": 1, "stored_size": self.image_size, "num_workers": 0}
+        for name, least in limits.items():
+            if getattr(self, name) is not None:
+                check_count(least, **{name: getattr(self, name)})
         if not isinstance(self.augmentation, Augmentation):
             raise ValueError(f"augmentation must be a oneshot.data.Augmentation, got {self.augmentation!r}")
         check_share("held_out", self.held_out)
-        check_count("split_seed", self.split_seed)
-        if self.max_train_images is not None:
-            check_count("max_train_images", self.max_train_images, least=1)
         object.__setattr__(self, "mean", _statistics("mean", self.mean, zero=True))
         object.__setattr__(self, "std", _statistics("std", self.std, zero=False))
         if self.crop_pct is not None:
@@ -100,15 +103,10 @@ class DataOptions:
                 f"interpolation must be {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
                 f"{suggest(self.interpolation, INTERPOLATIONS)}"
             )
-        if self.stored_size is not None:
-            check_count("stored_size", self.stored_size, least=self.image_size)
         object.__setattr__(self, "pixel_range", _pixel_range(self.pixel_range))
         limit = self.memory_limit_gb
         if isinstance(limit, bool) or not isinstance(limit, Real) or not float(limit) >= 0:
             raise ValueError(f"memory_limit_gb must be a number of gigabytes, 0 or more, got {limit!r}")
-        check_count("max_corrupt", self.max_corrupt)
-        if self.num_workers is not None:
-            check_count("num_workers", self.num_workers)
         if self.recorded is not None and not isinstance(self.recorded, Recorded):
             raise ValueError(f"recorded is what an earlier run recorded, not {self.recorded!r}")
 
@@ -143,12 +141,6 @@ def make_options(
     common = {name: value for name, value in common.items() if name != "interpolation" or value is not None}
     chosen = default if augmentation is None else augmentation
     return DataOptions(image_size=image_size, augmentation=chosen, **common)  # type: ignore[arg-type]  # checked there
-
-
-def check_count(name: str, value: object, least: int = 0) -> None:
-    """Raises a ValueError unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def check_share(name: str, value: object) -> None:

@@ -9,58 +9,65 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
-from oneshot.checking import check_least
 from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
+from oneshot.evaluation.repair import RepairSettings
+from oneshot.evaluation.repaired import WORKING_BYTES, Original, RepairedEvaluation
 from oneshot.evaluation.score import Score, evaluate
+from oneshot.evaluation.settings import ScoreSettings
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.supernet import Supernet
 
 
 class Evaluator:
     """Scores subnets of ``supernet`` with inherited weights on the held-out images, after recalibrating the BatchNorm
-    statistics of an extracted copy on training images. The supernet is never changed.
+    statistics of an extracted copy on training images, or after repairing its weights. The supernet is never changed.
+
+    Repair (``repair.py``) fits weights to the statistics of the largest network, cut as weights are, and keeps these: it takes
+    the place of recalibration, which would undo a part of it.
 
     Args:
-        calibration_images: how many training images, the same for every candidate, drawn by ``seed``.
-        max_images: score on so many held-out images only, the same for every candidate, drawn by ``seed``; all of them if
-            None.
-        memory_limit: bytes that may be kept from one candidate for others that share a part of it; at 0 each is scored alone.
+        device: where the supernet is.
+        seed: draws the images where not all are used.
+        repair: repair weights rather than recalibrate statistics; the supernet must not change then.
     """
 
     def __init__(
         self,
         supernet: Supernet | SupernetFamily,
         data: ImageData,
+        settings: ScoreSettings | None = None,
         *,
         device: torch.device,
-        calibration_images: int = 512,
-        batch_size: int = 256,
-        max_images: int | None = None,
-        channels_last: bool = True,
         seed: int = 0,
-        memory_limit: int = 2 * 2**30,
+        repair: RepairSettings | None = None,
     ) -> None:
-        if memory_limit < 0:
-            raise ValueError(f"memory_limit is at least 0 bytes, not {memory_limit}")
-        check_least(2, calibration_images=calibration_images)
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        settings = settings or ScoreSettings()
+        memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.supernet = supernet
+        self.repair = repair
+        self._originals: dict[tuple[int, int], Original] = {}
         self.device = device
-        self.memory_limit = memory_limit
-        chosen = data.train.subset(random_indices(len(data.train), calibration_images, seed))
+        self.memory_limit = round(settings.memory_limit_gb * 2**30)
+        chosen = data.train.subset(random_indices(len(data.train), settings.calibration_images, seed))
         # At random, because data sets often come sorted by class.
         held_out = data.held_out
-        if max_images is not None:
-            held_out = held_out.subset(random_indices(len(held_out), max_images, seed))
+        if settings.max_images is not None:
+            held_out = held_out.subset(random_indices(len(held_out), settings.max_images, seed))
         self._seed = seed
-        self.calibration = Batches(chosen, data, batch_size, device, memory_format)
-        self.held_out = Batches(held_out, data, batch_size, device, memory_format)
+        self.calibration = Batches(chosen, data, settings.batch_size, device, memory_format)
+        self.held_out = Batches(held_out, data, settings.batch_size, device, memory_format)
+        if repair is not None:
+            fitted_on = data.train.subset(random_indices(len(data.train), repair.images, seed))
+            self.fitted_on = Batches(fitted_on, data, settings.batch_size, device, memory_format)
 
     def subnet(self, arch: Arch) -> nn.Module:
-        """The extracted subnet with recalibrated statistics, in eval mode."""
+        """The extracted subnet with recalibrated statistics or repaired weights, in eval mode."""
+        if self.repair is not None:
+            ((supernet, _),) = by_member(self.supernet, [arch])
+            return self._repaired(supernet, self.supernet.space.input_shape(arch)[-1]).subnet(arch)
         module = self.supernet.extract(arch)
         resolution = self.supernet.space.input_shape(arch)[-1]
         return recalibrate(module, (images for images, _ in self.calibration.at(resolution))).eval()
@@ -90,9 +97,26 @@ class Evaluator:
             yield from ((arch, self(arch)) for arch in dict.fromkeys(archs))
             return
         for supernet, group in by_member(self.supernet, archs):
+            if self.repair is not None:
+                sizes = [supernet.space.input_shape(arch)[-1] for arch in group]
+                for size in dict.fromkeys(sizes):
+                    chosen = [arch for arch, own in zip(group, sizes, strict=True) if own == size]
+                    yield from self._repaired(supernet, size).scores(chosen)
+                continue
             yield from SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(
                 group
             )
+
+    def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
+        assert self.repair is not None
+        key = (id(supernet), resolution)
+        others = [original.reference for known, original in self._originals.items() if known != key]
+        if sum(reference.num_bytes for reference in others) > WORKING_BYTES // 2:
+            for reference in others:
+                reference.forget()
+        if key not in self._originals:
+            self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair)
+        return RepairedEvaluation(self._originals[key], self.calibration, self.held_out, self, self.memory_limit)
 
     def part(self, start: int, stop: int) -> Evaluator:
         """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""

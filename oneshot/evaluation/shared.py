@@ -22,7 +22,7 @@ from oneshot.supernet import Supernet
 
 _LOGGER = logging.getLogger(__name__)
 _WINDOW = 8192  # candidates that are merged at a time: their calls are all known beforehand
-_CALIBRATION, _HELD_OUT, _STATISTICS, _WEIGHTS = "calibration", "held out", "statistics", "weights"
+CALIBRATION, _HELD_OUT, _STATISTICS, _WEIGHTS = "calibration", "held out", "statistics", "weights"
 
 _Batch = tuple[Tensor, Tensor | None]
 
@@ -53,7 +53,7 @@ class SharedEvaluation:
     ) -> None:
         self._supernet, self._one_by_one = supernet, one_by_one
         self._calibration, self._held_out = calibration, held_out
-        self._feeds: dict[tuple[str, int], _Feed] = {}
+        self._feeds: dict[tuple[str, int], Feed] = {}
         self.store = Store(limit)
 
     def scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
@@ -64,7 +64,7 @@ class SharedEvaluation:
             self.store.clear()
 
     def _window(self, archs: list[Arch]) -> Iterator[tuple[Arch, Score]]:
-        graph = MergedGraph(self._supernet)
+        graph = self.graph()
         traced: list[tuple[Arch, Trace]] = []
         others: list[Arch] = []
         for arch in archs:
@@ -73,7 +73,7 @@ class SharedEvaluation:
                 others.append(arch)
             else:
                 traced.append((arch, trace))
-        if traced and not self._agrees(*traced[0]):
+        if traced and not self.agrees(*traced[0]):
             _LOGGER.warning("the calls of the networks' blocks do not tell what they compute: scoring them one by one")
             traced, others = [], archs
         traced.sort(key=lambda pair: [node.number for node in pair[1].nodes])
@@ -85,16 +85,35 @@ class SharedEvaluation:
         for arch in others:
             yield arch, self._one_by_one(arch)
 
-    def _agrees(self, arch: Arch, trace: Trace) -> bool:
+    def graph(self) -> MergedGraph:
+        """An empty graph for candidates that are merged."""
+        return MergedGraph(self._supernet)
+
+    def candidate(self, trace: Trace, weights: dict[Block, Uses], position: int) -> Candidate:
+        """The candidate with these calls, at its position among those that are merged."""
+        return Candidate(self._supernet, self.store, trace, weights, position)
+
+    def prepare(self, arch: Arch, candidate: Candidate) -> None:
+        """Gives a candidate the statistics that it is scored with."""
+        candidate.calibrate(self.calibration_feed(self._supernet.space.input_shape(arch)[-1]))
+
+    def calibration_feed(self, resolution: int) -> Feed:
+        """The training images at a resolution, in the chunks in which they are measured."""
+        return self._feeds.setdefault(
+            (CALIBRATION, resolution),
+            Feed(lambda: ((chunk, None) for chunk in chunks(image for image, _ in self._calibration.at(resolution)))),
+        )
+
+    def agrees(self, arch: Arch, trace: Trace) -> bool:
         """Whether the calls of a trace give the logits of the extracted network, on two random images."""
         with torch.inference_mode(False), torch.no_grad():
             images = torch.rand(2, *self._supernet.space.input_shape(arch), generator=torch.Generator().manual_seed(0))
             images = images.to(self._held_out.device, memory_format=self._held_out.memory_format)
             expected = self._supernet.extract(arch).eval()(images.clone())
             while not reads_what_changed(trace):
-                candidate = _Candidate(self._supernet, Store(0), trace, {}, 0)
-                with contextlib.suppress(_ChangedInputError):
-                    ((found, _),) = candidate.predict(_Feed(lambda: iter([(images.clone(), images)])))
+                candidate = Candidate(self._supernet, Store(0), trace, {}, 0)
+                with contextlib.suppress(ChangedInputError):
+                    ((found, _),) = candidate.predict(Feed(lambda: iter([(images.clone(), images)])))
                     return torch.allclose(found, expected, rtol=0, atol=0, equal_nan=True)
         return True  # it will not be run by its calls
 
@@ -102,25 +121,21 @@ class SharedEvaluation:
         while not reads_what_changed(trace):
             try:
                 with torch.inference_mode(False), torch.no_grad():
-                    score = self._run(arch, _Candidate(self._supernet, self.store, trace, weights, position))
+                    score = self._run(arch, self.candidate(trace, weights, position))
                 if not reads_what_changed(trace):  # which operations share memory is known now
                     return score
-            except _ChangedInputError:
+            except ChangedInputError:
                 self.store.clear()  # what shared that memory is no longer what it was; the call gets copies from now on
         return self._one_by_one(arch)
 
-    def _run(self, arch: Arch, candidate: _Candidate) -> Score:
+    def _run(self, arch: Arch, candidate: Candidate) -> Score:
         resolution = self._supernet.space.input_shape(arch)[-1]
-        calibration = self._feeds.setdefault(
-            (_CALIBRATION, resolution),
-            _Feed(lambda: ((chunk, None) for chunk in chunks(image for image, _ in self._calibration.at(resolution)))),
-        )
-        held_out = self._feeds.setdefault((_HELD_OUT, resolution), _Feed(lambda: self._held_out.at(resolution)))
-        candidate.calibrate(calibration)
+        held_out = self._feeds.setdefault((_HELD_OUT, resolution), Feed(lambda: self._held_out.at(resolution)))
+        self.prepare(arch, candidate)
         return score_of(candidate.predict(held_out))
 
 
-class _Candidate:
+class Candidate:
     """One network of the merged graph, run call by call: from the store, as far as it goes, and otherwise on its own."""
 
     def __init__(
@@ -132,7 +147,7 @@ class _Candidate:
         self._statistics: dict[Node, Statistics] = {}
         self._measured: dict[Operation, NormStatistics] = {}
 
-    def calibrate(self, feed: _Feed) -> None:
+    def calibrate(self, feed: Feed) -> None:
         """Measures the statistics of every call whose statistics are not known from an earlier candidate."""
         missing = []
         for node in self._trace.nodes:
@@ -146,7 +161,7 @@ class _Candidate:
             return
         with contextlib.ExitStack() as stack:
             for part, images, _ in feed.parts():
-                self.run((_CALIBRATION, part), missing, images, stack)
+                self.run((CALIBRATION, part), missing, images, stack)
             if not self._measured:
                 raise ValueError("recalibration needs at least one batch of images")
             for node in missing:
@@ -154,7 +169,7 @@ class _Candidate:
                 self._statistics[node] = self._measured[node.operation].result()
                 self._store.put(node.occurrences, _STATISTICS, self._statistics[node], self._position)
 
-    def predict(self, feed: _Feed) -> Iterator[tuple[Tensor, Tensor]]:
+    def predict(self, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits and labels of every batch."""
         output = self._trace.output
         for part, images, labels in feed.parts():
@@ -215,7 +230,7 @@ class _Candidate:
         operation.has_run = True
         if not operation.mutates and versions != [tensor._version for tensor in given]:
             operation.mutates = True
-            raise _ChangedInputError
+            raise ChangedInputError
         if not operation.aliases:
             memory = {_address(tensor) for tensor in given}
             operation.aliases = any(_address(item) in memory for item in leaves(output) if isinstance(item, Tensor))
@@ -248,11 +263,11 @@ class _Candidate:
         return module
 
 
-class _ChangedInputError(Exception):
+class ChangedInputError(Exception):
     """A call changed its inputs in place, which others were to read."""
 
 
-class _Feed:
+class Feed:
     """The batches of one kind and size, which are only prepared where somebody asks for the images."""
 
     def __init__(self, batches: Callable[[], Iterator[_Batch]]) -> None:
@@ -288,7 +303,7 @@ def _note_uses(traces: list[Trace]) -> dict[Block, Uses]:
     weights: dict[Block, Uses] = {}
     for position, trace in enumerate(traces):
         for node in trace.nodes:
-            if node.operation and node.operation.has_norms:
+            if node.operation and node.operation.block:
                 node.occurrences.uses.append(position)
             if node in seen:
                 continue

@@ -51,7 +51,7 @@ class CandidateCards:
         return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
 
     def subnet(self, arch: Arch) -> Subnet:
-        """A scored candidate with inherited weights, statistics of its own, and its card."""
+        """A scored candidate with the weights that it was scored with, inherited or repaired, and its card."""
         chosen = self.candidate(arch)
         card = {
             "macs": chosen.macs,
@@ -64,6 +64,8 @@ class CandidateCards:
             "input_shape": list(self.scores.space.input_shape(arch)),
             "supernet": str(self.trained.folder_of(arch)),
         }
+        if self.scores.evaluator.repair is not None:
+            card["repair_images"] = self.scores.evaluator.repair.images
         weights = self.scores.evaluator.subnet(arch).state_dict()
         return Subnet(self.scores.space, arch, weights, dict(self.config), card, self.data.record)
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from numpy.typing import ArrayLike
+from torch import nn
 
 from oneshot.arch import Arch
 from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
 from oneshot.evaluation import Score
-from oneshot.evaluation.family import SupernetFamily
 from oneshot.runs import Store
 from oneshot.search import Problem
+from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
-from oneshot.supernet import Supernet
+
+
+class Networks(Protocol):
+    """What makes plain modules of architectures, such as a supernet."""
+
+    @property
+    def space(self) -> SearchSpace: ...
+
+    def extract(self, arch: Arch) -> nn.Module: ...
 
 
 class CandidateCosts:
-    """The costs of a supernet's subnets.
+    """The costs of a supernet's subnets, or of other networks of a space.
 
     Args:
         settings: where latency comes from; the limits are not looked at.
@@ -29,7 +39,7 @@ class CandidateCosts:
         conditions: under which latency is known, in words; "" before the first was measured.
     """
 
-    def __init__(self, supernet: Supernet | SupernetFamily, settings: CostSettings, store: Store[Arch, Score]) -> None:
+    def __init__(self, supernet: Networks, settings: CostSettings, store: Store[Arch, Score]) -> None:
         self.supernet, self.settings = supernet, settings
         self.table, self.coding = CostTable(supernet.space), Coding(supernet.space)
         self._store = store

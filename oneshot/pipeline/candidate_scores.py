@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
@@ -15,6 +16,7 @@ from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.runs import Store
 
 log = logging.getLogger(__name__)
+Values = NDArray[np.float64]
 
 
 class CandidateScores:
@@ -75,7 +77,7 @@ class CandidateScores:
             self._decided.add(arch)
             scored(self.key(found))
         self.store.arrange(archs)
-        return [self.key(self.known[arch]) for arch in archs]
+        return self.keys(archs)
 
     def _record(self, source: str, arch: Arch, score: Score, with_latency: bool) -> None:
         if not math.isfinite(score.loss):
@@ -95,9 +97,22 @@ class CandidateScores:
         ordered = (accuracy, minus_loss) if self.settings.metric == "accuracy" else (minus_loss, accuracy)
         return ordered if self.settings.halving_images is None else (score.num_images, *ordered)
 
+    def keys(self, archs: Sequence[Arch]) -> list[tuple[float, ...]]:
+        """What the search compares scored candidates by, higher is better."""
+        return [self.key(self.known[arch]) for arch in archs]
+
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
         """Scored candidates by their keys, the best first."""
-        return sorted(archs, key=lambda arch: self.key(self.known[arch]), reverse=True)
+        listed = list(archs)
+        keys = dict(zip(listed, self.keys(listed), strict=True))
+        return sorted(listed, key=keys.__getitem__, reverse=True)
+
+    def inherited(self, archs: Sequence[Arch]) -> Values:
+        """``(num_archs,)``: the measure that is ranked by, higher is better; minus infinity for a loss that is no finite number,
+        NaN for networks that were not scored.
+        """
+        known = [self.known.get(arch) for arch in archs]
+        return np.array([math.nan if score is None else self.key(score)[-2] for score in known], dtype=np.float64)
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a scored candidate was scored on all held-out images."""

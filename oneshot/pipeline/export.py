@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from oneshot.data.preprocessing import Preprocessing
-from oneshot.export import Exported, export_module
+from oneshot.export import TIMM, Exported, ExportSettings, export_module
 from oneshot.pipeline.folders import Subnet
+from oneshot.pipeline.timm_files import timm_files
 from oneshot.runs import writing
 
 _CARD = (
@@ -16,17 +17,12 @@ _CARD = (
 )  # fmt: skip
 
 
-def export_subnet(
-    subnet: Subnet, folder: Path, export_format: str, opset: int | None = None, half: bool = False
-) -> Exported:
-    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own.
-
-    Args:
-        opset: the version of ONNX's operators; None is that of ``export_module``.
-        half: float16 weights; images and logits stay float32.
+def export_subnet(subnet: Subnet, folder: Path, settings: ExportSettings) -> Exported:
+    """Writes ``folder/model.<suffix>`` and its card ``folder/model.json``, and checks the file in a process of its own; with
+    format "timm" also ``config.json`` and ``README.md``.
 
     Raises:
-        ValueError: an unknown format, an opset that cannot be written, or a format whose extra package is missing.
+        ValueError: a format whose extra package is missing, or one that is not for networks of this space.
         RuntimeError: the network cannot be converted, or the file's logits differ.
         OSError: the folder cannot be written, or another process writes there.
     """
@@ -50,9 +46,8 @@ def export_subnet(
         return export_module(
             subnet.module(),
             folder,
-            format=export_format,
+            settings,
             input_shape=subnet.space.input_shape(subnet.arch),
             card=described | card,
-            opset=opset,
-            half=half,
+            timm_files=timm_files(subnet, described | card) if settings.format == TIMM else None,
         )

@@ -14,10 +14,12 @@ from torch import nn
 from oneshot.arch import Arch
 from oneshot.data import SplitRecord
 from oneshot.evaluation.family import SupernetFamily
+from oneshot.evaluation.repair import RepairSettings
 from oneshot.published import load_published
 from oneshot.reading import read_json, short
 from oneshot.runs import fingerprint, write_json
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
 from oneshot.training.checkpoint import (
@@ -58,6 +60,19 @@ class Trained:
         if isinstance(self.supernet, SupernetFamily):
             return self.members[self.supernet.member(arch)].folder
         return self.folder
+
+    def repair(self, images: int, is_wanted: bool | None = None) -> RepairSettings | None:
+        """How subnets are repaired, if they are.
+
+        Args:
+            images: training images that weights are fitted on.
+            is_wanted: whether they are; None is where it is known to pay, in networks that were there before and whose supernet
+                has not been trained.
+        """
+        was_there = isinstance(self.supernet.space, ElasticNetwork) and self.step == 0
+        if not (was_there if is_wanted is None else is_wanted):
+            return None
+        return RepairSettings(images, measure_statistics=self.step > 0)
 
     @property
     def fingerprint(self) -> str:
@@ -116,6 +131,30 @@ def load_supernet(folder: Path) -> Trained:
         state["task"].get("sampler", {}),
         record=record_of(state, folder),
     )
+
+
+def load_before(trained: Trained) -> Trained | None:
+    """The same supernet, or supernets that share out a space, at the checkpoint before the one in ``trained``; None where that is
+    not there any more, cannot be read, or is of a part of the training that trained other networks.
+    """
+    members = []
+    for member in trained.members or [trained]:
+        paths = list_checkpoints(member.folder / "checkpoints")
+        earlier = [path for path in paths if path.name < f"step-{member.step:09d}.pt"]
+        if not earlier:
+            return None
+        try:
+            found = load_supernet(earlier[0])
+        except (CheckpointError, FileNotFoundError):
+            return None
+        if found.supernet.space.choices != member.supernet.space.choices:
+            return None
+        members.append(found)
+    first = members[0]
+    if not trained.members:
+        return first
+    family = SupernetFamily([one.supernet for one in members if isinstance(one.supernet, Supernet)])
+    return replace(first, supernet=family, members=members)
 
 
 def record_of(state: Mapping[str, Any], path: Path) -> SplitRecord | None:

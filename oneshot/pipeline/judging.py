@@ -14,13 +14,15 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import Estimate, FirstRanked, RankCorrelation, random_order, rank_correlation
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.evidence import COMBINED, Evidence
 from oneshot.pipeline.search_settings import RankingSettings
 from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.witnesses import INHERITED, MACS, PARAMS
 from oneshot.runs import write_json
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
-INHERITED, MACS, PARAMS, RANDOM, PREDICTED = "inherited weights", "MACs", "parameters", "random order", "predictor"
+RANDOM, PREDICTED = "random order", "predictor"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class JudgedRanking:
         truth: the true accuracies.
         num_ranked: networks that were ranked, those without a known truth included.
         known: networks with a known truth.
-        ways: ways to rank them, that by inherited weights first, and what each gets right.
+        ways: ways to rank them, that by which the search ranked first, and what each gets right.
         space_size: networks of the space.
         by_prediction: with a predictor, the ways to rank all networks with a known truth, scored or not, that by the predictor
             first.
@@ -51,11 +53,13 @@ def judge_ranking(
     truth: Truth,
     settings: RankingSettings,
     predict: Callable[[Sequence[Arch]], Values] | None = None,
+    evidence: Evidence | None = None,
 ) -> JudgedRanking:
     """Judges the ranking of all networks that were scored; writes ``ranking.json`` beside their scores, and logs a table.
 
     Args:
         predict: the scores that a predictor gives; it is judged as well, on all networks with a known truth too.
+        evidence: the witnesses, which are judged as well, each alone and all together.
 
     Raises:
         ValueError: the truth of fewer than two networks is known.
@@ -88,6 +92,11 @@ def judge_ranking(
         if len(truth.values) > len(known):
             every = list(truth.values)
             by_prediction = judge(every, {PREDICTED: predict(every)})
+    if evidence is not None:
+        asked = evidence.ways(known)
+        together = {COMBINED: asked.pop(COMBINED)}
+        rest = {name: way for name, way in asked.items() if name not in (INHERITED, MACS, PARAMS)}
+        given = {**together, **given, **rest} if evidence.decides else {**given, **together, **rest}
     ways = judge(known, given)
     judged = JudgedRanking(truth, len(ranked), known, ways, scores.space.size, by_prediction)
     content = {
@@ -101,7 +110,7 @@ def judge_ranking(
     if by_prediction:
         content["by_prediction"] = {name: asdict(way) for name, way in by_prediction.items()}
     write_json(scores.store.folder / "ranking.json", content)
-    for line in _lines(judged):
+    for line in table_lines(judged):
         log.info("%s", line)
     return judged
 
@@ -135,16 +144,21 @@ def ranking_section(
 
 def ranking_notes(judged: JudgedRanking) -> list[str]:
     """How far the ranking can be trusted, in words."""
-    own = judged.ways[INHERITED]
-    others = [f"counting {name} {judged.ways[name].tau.value:.2f}" for name in (MACS, PARAMS)]
+    name = next(iter(judged.ways))
+    own = judged.ways[name]
+    by = "inherited weights" if name == INHERITED else name
+    others = [f"counting {way} {judged.ways[way].tau.value:.2f}" for way in (MACS, PARAMS)]
+    if name != INHERITED:
+        others.insert(0, f"inherited weights alone {judged.ways[INHERITED].tau.value:.2f}")
     found = [
-        f"{_known(judged)} Kendall's tau of the ranking by inherited weights is {own.tau.value:.2f} ({own.tau.low:.2f} to "
-        f"{own.tau.high:.2f}); {' and '.join(others)}. The network ranked first is truly number {own.first[1].best_rank:,.0f}, "
+        f"{_known(judged)} Kendall's tau of the ranking by {by} is {own.tau.value:.2f} ({own.tau.low:.2f} to "
+        f"{own.tau.high:.2f}); {_listed(others)}. The network ranked first is truly number {own.first[1].best_rank:,.0f}, "
         f"{100 * own.regret:.2f} points below the best."
     ]
-    better = [name for name in (MACS, PARAMS) if judged.ways[name].tau.value >= own.tau.value]
+    better = [way for way in (MACS, PARAMS) if judged.ways[way].tau.value >= own.tau.value]
     if better:
-        found.append(f"Counting {' or '.join(better)} ranks these networks at least as well as the supernet does.")
+        whom = "the supernet does" if name == INHERITED else "all witnesses together"
+        found.append(f"Counting {' or '.join(better)} ranks these networks at least as well as {whom}.")
     if PREDICTED in judged.ways:
         every = judged.by_prediction or judged.ways
         predicted, tau = every[PREDICTED], every[PREDICTED].tau
@@ -160,6 +174,10 @@ def ranking_notes(judged: JudgedRanking) -> list[str]:
             "whole space."
         )
     return found
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _known(judged: JudgedRanking) -> str:
@@ -210,7 +228,7 @@ def _best(first: FirstRanked) -> tuple[str, str]:
     return f"{100 * first.best:.2f} %", f"rank {first.best_rank:,.0f}"
 
 
-def _lines(judged: JudgedRanking) -> list[str]:
+def table_lines(judged: JudgedRanking) -> list[str]:
     """The tables for a terminal."""
     lines = [_known(judged), *_table(judged.ways)]
     if judged.by_prediction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,9 +16,13 @@ from oneshot.costs import CostSettings
 from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.combined_scores import CombinedScores
+from oneshot.pipeline.drawing import draw_random
+from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.search_settings import SearchSettings
-from oneshot.predictors import Predictor, PredictorReport, fit_and_check
+from oneshot.predictors import Predictor, PredictorReport, PublishedPredictor, fit_and_check
+from oneshot.predictors.predictor import Features
 from oneshot.progress import progress
 from oneshot.runs import write_json
 from oneshot.search import History, Problem
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger(__name__)
-_TRIES = 20  # random subnets drawn for each pair that is wanted: tight limits leave few different ones
 Values = NDArray[np.float64]
 
 
@@ -57,6 +59,10 @@ class PredictedSearch:
         self.scores, self.costs, self.strategy = scores, costs, settings.strategy
         self.predictor, self.limits = the_predictor(settings), settings.costs
         self.settings = settings.prediction
+        if self.settings.with_costs and isinstance(self.predictor, PublishedPredictor):
+            raise ValueError("a published predictor has inputs of its own: without prediction.with_costs")
+        self._costs: tuple[Values, Values] | None = None  # mean and spread of their logarithms, where they are features
+        self._evidence: Evidence | None = None  # where the predictor is not to be trusted, and others are asked
 
     def search(self) -> list[Outcome]:
         """The outcome under each set of limits, with random search at equal budget as the baseline.
@@ -66,13 +72,15 @@ class PredictedSearch:
         """
         started = time.monotonic()
         scores, settings = self.scores, self.settings
-        problems = [self.costs.problem(limits, self._predict) for limits in self.limits]
+        problems = [self.costs.problem(limits, self._expect) for limits in self.limits]
         for problem in problems:
             problem.check()
         total = settings.num_pairs + 2 * len(self.limits) * settings.num_verified
         with scores.store.exported(), progress(log, "score", "network", total=total) as bar:
             pairs = self._pairs(problems, bar)
-            checked = self._learn([arch for part in pairs for arch in part])
+            every = [arch for part in pairs for arch in part]
+            checked = self._learn(every)
+            self._evidence = None if checked.trusted else self._others(every)
             outcomes = []
             for cost, problem, part in zip(self.limits, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
@@ -86,9 +94,10 @@ class PredictedSearch:
                         baseline,
                         f"{type(self.strategy).__name__} with {type(self.predictor).__name__}",
                         seconds,
-                        predicted if scores.settings.metric == "accuracy" else {},
+                        predicted if self._predicts_accuracy else {},
                         [self._note(checked)],
                         {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
+                        chosen_by="" if self._evidence is None else self._chosen_by(self._evidence),
                     )
                 )
         return outcomes
@@ -98,18 +107,43 @@ class PredictedSearch:
         return self._predict(self.costs.coding.encode(archs))
 
     def _predict(self, codes: Codes) -> Values:
-        return np.asarray(self.predictor.predict(self.costs.coding.one_hot(codes)), dtype=np.float64)
+        return np.asarray(self.predictor.predict(self._features(codes)), dtype=np.float64)
+
+    def _features(self, codes: Codes) -> Features:
+        """One-hot options, and where that is wanted the logarithms of MACs and parameters, standardised over the pairs."""
+        options = self.costs.coding.one_hot(codes)
+        if self._costs is None:
+            return options
+        mean, spread = self._costs
+        features: Features = np.column_stack([options, (self._log_costs(codes) - mean) / spread]).astype(np.float32)
+        return features
+
+    def _log_costs(self, codes: Codes) -> Values:
+        logs: Values = np.log(self.costs.table.costs_of(codes) + 1.0)
+        return logs
+
+    def _expect(self, codes: Codes) -> Values:
+        """What the strategy maximises: predictions, or where these are not to be trusted what quick witnesses say together."""
+        if self._evidence is None:
+            return self._predict(codes)
+        return self._evidence.panel.combined(self._evidence.witnesses.quick(codes))
+
+    def _others(self, pairs: Sequence[Arch]) -> Evidence | None:
+        """The witnesses to ask in place of a predictor that is not to be trusted; None where there are too few ``pairs``, random
+        networks, to weigh them by.
+        """
+        if isinstance(self.scores, CombinedScores):
+            return self.scores.evidence()
+        return evidence_of(self.scores, self.costs.table, pairs)
+
+    @property
+    def _predicts_accuracy(self) -> bool:
+        combined = isinstance(self.scores, CombinedScores)
+        return self.scores.settings.metric == "accuracy" and self._evidence is None and not combined
 
     def _pairs(self, problems: Sequence[Problem], bar: tqdm[object]) -> list[list[Arch]]:
         """Random subnets to learn from, as many of each of ``problems``, and scored."""
-        rng = self.scores.generator("pairs")
-        drawn: dict[Arch, int] = {}  # and the set of limits for which
-        for number in range(_TRIES * len(problems)):
-            index = number % len(problems)
-            wanted = math.ceil((self.settings.num_pairs - len(drawn)) / (len(problems) - index))
-            for arch in problems[index].decode(problems[index].sample(wanted, rng)):
-                drawn.setdefault(arch, index)
-        pairs = [[arch for arch, own in drawn.items() if own == index] for index in range(len(problems))]
+        pairs = draw_random(problems, self.settings.num_pairs, self.scores.generator("pairs"))
         for cost, part in zip(self.limits, pairs, strict=True):
             self.scores.score_all(part, "pairs", cost.needs_latency, lambda key: bar.update())
         return pairs
@@ -127,9 +161,13 @@ class PredictedSearch:
     def _learn(self, archs: Sequence[Arch]) -> PredictorReport:
         """Fits the predictor to scored subnets."""
         scores = self.scores
-        pairs = {arch: scores.key(scores.known[arch])[0] for arch in archs}
+        pairs = dict(zip(archs, (key[0] for key in scores.keys(archs)), strict=True))
         known = {arch: score for arch, score in pairs.items() if np.isfinite(score)}
-        features = self.costs.coding.one_hot(self.costs.coding.encode(known))
+        codes = self.costs.coding.encode(known)
+        if self.settings.with_costs:
+            logs = self._log_costs(codes)
+            self._costs = logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-12)
+        features = self._features(codes)
         values = np.array(list(known.values()), dtype=np.float64)
         checked = fit_and_check(self.predictor, features, values, self.settings.holdout, scores.seed)
         write_json(scores.store.folder / "predictor.json", asdict(checked))
@@ -151,14 +189,22 @@ class PredictedSearch:
         verified = problem.decode(first.codes)
         keys = self.scores.score_all(verified, "verified", cost.needs_latency, lambda key: bar.update())
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
+        if self._evidence is not None:
+            best = self._evidence.first(verified)
         told = describe(self.scores.known[best], self.costs.table.cost(best))
-        log.info("%s: %d predictions; best: %s", describe_limits(cost), len(found), told)
+        asked = "predictions" if self._evidence is None else "networks"
+        log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, told)
         # A regression knows no bounds, an accuracy does.
         return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
 
     def _note(self, checked: PredictorReport) -> str:
         trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"
         number = self.settings.num_verified
+        if self._evidence is not None:
+            return (
+                f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
+                f"before: {checked.reason} So it was not asked: networks were chosen by {self._chosen_by(self._evidence)}."
+            )
         chosen = (
             "The best prediction under each limit was chosen."
             if number == 1
@@ -168,6 +214,11 @@ class PredictedSearch:
             f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
             f"before: {checked.reason} {chosen}"
         )
+
+    def _chosen_by(self, evidence: Evidence) -> str:
+        if not evidence.panel.weighting.agreed:
+            return "counting MACs, because nothing agrees with the supernet"
+        return "all witnesses together, because the predictor is not to be trusted"
 
 
 def the_predictor(settings: SearchSettings) -> Predictor:

@@ -9,16 +9,19 @@ from typing import Any
 
 from oneshot.data import Recorded, SplitRecord
 from oneshot.pipeline.folders import record_of, supernet_state
-from oneshot.training.checkpoint import is_checkpoint, load_newest
+from oneshot.training.checkpoint import is_checkpoint
 
 log = logging.getLogger(__name__)
 
 
-def of_training(folder: Path, data: Mapping[str, Any], init: Path | None, new_classifier: bool) -> Recorded | None:
+def of_training(
+    folder: Path, newest: Mapping[str, Any] | None, data: Mapping[str, Any], init: Path | None, new_classifier: bool
+) -> Recorded | None:
     """The split for training a supernet: that of the run that ``folder`` holds, which goes on with its own images, or that of the
     run whose weights a new one starts from.
 
     Args:
+        newest: the newest checkpoint in ``folder``, None for a new run.
         data: config of the images.
         init: the weights to start from; published ones have no split.
         new_classifier: whether a new run has classes of its own.
@@ -27,28 +30,29 @@ def of_training(folder: Path, data: Mapping[str, Any], init: Path | None, new_cl
         FileNotFoundError: there is nothing called ``init``.
         ValueError: it holds no supernet.
     """
-    state = load_newest(folder / "checkpoints")
-    if state is not None:
-        same = state["config"].get("data") == data  # another run is refused later
-        return _continued(state, folder) if same else None
+    if newest is not None:
+        same = newest["config"].get("data") == data  # another run is refused later
+        return _continued(newest, folder) if same else None
     if init is None or (init.is_file() and not is_checkpoint(init)):
         return None
     state, found_in = supernet_state(init)
     return _or_warn(record_of(state, found_in), f"init={init}", anew=True, same_classes=not new_classifier)
 
 
-def of_step(record: SplitRecord | None, origin: str, folder: Path, new_images: str) -> Recorded | None:
+def of_step(
+    record: SplitRecord | None, origin: str, folder: Path, newest: Mapping[str, Any] | None, new_images: str
+) -> Recorded | None:
     """The split for searching or retraining what was trained by an earlier step.
 
     Args:
         record: of the earlier step.
         origin: what messages call it.
-        folder: of this step; a run that it holds is continued on its own images.
+        folder: of this step.
+        newest: the newest checkpoint in ``folder``, whose run goes on with its own images; None where there is none.
         new_images: what is done with images that the record does not have, see ``Recorded``.
     """
-    state = load_newest(folder / "checkpoints")
-    if state is not None:
-        return _continued(state, folder)
+    if newest is not None:
+        return _continued(newest, folder)
     return _or_warn(record, origin, new_images=new_images)
 
 

@@ -14,6 +14,7 @@ from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable
 from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of
+from oneshot.pipeline.evidence import Evidence, evidence_notes, witness_section
 from oneshot.pipeline.judging import JudgedRanking, ranking_notes, ranking_section
 from oneshot.runs import write_json
 from oneshot.search import pareto_front
@@ -35,6 +36,8 @@ class Outcome:
         notes: about how far the ranking can be trusted, beside those that hold for every search.
         facts: for the report's table.
         exhaustive: whether ``archs`` are all within the limits; there is no baseline then.
+        chosen_by: in words, where that is not the metric.
+        rival: of the baseline, the one chosen alike; None where it is not compared.
     """
 
     cost: CostSettings
@@ -47,6 +50,8 @@ class Outcome:
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     exhaustive: bool = False
+    chosen_by: str = ""
+    rival: Arch | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Conditions:
         step: that its training had reached, of ``total_steps``.
         metric: "accuracy" or "loss".
         held_out_images: their number, of which candidates that successive halving stopped have seen fewer.
+        repair_images: on which weights were repaired; None where statistics were recalibrated instead, on ``calibration_images``.
         halving_images: the smallest number, None without successive halving.
         latency: how it is known, in words; "" where it is not.
         latency_from_table: whether it was looked up rather than measured.
@@ -72,6 +78,7 @@ class Conditions:
     metric: str
     held_out_images: int
     calibration_images: int
+    repair_images: int | None
     halving_images: int | None
     seed: int
     latency: str
@@ -88,6 +95,8 @@ class SearchResult:
         scores: of all candidates.
         candidates: the same, as reports show them.
         judged: how the ranking agrees with the truth, where that is known.
+        evidence: whether witnesses agree, where there are enough networks to tell.
+        original: the network that the space was made of, one of ``scores``.
     """
 
     outcomes: Sequence[Outcome]
@@ -96,6 +105,13 @@ class SearchResult:
     candidates: Mapping[Arch, report.Candidate]
     conditions: Conditions
     judged: JudgedRanking | None = None
+    evidence: Evidence | None = None
+    original: Arch | None = None
+
+    @property
+    def shown_original(self) -> report.Candidate | None:
+        """The original as reports show it."""
+        return None if self.original is None else self.candidates[self.original]
 
     def is_whole(self, arch: Arch) -> bool:
         """Whether a candidate was scored on all held-out images."""
@@ -143,6 +159,7 @@ def write_search_page(
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcome.notes,
+                *([] if result.evidence is None else evidence_notes(result.evidence)),
                 *([] if distinction is None else [distinction]),
                 *notes(result, [one for one, seen in zip(candidates, whole, strict=True) if seen], candidates[best]),
             ],
@@ -150,6 +167,10 @@ def write_search_page(
             ranking=None
             if judged is None
             else ranking_section(judged, result.candidates, [*outcome.archs, *outcome.baseline]),
+            witnesses=None if result.evidence is None else witness_section(result.evidence),
+            chosen_by=outcome.chosen_by,
+            rival=None if outcome.rival is None else list(outcome.baseline).index(outcome.rival),
+            original=result.shown_original,
         ),
     )
 
@@ -199,9 +220,12 @@ def write_tradeoff_page(
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcomes[0].notes,
+                *([] if result.evidence is None else evidence_notes(result.evidence)),
                 *common_notes(result),
             ],
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),
+            witnesses=None if result.evidence is None else witness_section(result.evidence),
+            original=result.shown_original,
         ),
     )
 
@@ -213,7 +237,11 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
         "space": f"{under.space.size:.3g} networks",
         "supernet": f"{under.supernet}, step {under.step} of {under.total_steps}",
         "held-out images": str(result.scores[outcome.best].num_images),
-        "calibration images": str(under.calibration_images),
+        **(
+            {"calibration images": str(under.calibration_images)}
+            if under.repair_images is None
+            else {"repair images": str(under.repair_images)}
+        ),
         "input": "x".join(map(str, under.space.input_shape(outcome.best))),
         "seed": str(under.seed),
         "time of this run": f"{outcome.seconds:.0f} s",
@@ -239,11 +267,14 @@ def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: 
 
 def common_notes(result: SearchResult) -> list[str]:
     """What holds for every accuracy with inherited weights."""
-    found = [
-        "Accuracies are those of inherited weights with recalibrated BatchNorm statistics: good for ranking, below what "
-        "retraining reaches. The best of many candidates is also a little lucky; the test set decides, after retraining."
-    ]
     under = result.conditions
+    weights = "inherited weights with recalibrated BatchNorm statistics"
+    if under.repair_images is not None:
+        weights = "inherited weights that were repaired in closed form, without labels"
+    found = [
+        f"Accuracies are those of {weights}: good for ranking, below what retraining reaches. The best of many candidates is "
+        "also a little lucky; the test set decides, after retraining."
+    ]
     if under.halving_images is not None:
         whole = sum(map(result.is_whole, result.scores))
         found.append(

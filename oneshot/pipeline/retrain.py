@@ -18,11 +18,11 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Batches, Evaluator, evaluate, random_indices, recalibrate
+from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
 from oneshot.pipeline.folders import Subnet, Trained, load_supernet, read_arch, save_subnet
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import SubnetTask, Trainer, TrainSettings
+from oneshot.training import RunPart, SubnetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 log = logging.getLogger(__name__)
@@ -91,17 +91,28 @@ class Retrained:
     largest_test_accuracy: float | None
 
 
-def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, folder: Path) -> Retrained:
+def retrain_subnet(
+    subnet: Subnet,
+    data: ImageData,
+    training: SubnetTraining,
+    folder: Path,
+    newest: Mapping[str, Any] | None = None,
+) -> Retrained:
     """Trains the subnet alone in ``folder``, or continues the run that the folder holds. Then, and only then, the test set is
     used: for the retrained network, the same one with inherited weights, and the largest subnet with inherited weights.
 
     Writes ``retrained.pt`` and ``retrain.json`` to ``folder``.
+
+    Args:
+        newest: the folder's newest checkpoint, where it has been read already.
 
     Raises:
         ValueError: the subnet does not fit the data.
         FolderInUseError: another process writes to the folder.
     """
     settings, retrain, space = training.trainer, training.retrain, training.space
+    if settings.epochs < 1:
+        raise ValueError(f"retraining takes trainer.epochs of at least 1, not {settings.epochs}")
     config = dict(subnet.config if training.config is None else training.config)
     if subnet.space.num_classes != data.num_classes:
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
@@ -149,7 +160,7 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
         "images": None if data.record is None else data.record.state(),
     }
     with writing(folder):
-        best = measured(Trainer(task, data, settings, folder, device=device, evaluate=score, meta=meta).run()).eval()
+        best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run(newest)).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
         card: dict[str, Any] = {
@@ -170,7 +181,7 @@ def retrain_subnet(subnet: Subnet, data: ImageData, training: SubnetTraining, fo
             len(data.test),
             evaluate(best, test.at(resolution)).accuracy,
             evaluate(subnet.module().to(device), test.at(searched_at)).accuracy,
-            None if training.supernet is None else _largest(training.supernet, data, test, training),
+            None if training.supernet is None else _largest(training.supernet, subnet, data, test, training),
         )
         for name in ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy"):
             if getattr(result, name) is not None:
@@ -202,13 +213,14 @@ def choose(
     arch = read_arch(arch_file, subnet.space)
     if trained is None:
         raise FileNotFoundError(f"the supernet {folder} is gone, so {arch_file} cannot be extracted from it")
+    evaluation = ScoreSettings(retrain.calibration_images, channels_last=settings.channels_last)
     evaluator = Evaluator(
         trained.supernet.eval(),
         data,
+        evaluation,
         device=torch.device("cpu"),
-        calibration_images=retrain.calibration_images,
-        channels_last=settings.channels_last,
         seed=settings.seed,
+        repair=_repair(trained, subnet),
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
     card = {
@@ -220,20 +232,29 @@ def choose(
         "held_out_accuracy": score.accuracy,
         "held_out_loss": score.loss,
         "held_out_images": score.num_images,
+        **({"repair_images": subnet.card["repair_images"]} if "repair_images" in subnet.card else {}),
     }
     return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
 
 
-def _largest(trained: Trained, data: ImageData, test: Batches, training: SubnetTraining) -> float:
+def _repair(trained: Trained, subnet: Subnet) -> RepairSettings | None:
+    """As that of a subnet found in it was done."""
+    images = subnet.card.get("repair_images")
+    return None if images is None else trained.repair(int(images), True)
+
+
+def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, training: SubnetTraining) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest
+    settings = training.trainer
+    evaluation = ScoreSettings(training.retrain.calibration_images, channels_last=settings.channels_last)
     evaluator = Evaluator(
         trained.supernet.to(test.device).eval(),
         data,
+        evaluation,
         device=test.device,
-        calibration_images=training.retrain.calibration_images,
-        channels_last=training.trainer.channels_last,
-        seed=training.trainer.seed,
+        seed=settings.seed,
+        repair=_repair(trained, subnet),
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
 

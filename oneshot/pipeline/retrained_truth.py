@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from statistics import fmean
+from typing import Protocol
 
 from oneshot.arch import Arch
 from oneshot.data import ImageData
-from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.evaluation import Score
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import SubnetTraining, retrain_subnet
 from oneshot.pipeline.search_settings import RetrainedTruth
 from oneshot.pipeline.truth import Truth
 from oneshot.progress import progress
 from oneshot.reading import read_json
-from oneshot.runs import fingerprint, write_json
+from oneshot.runs import Store, fingerprint, write_json
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,17 @@ log = logging.getLogger(__name__)
 _FREE = ("device", "threads", "log_every", "eval_every", "checkpoint_seconds", "keep_checkpoints")
 
 
+class Ranked(Protocol):
+    """Scored candidates."""
+
+    @property
+    def store(self) -> Store[Arch, Score]: ...
+
+    def ranked(self, archs: Iterable[Arch]) -> list[Arch]: ...
+
+
 def retrain_truth(
-    scores: CandidateScores,
+    scores: Ranked,
     archs: Sequence[Arch],
     subnet_of: Callable[[Arch], Subnet],
     data: ImageData,
@@ -49,22 +59,27 @@ def retrain_truth(
     _claim(scores, settings)
     chosen = spread(scores.ranked(archs), settings.number)
     values: dict[Arch, float] = {}
+    held_out: dict[Arch, float] = {}
     with progress(log, "retrain", "network", total=len(chosen) * num_seeds) as bar:
         for arch in chosen:
-            reached = []
+            reached, kept = [], []
             for seed in range(trainer.seed, trainer.seed + num_seeds):
                 own = folder / _name(arch) / f"seed{seed}"
                 if not (own / "retrain.json").is_file():
                     training = SubnetTraining(replace(trainer, seed=seed), settings.retrain)
                     retrain_subnet(subnet_of(arch), data, training, own)
                     shutil.rmtree(own / "checkpoints")  # of no use any more, and many
-                reached.append(read_json(own / "retrain.json", "result")["test_accuracy"])
+                card = read_json(own / "retrain.json", "result")
+                reached.append(card["test_accuracy"])
+                kept.append(card["held_out_accuracy"])
                 bar.update()
-            values[arch] = fmean(reached)
+            values[arch], held_out[arch] = fmean(reached), fmean(kept)
             log.info("retrained %d of %d: %.4f on the test images", len(values), len(chosen), values[arch])
             write_json(folder / "truth.json", {arch.to_json(): value for arch, value in values.items()})
     trainings = "" if num_seeds == 1 else f", {num_seeds} times each"
-    return Truth(f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values)
+    return Truth(
+        f"retraining for {trainer.epochs} epoch{'' if trainer.epochs == 1 else 's'}{trainings}", values, held_out
+    )
 
 
 def spread(ranked: Sequence[Arch], number: int) -> Sequence[Arch]:
@@ -74,7 +89,7 @@ def spread(ranked: Sequence[Arch], number: int) -> Sequence[Arch]:
     return [ranked[round(place * (len(ranked) - 1) / (number - 1))] for place in range(number)]
 
 
-def _claim(scores: CandidateScores, settings: RetrainedTruth) -> None:
+def _claim(scores: Ranked, settings: RetrainedTruth) -> None:
     """Networks that were trained otherwise must not be compared with these."""
     trainer, retrain = asdict(settings.trainer), asdict(settings.retrain)
     identity = {f"trainer.{name}": value for name, value in trainer.items() if name not in (*_FREE, "seed")}

@@ -2,56 +2,53 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from oneshot.checking import check_least
 from oneshot.costs import CostSettings
+from oneshot.evaluation import ScoreSettings
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.witnesses import MIN_NETWORKS
 from oneshot.predictors import Predictor
 from oneshot.report import Reference
 from oneshot.search import Strategy
 from oneshot.training import TrainSettings
 
+INHERITED, COMBINED = "inherited", "combined"
+SCORES = (INHERITED, COMBINED)
+
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """How candidates are scored.
+class EvaluationSettings(ScoreSettings):
+    """How the candidates of a search are scored and ranked: ``ScoreSettings``, and
 
     Args:
         metric: "loss" (ties broken by accuracy), which ranks better, or "accuracy" (ties by loss).
-        calibration_images: training images on which each candidate's BatchNorm statistics are measured.
-        max_images: held-out images to score on, drawn at random; None is all.
         halving_images: successive halving: all candidates that a search proposes together are scored on so many of these
             images, the better half of them on twice as many, and so on; None scores every candidate on all.
-        batch_size: images a forward pass.
         device: "auto", "cpu", "cuda", ...
         threads: CPU threads; None leaves torch's own choice.
-        channels_last: memory format of the images.
-        memory_limit_gb: GiB that may be kept of one candidate for others that begin alike; what does not fit is computed again.
+        repair: whether weights are repaired, rather than statistics recalibrated; None is where the space is that of a network
+            that was there before, and its supernet has not been trained since.
+        repair_images: training images on which they are; labels are not used.
     """
 
     metric: str = "loss"
-    calibration_images: int = 512
-    max_images: int | None = None
     halving_images: int | None = None
-    batch_size: int = 256
     device: str = "auto"
     threads: int | None = None
-    channels_last: bool = True
-    memory_limit_gb: float = 2.0
+    repair: bool | None = None
+    repair_images: int = 384
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.metric not in ("accuracy", "loss"):
             raise ValueError(f"evaluation.metric is 'accuracy' or 'loss', not {self.metric!r}")
-        check_least(2, "evaluation.", calibration_images=self.calibration_images)
-        check_least(1, "evaluation.", batch_size=self.batch_size, max_images=self.max_images)
+        check_least(2, "evaluation.", repair_images=self.repair_images)
         check_least(1, "evaluation.", halving_images=self.halving_images, threads=self.threads)
-        if not 0 <= self.memory_limit_gb < math.inf:
-            raise ValueError(f"evaluation.memory_limit_gb is a number of at least 0, not {self.memory_limit_gb}")
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,14 @@ class PredictionSettings:
         num_pairs: random subnets within the limits that the supernet scores for the predictor to learn from.
         holdout: part of them on which it is judged before it learns from all.
         num_verified: subnets with the best predictions under each limit that the supernet then scores.
+        with_costs: whether multiply-accumulates and parameters are features beside the options. Options determine them, so that
+            they tell something new where options multiply, such as widths and depths, and there are few pairs.
     """
 
     num_pairs: int = 300
     holdout: float = 0.2
     num_verified: int = 10
+    with_costs: bool = False
 
     def __post_init__(self) -> None:
         check_least(5, "prediction.", num_pairs=self.num_pairs)
@@ -90,6 +90,25 @@ class RankingSettings:
     def __post_init__(self) -> None:
         check_least(2, "ranking.", num_resamples=self.num_resamples)
         check_least(1, "ranking.", num_seeds=self.num_seeds)
+
+
+@dataclass(frozen=True)
+class CombinationSettings:
+    """How several witnesses are combined, see docs/ranking.md.
+
+    Args:
+        num_reference: random networks within the limits on which witnesses are compared and put on one scale.
+        untrained: scores of untrained networks that are witnesses, by name.
+        num_checked: of the random networks, those on which it is measured how far witnesses agree with themselves.
+    """
+
+    num_reference: int = 500
+    untrained: tuple[str, ...] = ("naswot", "synflow", "az_expressivity", "az_progressivity", "az_trainability")
+    num_checked: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "untrained", tuple(self.untrained))
+        check_least(MIN_NETWORKS, "combination.", num_reference=self.num_reference, num_checked=self.num_checked)
 
 
 @dataclass(frozen=True)
@@ -123,6 +142,8 @@ class SearchSettings:
         references: networks known from elsewhere to compare with.
         truth: true accuracies to judge the ranking by, or how to find some.
         ranking: how it is judged.
+        score: what candidates are ranked by: "inherited" weights, or all witnesses "combined".
+        combination: how these are combined.
         seed: of all that is drawn.
         config: plain values kept with every subnet (how to load its data again).
     """
@@ -136,5 +157,11 @@ class SearchSettings:
     references: Sequence[Reference] = ()
     truth: Truth | RetrainedTruth | None = None
     ranking: RankingSettings = RankingSettings()
+    score: str = "inherited"
+    combination: CombinationSettings = CombinationSettings()
     seed: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score is {' or '.join(map(repr, SCORES))}, not {self.score!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,26 @@ import torch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks
+from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
+from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.judging import judge_ranking
 from oneshot.pipeline.predicted_search import PredictedSearch
 from oneshot.pipeline.results import Conditions, SearchResult, write_search_page, write_tradeoff_page
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
-from oneshot.pipeline.search_settings import RetrainedTruth, SearchSettings
+from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
 from oneshot.runs import Store
+from oneshot.spaces.coding import Codes
+from oneshot.training_free import TrainingFreeScores, scores_called
+
+log = logging.getLogger(__name__)
 
 
 def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings, folder: Path) -> SearchResult:
@@ -40,6 +49,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
     """
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
         predict = None
+        if isinstance(scores, CombinedScores):
+            scores.settle([costs.problem(cost, _no_score) for cost in settings.costs])
         if settings.predictor is None:
             searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
             outcomes = [search.search() for search in searches]
@@ -47,17 +58,28 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
         cards = CandidateCards(scores, costs, trained, data, settings.config)
-        truth = settings.truth
+        truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(scores, list(scores.known), cards.subnet, data, truth)
-        judged = None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict)
+            learned = scores.learn(truth.held_out) if isinstance(scores, CombinedScores) else None
+        if isinstance(scores, CombinedScores):
+            evidence: Evidence | None = scores.evidence(learned)
+            outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+        else:
+            evidence = evidence_of(scores, costs.table, random_networks(outcomes))
+            if evidence is not None and evidence.doubted and settings.predictor is None:
+                outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
+        judged = (
+            None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
+        )
         folders = [folder]
         if len(outcomes) > 1:
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
+        original = measure_original(cards, [outcome.best for outcome in outcomes])
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
         under = _conditions(trained, data, scores, costs)
-        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged)
+        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence, original)
         for outcome, own in zip(outcomes, folders, strict=True):
             own.mkdir(exist_ok=True)
             save_candidate(own, cards.subnet(outcome.best), costs.table)
@@ -67,6 +89,11 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             page = folder / "report.html"
             write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
         return result
+
+
+def _no_score(codes: Codes) -> list[float]:
+    """Of a problem that is only drawn from."""
+    return [0.0] * len(codes)
 
 
 @contextlib.contextmanager
@@ -87,22 +114,33 @@ def opened_candidates(
     evaluator = Evaluator(
         trained.supernet.to(device).eval(),
         data,
+        evaluation,
         device=device,
-        calibration_images=evaluation.calibration_images,
-        batch_size=evaluation.batch_size,
-        max_images=evaluation.max_images,
-        channels_last=evaluation.channels_last,
         seed=settings.seed,
-        memory_limit=round(evaluation.memory_limit_gb * 2**30),
+        repair=trained.repair(evaluation.repair_images, evaluation.repair),
     )
+    if evaluator.repair is not None:
+        log.info(
+            "weights of subnets are repaired on %d training images to give what the largest network gives",
+            len(evaluator.fitted_on.images),
+        )
     decode = trained.supernet.space.arch
-    identity = _identity(trained, data, settings, len(evaluator.held_out.images))
+    identity = _identity(trained, data, settings, evaluator)
     with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
         costs = CandidateCosts(trained.supernet, settings.costs[0], store)
-        yield CandidateScores(evaluator, costs, store, evaluation, settings.seed), costs
+        own = (evaluator, costs, store, evaluation, settings.seed)
+        if settings.score == INHERITED:
+            yield CandidateScores(*own), costs
+            return
+        asked = scores_called(settings.combination.untrained) if settings.combination.untrained else []
+
+        def untrained(seed: int) -> TrainingFreeScores:
+            return TrainingFreeScores(trained.supernet.space, data, asked, seed=seed, device=device)
+
+        yield CombinedScores(*own, trained, untrained, settings.combination), costs
 
 
-def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_held_out: int) -> dict[str, Any]:
+def _identity(trained: Trained, data: ImageData, settings: SearchSettings, evaluator: Evaluator) -> dict[str, Any]:
     """Scores of another supernet, or scored otherwise, must not be mixed with this search's."""
     evaluation = settings.evaluation
     identity: dict[str, Any] = {
@@ -110,8 +148,11 @@ def _identity(trained: Trained, data: ImageData, settings: SearchSettings, num_h
         "data": data.name,
         "seed": settings.seed,
         "calibration_images": evaluation.calibration_images,
-        "held_out_images": num_held_out,
+        "held_out_images": len(evaluator.held_out.images),
     }
+    if evaluator.repair is not None:
+        del identity["calibration_images"]  # statistics are not recalibrated
+        identity["repair"] = f"on {evaluator.repair.images} images"
     if data.record is not None:
         identity["images"] = data.record.fingerprint
     if evaluation.halving_images is not None:
@@ -129,6 +170,7 @@ def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, cost
         metric=scores.settings.metric,
         held_out_images=len(scores.evaluator.held_out.images),
         calibration_images=len(scores.evaluator.calibration.images),
+        repair_images=None if scores.evaluator.repair is None else len(scores.evaluator.fitted_on.images),
         halving_images=scores.settings.halving_images,
         seed=scores.seed,
         latency=costs.conditions,

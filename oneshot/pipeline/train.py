@@ -17,10 +17,12 @@ from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
+from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import Subnet, Trained, load_subnet, load_weights, save_subnet
 from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores, write_derived
+from oneshot.pipeline.untrained import options_left, start_family
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -32,6 +34,7 @@ from oneshot.training import (
     Distillation,
     HeldOutReward,
     PhaseSettings,
+    RunPart,
     SupernetTask,
     Trainer,
     TrainSettings,
@@ -80,11 +83,21 @@ class SupernetTraining:
         check_least(2, calibration_images=self.calibration_images)
 
 
-def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraining, folder: Path) -> Trained:
+def train_supernet(
+    space: SearchSpace,
+    data: ImageData,
+    training: SupernetTraining,
+    folder: Path,
+    newest: Mapping[str, Any] | None = None,
+) -> Trained:
     """Trains a supernet of ``space`` in ``folder``, or continues the run that the folder holds.
 
-    Every ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
+    Of ``trainer.epochs=0`` comes the family of a network that is trained already, see ``start_family``. Otherwise, every
+    ``trainer.eval_every`` epochs the largest, the smallest and one random subnet are scored on the held-out images with
     recalibrated statistics.
+
+    Args:
+        newest: the folder's newest checkpoint, where it has been read already.
 
     Returns:
         The supernet with the weights to rank by.
@@ -98,16 +111,25 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         raise ValueError(f"the space has {space.num_classes} classes, the data {data.num_classes}")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    if settings.epochs == 0:
+        if init is not None:
+            raise ValueError("trainer.epochs=0 takes the weights of the space (space.weights), not init")
+        return start_family(
+            space, data, settings, training.options, training.config, folder,
+            lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
+        )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
-    wanted = space.restrict(training.options)
-    first = _sampler(next(iter(phases.values())), wanted, training)
+    given = space
+    first = _sampler(next(iter(phases.values())), space.restrict(training.options), training)
     data, architecture_images = part_of_architecture(data, first.architecture_images, settings)
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
-        newest = load_newest(folder / "checkpoints")
+        newest = newest or load_newest(folder / "checkpoints")
         if newest is not None:
             check_run(newest, folder, SupernetTask.kind, training.config, total_steps)
+        space = order_blocks(space, data, settings, newest, init)
+        wanted = space.restrict(training.options)
         reached = 0 if newest is None else newest["step"]
         with seeded("weights", settings.seed):
             supernet = Supernet(space)
@@ -115,7 +137,7 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
         if newest is None and init is not None:
             load_weights(supernet, init, training.new_classifier)
         elif space.starts_trained:
-            trained = space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
+            trained = _original(space)
             if newest is None:
                 _sort_by_importance(supernet, trained, data, settings.seed)
         if not training.norm_affine:
@@ -134,8 +156,9 @@ def train_supernet(space: SearchSpace, data: ImageData, training: SupernetTraini
                 if reached == first_step and phase.sort_channels and trained is not None:
                     count = sort_channels(supernet, trained)
                     log.info("phase %s: channels of %d layers sorted by importance", name, count)
-                sampler = first if first_step == 0 else _sampler(phase, part, training)
-                supernet = run.train(supernet, name, phase, part, first_step, sampler)
+                is_made = first_step == 0 and space is given
+                sampler = first if is_made else _sampler(phase, wanted, training)
+                supernet = run.train(supernet, phase, part, first_step, name, newest, sampler)
                 reached, newest = last_step, None
             first_step, trained = last_step, part
     return Trained(
@@ -154,6 +177,11 @@ def _sampler(phase: PhaseSettings, wanted: SearchSpace, training: SupernetTraini
     """The sampler of a phase, on its part of the space."""
     changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
     return training.make_sampler(phase.restrict(wanted), **changes)
+
+
+def _original(space: SearchSpace) -> SearchSpace:
+    """The largest network alone."""
+    return space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
 
 
 def _sort_by_importance(supernet: Supernet, trained: SearchSpace, data: ImageData, seed: int) -> None:
@@ -191,23 +219,20 @@ class _Run:
     def train(
         self,
         supernet: Supernet,
-        name: str,
         phase: PhaseSettings,
         part: SearchSpace,
         first_step: int,
+        name: str,
+        newest: Mapping[str, Any] | None,
         sampler: Sampler,
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
         supernet.space = part  # whose canonical forms may differ from those of the whole space
         task = self._task(supernet, sampler, phase, first_step)
-        before = {choice.name: choice.options for choice in self.space.choices}
-        options = {
-            choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]
-        }
         meta = {
             "config": self.config,
             "space": self.space.definition,
-            "options": options,
+            "options": options_left(self.space, part),
             "classes": list(self.data.classes),
             "images": None if self.data.record is None else self.data.record.state(),
         }
@@ -215,17 +240,12 @@ class _Run:
             task,
             self.data,
             phase.apply(self.settings),
-            self.folder,
-            device=self.device,
-            evaluate=lambda module: self._evaluate(module, part, sampler),
-            meta=meta,
-            first_step=first_step,
-            total_steps=self.total_steps,
-            title=name,
+            RunPart(self.folder, meta, first_step, self.total_steps, name),
+            lambda module: self._evaluate(module, part, sampler),
         )
         if name:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
-        trained = trainer.run()
+        trained = trainer.run(newest)
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
         if isinstance(sampler, DifferentiableSampler):
@@ -310,10 +330,5 @@ class _Run:
         }
 
     def _evaluator(self, supernet: Supernet) -> Evaluator:
-        return Evaluator(
-            supernet.to(self.device),
-            self.data,
-            device=self.device,
-            calibration_images=self.training.calibration_images,
-            channels_last=self.settings.channels_last,
-        )
+        evaluation = ScoreSettings(self.training.calibration_images, channels_last=self.settings.channels_last)
+        return Evaluator(supernet.to(self.device), self.data, evaluation, device=self.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,10 +23,12 @@ class Truth:
     Args:
         source: where that is known from, for reports.
         values: fractions.
+        held_out: what the same networks reach on the held-out images, where they were trained here: what may be learned from.
     """
 
     source: str
     values: Mapping[Arch, float]
+    held_out: Mapping[Arch, float] = field(default_factory=dict)
 
 
 def read_truth(path: Path, space: SearchSpace) -> Truth:

@@ -1,6 +1,6 @@
 """Accuracy predictors: scores learned from few evaluated architectures, for searches that ask for many."""
 
-from oneshot.predictors.checking import PredictorReport, fit_and_check
+from oneshot.predictors.checking import PredictorReport, explained_variance, fit_and_check
 from oneshot.predictors.mlp import MLPPredictor
 from oneshot.predictors.predictor import Predictor
 from oneshot.predictors.published import PublishedPredictor
@@ -13,5 +13,6 @@ __all__ = [
     "PredictorReport",
     "PublishedPredictor",
     "RidgePredictor",
+    "explained_variance",
     "fit_and_check",
 ]

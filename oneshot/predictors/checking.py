@@ -70,6 +70,29 @@ def fit_and_check(
     return PredictorReport(len(scores), num_held_out, tau, low, high, rmse, baseline, not doubt, reason)
 
 
+def explained_variance(predictor: Predictor, features: Features, scores: Scores, folds: int = 5) -> float:
+    """The part of the variance of ``scores`` that ``predictor`` explains in cross-validation; below 0 where it errs more than the
+    mean does. The predictor is left as the last fold made it.
+
+    Args:
+        folds: parts, each of which is predicted from the others; at the most as many as there are pairs.
+
+    Raises:
+        ValueError: fewer than 2 pairs, or pairs that cannot be learned from.
+    """
+    check_pairs(features, scores)
+    if len(scores) < 2:
+        raise ValueError(f"a part of the variance is explained of at least 2 scores, not {len(scores)}")
+    part = np.random.default_rng(0).permutation(len(scores)) % min(folds, len(scores))
+    predicted, means = np.empty(len(scores)), np.empty(len(scores))
+    for fold in range(int(part.max()) + 1):
+        own = part == fold
+        predictor.fit(features[~own], scores[~own])
+        predicted[own], means[own] = predictor.predict(features[own]), scores[~own].mean()
+    total = float(np.sum((scores - means) ** 2))
+    return 1 - float(np.sum((scores - predicted) ** 2)) / total if total > 0 else 0.0
+
+
 def _doubt(predicted: Scores, true: Scores, tau: float, low: float, rmse: float, baseline: float) -> str:
     """The first reason not to trust it, or an empty string."""
     count = len(true)

@@ -21,10 +21,19 @@ from oneshot.report.model import (
     TradeoffPoint,
     TradeoffReport,
     Value,
+    Witnesses,
+    WitnessRow,
 )
+from oneshot.report.original import speed_notes
 from oneshot.report.search_page import write_search_report
 from oneshot.report.tradeoff_page import write_tradeoff_report
 from oneshot.report.training_page import write_training_report
+from oneshot.report.untrained_page import (
+    ScoredNetwork,
+    UntrainedReport,
+    UntrainedSearch,
+    write_untrained_report,
+)
 
 __all__ = [
     "Block",
@@ -37,14 +46,21 @@ __all__ = [
     "Ranking",
     "RankingRow",
     "Reference",
+    "ScoredNetwork",
     "SearchReport",
     "TradeoffPoint",
     "TradeoffReport",
+    "UntrainedReport",
+    "UntrainedSearch",
     "Value",
+    "WitnessRow",
+    "Witnesses",
     "architecture_svg",
     "graph_dot",
     "graph_svg",
+    "speed_notes",
     "write_search_report",
     "write_tradeoff_report",
     "write_training_report",
+    "write_untrained_report",
 ]

@@ -78,6 +78,28 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class WitnessRow:
+    """One witness: of which family it is, how far it agrees with itself and with the others, and what it counts; numbers are None
+    where there are none.
+    """
+
+    name: str
+    family: str
+    reliability: float | None
+    agreement: float | None
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """How far witnesses agree: ``correlations`` has a row and a column for each of ``rows``; ``caption`` is under the table."""
+
+    caption: str
+    rows: Sequence[WitnessRow]
+    correlations: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """Everything the page of one search shows.
 
@@ -85,7 +107,10 @@ class SearchReport:
     ``front`` and ``best`` index ``candidates``. ``cost`` is the x axis shown first. ``limits`` are named ``max_`` or ``min_``
     and a cost or metric ("max_macs"); ``notes`` are the sentences under "how far to trust this", ``graphs`` the
     cells of the chosen network, where it has any. ``exhaustive`` says that every network within the limits is among
-    ``candidates``; ``ranking`` is None where no true accuracies are known.
+    ``candidates``; ``ranking`` is None where no true accuracies are known, ``witnesses`` where none were compared.
+    ``chosen_by`` says in words by what the best was chosen where that is not the metric; ``rival`` is the index of the
+    ``baseline``'s best by the same, None where these are not compared. ``original`` is the network that the space was made of,
+    as the supernet holds it.
     """
 
     title: str
@@ -105,6 +130,10 @@ class SearchReport:
     graphs: Sequence[Graph] = ()
     exhaustive: bool = False
     ranking: Ranking | None = None
+    witnesses: Witnesses | None = None
+    chosen_by: str = ""
+    rival: int | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +174,8 @@ class TradeoffReport:
     ``cost`` is what is limited, ``points`` are in rising order of their limits, ``predictor`` is "" without one.
     ``scored`` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
     ``notes`` are the sentences under "how far to trust this"; ``ranking`` is None where no true accuracies are known, and
-    only its table is shown.
+    only its table is shown; ``witnesses`` is None where none were compared. ``original`` is the network that the space was made
+    of, as the supernet holds it.
     """
 
     title: str
@@ -160,6 +190,8 @@ class TradeoffReport:
     facts: Mapping[str, str]
     notes: Sequence[str]
     ranking: Ranking | None = None
+    witnesses: Witnesses | None = None
+    original: Candidate | None = None
 
 
 @dataclass(frozen=True)

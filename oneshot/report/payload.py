@@ -16,10 +16,11 @@ def search_payload(report: SearchReport) -> dict[str, object]:
     the report's own front is used for its own axes. ``progress`` holds, after each evaluation, the index of the
     best candidate within the limits.
     """
-    everyone = [*report.candidates, *report.baseline, *(report.ranking.others if report.ranking else ())]
+    original = [] if report.original is None else [report.original]
+    everyone = [*report.candidates, *report.baseline, *(report.ranking.others if report.ranking else ()), *original]
     keys = list(dict.fromkeys(key for candidate in everyone for key in candidate.arch))
     values = _values_of(everyone, keys)
-    costs = available_costs(report)
+    costs = [cost for cost in available_costs(report) if cost == report.cost or _is_known_of_most(report, cost)]
     return {
         "strategy": report.strategy,
         "metric": report.metric,
@@ -34,6 +35,7 @@ def search_payload(report: SearchReport) -> dict[str, object]:
         "candidates": _columns(report.candidates, report, values),
         "baseline": _columns(report.baseline, report, values),
         "fronts": {cost: {metric: _front(report, cost, metric) for metric in METRICS} for cost in costs},
+        "original": _columns(original, report, values),
         "best": report.best,
         "ranking": None if report.ranking is None else _ranking(report, report.ranking, values),
         "progress": {
@@ -46,6 +48,11 @@ def search_payload(report: SearchReport) -> dict[str, object]:
 def available_costs(report: SearchReport) -> list[Cost]:
     """The costs that at least one of the strategy's candidates has."""
     return [cost for cost in COSTS if any(cost_of(candidate, cost) is not None for candidate in report.candidates)]
+
+
+def _is_known_of_most(report: SearchReport, cost: Cost) -> bool:
+    known = sum(cost_of(candidate, cost) is not None for candidate in report.candidates)
+    return 2 * known >= len(report.candidates)
 
 
 def sorted_front(report: SearchReport) -> list[int]:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
-from oneshot.report.model import SearchReport
+from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.original import speed_notes
 from oneshot.report.page import render_header, render_page, render_trust
 from oneshot.report.payload import search_payload, sorted_front
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.selection import check_accuracy, cost_of
 from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
+from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
 
 _SCRIPTS = ("draw.js", "card.js", "candidates.js", "scatter.js", "progress.js", "ranking.js", "tables.js", "search.js")
@@ -23,8 +25,8 @@ def write_search_report(path: Path, report: SearchReport) -> None:
 
     Raises:
         ValueError: no candidates, an index outside them, an accuracy that is not a fraction, a first cost that the
-            best candidate does not have, a graph that cannot be drawn, or a ranking with other numbers of cells or
-            true accuracies than it should have.
+            best candidate does not have, a graph that cannot be drawn, or a ranking or witnesses with other
+            numbers of cells or true accuracies than they should have.
     """
     _check(report)
     body = "\n".join(
@@ -32,6 +34,7 @@ def write_search_report(path: Path, report: SearchReport) -> None:
             _header(report),
             _charts(report),
             "" if report.ranking is None else render_ranking(report.ranking, with_chart=True),
+            "" if report.witnesses is None else render_witnesses(report.witnesses),
             _network(report),
             _graphs(report),
             _tables(report),
@@ -53,11 +56,19 @@ def _check(report: SearchReport) -> None:
         check_graph(graph)
     if report.ranking is not None:
         check_ranking(report.ranking, count + len(report.baseline))
-    for candidate in (*report.candidates, *report.baseline):
+    if report.witnesses is not None:
+        check_witnesses(report.witnesses)
+    if report.rival is not None and not 0 <= report.rival < len(report.baseline):
+        raise ValueError(f"rival is {report.rival}, but the baseline holds {len(report.baseline)} candidates")
+    for candidate in (*report.candidates, *report.baseline, *_original(report)):
         if math.isfinite(candidate.accuracy):
             check_accuracy(candidate.accuracy)
     if cost_of(report.candidates[report.best], report.cost) is None:
         raise ValueError(f"cost is {report.cost!r}, but the best candidate has none; allowed are 'macs' and 'params'")
+
+
+def _original(report: SearchReport) -> list[Candidate]:
+    return [] if report.original is None else [report.original]
 
 
 def _header(report: SearchReport) -> str:
@@ -117,4 +128,5 @@ def _tables(report: SearchReport) -> str:
 
 def _trust(report: SearchReport) -> str:
     limits = [format_limit(name, value) for name, value in report.limits.items() if math.isfinite(value)]
-    return render_trust(report.notes, {**({"limits": ", ".join(limits)} if limits else {}), **report.facts})
+    slow = [] if report.original is None else speed_notes(report.original, [report.candidates[report.best]])
+    return render_trust([*slow, *report.notes], {**({"limits": ", ".join(limits)} if limits else {}), **report.facts})

@@ -7,7 +7,9 @@ from itertools import pairwise
 from oneshot.report.axes import Axis, padded, without_outliers
 from oneshot.report.labels import Box, Label, distance_to, place_labels
 from oneshot.report.model import TradeoffPoint, TradeoffReport
+from oneshot.report.original import ORIGINAL
 from oneshot.report.page import escape
+from oneshot.report.selection import cost_of
 from oneshot.report.units import COST_AXES, format_cost, format_metric, format_short_cost, format_tick
 from oneshot.report.verdict import format_limit
 
@@ -35,6 +37,8 @@ def tradeoff_legend(report: TradeoffReport) -> str:
     ]
     if any(point.baseline is not None for point in report.points):
         items.append(("random search at equal budget", '<circle class="hollow" cx="7" cy="7" r="5.5"/>', 14))
+    if _originals(report):
+        items.append(("the original", f'<path class="square" d="{_square(7, 7)}"/>', 14))
     if report.references:
         items.append(("known networks", f'<path class="diamond" d="{_diamond(7, 7)}"/>', 14))
     count = len(_cloud(report))
@@ -56,7 +60,7 @@ class _Chart:
         self.report = report
         self.width, self.height = width, height
         costs = [*(point.cost for point in report.points), *(known.cost for known in report.references)]
-        costs += [cost for cost, _ in _cloud(report)]
+        costs += [cost for cost, _ in [*_cloud(report), *_originals(report)]]
         accuracies = [accuracy for accuracy in _accuracies(report) if accuracy >= _lowest(report)]
         self.x = Axis(*padded(costs, air=0.05), 62, width - 26)
         self.y = Axis(*padded(accuracies, air=0.1, ceiling=100), height - 46, 14)
@@ -68,7 +72,7 @@ class _Chart:
         title = escape(f"accuracy against cost of the best networks under limits from {low} to {high}")
         parts = [f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{title}">']
         parts += [*self._axes(), *self._scored(), *self._lines(), *self._leaders(), *self._references()]
-        return "\n".join([*parts, *self._dots(), *self._baseline(), *self._texts(), "</svg>"])
+        return "\n".join([*parts, *self._original(), *self._dots(), *self._baseline(), *self._texts(), "</svg>"])
 
     def _spot(self, point: TradeoffPoint, accuracy: float) -> tuple[float, float]:
         return self.x.place(point.cost), self.y.place(100 * accuracy)
@@ -134,6 +138,14 @@ class _Chart:
                 parts.append(f'<circle class="hollow" cx="{x:.1f}" cy="{y:.1f}" r="5.5">{_title(tip)}</circle>')
         return parts
 
+    def _original(self) -> list[str]:
+        parts = []
+        for cost, accuracy in _originals(self.report):
+            tip = f"the original: {format_metric('accuracy', accuracy)} at {format_cost(self.report.cost, cost)}"
+            path = _square(self.x.place(cost), self.y.place(100 * accuracy))
+            parts.append(f'<path class="square" d="{path}">{_title(tip)}</path>')
+        return parts
+
     def _references(self) -> list[str]:
         parts = []
         for known in self.report.references:
@@ -150,6 +162,10 @@ class _Chart:
             labels.append(Label(text, *self._spot(point, highest), "label"))
         marks = [spot for spots in self.curves.values() for spot in spots]
         marks += [self._spot(point, point.baseline) for point in self.report.points if point.baseline is not None]
+        for cost, accuracy in _originals(self.report):
+            spot = self.x.place(cost), self.y.place(100 * accuracy)
+            labels.append(Label(ORIGINAL, *spot, "reference"))
+            marks.append(spot)
         for known in self.report.references:
             spot = self.x.place(known.cost), self.y.place(100 * known.accuracy)
             name = known.name if len(known.name) <= _LONGEST_NAME else f"{known.name[: _LONGEST_NAME - 1]}\u2026"
@@ -185,10 +201,19 @@ def _cloud(report: TradeoffReport) -> list[tuple[float, float]]:
     return [(cost, accuracy) for cost, accuracy in report.scored if math.isfinite(cost) and math.isfinite(accuracy)]
 
 
+def _originals(report: TradeoffReport) -> list[tuple[float, float]]:
+    """The cost and the accuracy of the original, where both are known."""
+    if report.original is None or not math.isfinite(report.original.accuracy):
+        return []
+    cost = cost_of(report.original, report.cost)
+    return [] if cost is None or not math.isfinite(cost) else [(cost, report.original.accuracy)]
+
+
 def _accuracies(report: TradeoffReport) -> list[float]:
     """All accuracies of the chart in percent."""
     values = [value for point in report.points for value in (point.predicted, point.accuracy, point.baseline)]
     values += [known.accuracy for known in report.references]
+    values += [accuracy for _, accuracy in _originals(report)]
     return [100 * value for value in values if value is not None] + [100 * accuracy for _, accuracy in _cloud(report)]
 
 
@@ -221,6 +246,10 @@ def _dot(curve: str, x: float, y: float, tip: str = "") -> str:
 
 def _diamond(x: float, y: float) -> str:
     return f"M{x:.1f} {y - 6.5:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5Z"
+
+
+def _square(x: float, y: float) -> str:
+    return f"M{x - 5.5:.1f} {y - 5.5:.1f}h11v11h-11Z"
 
 
 def _title(text: str) -> str:

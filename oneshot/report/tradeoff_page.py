@@ -6,6 +6,7 @@ from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.model import TradeoffPoint, TradeoffReport
+from oneshot.report.original import COST_WORDS, format_percent, share_of_original, speed_notes
 from oneshot.report.page import escape, render_header, render_page, render_trust
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.selection import check_accuracy
@@ -13,6 +14,7 @@ from oneshot.report.tables import render_tradeoff_table
 from oneshot.report.tradeoff_chart import num_hidden, tradeoff_legend, tradeoff_svg
 from oneshot.report.units import format_cost, format_metric
 from oneshot.report.verdict import format_limit
+from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
 
 
@@ -25,8 +27,10 @@ def write_tradeoff_report(path: Path, report: TradeoffReport) -> None:
     """
     _check(report)
     ranking = "" if report.ranking is None else render_ranking(report.ranking, with_chart=False)
-    body = "\n".join([_header(report), _chart(report), _table(report), ranking, _networks(report)])
-    body += render_trust(report.notes, report.facts)
+    witnesses = "" if report.witnesses is None else render_witnesses(report.witnesses)
+    body = "\n".join([_header(report), _chart(report), _table(report), ranking, witnesses, _networks(report)])
+    slow = [] if report.original is None else speed_notes(report.original, report.points)
+    body += render_trust([*slow, *report.notes], report.facts)
     write_text(path, render_page(title=report.title, body=body))
 
 
@@ -42,6 +46,8 @@ def _check(report: TradeoffReport) -> None:
             raise ValueError(f"limits and costs are finite numbers, not {cost}")
     if report.ranking is not None:
         check_ranking(report.ranking, None)
+    if report.witnesses is not None:
+        check_witnesses(report.witnesses)
     for point in report.points:
         if point.predicted is None and point.accuracy is None:
             raise ValueError(f"the point with limit {point.limit:g} has neither a predicted nor an inherited accuracy")
@@ -50,6 +56,8 @@ def _check(report: TradeoffReport) -> None:
                 check_accuracy(value)
     for known in report.references:
         check_accuracy(known.accuracy)
+    if report.original is not None and math.isfinite(report.original.accuracy):
+        check_accuracy(report.original.accuracy)
     # A candidate whose accuracy is not finite is not drawn, as on the page of one search.
     for _, accuracy in report.scored:
         if math.isfinite(accuracy):
@@ -73,7 +81,7 @@ def _verdict(report: TradeoffReport) -> str:
     else:
         low, high = (format_cost(report.cost, point.limit) for point in (first, last))
         found += f"networks from {ends[0]} to {ends[1]} under {len(report.points)} limits from {low} to {high}"
-    return f"{found}{_comparison(report)}."
+    return f"{found}{_comparison(report)}.{_beside_original(report)}"
 
 
 def _result(report: TradeoffReport, point: TradeoffPoint, inherited: bool) -> str:
@@ -81,6 +89,18 @@ def _result(report: TradeoffReport, point: TradeoffPoint, inherited: bool) -> st
     if point.accuracy is not None and (inherited or point.predicted is None):
         return f"{format_metric('accuracy', point.accuracy)} accuracy at {price}"
     return f"{format_metric('accuracy', point.predicted or 0.0)} predicted accuracy at {price}"
+
+
+def _beside_original(report: TradeoffReport) -> str:
+    original = report.original
+    if original is None:
+        return ""
+    shares = [share_of_original(original, point, report.cost) for point in (report.points[0], report.points[-1])]
+    text = f" The original reaches {format_metric('accuracy', original.accuracy)}"
+    if None in shares:
+        return f"{text} with the same weights."
+    part = " to ".join(dict.fromkeys(map(format_percent, shares)))
+    return f"{text} with the same weights; the networks found take {part} of its {COST_WORDS[report.cost]}."
 
 
 def _comparison(report: TradeoffReport) -> str:

@@ -3,6 +3,7 @@
 import math
 
 from oneshot.report.model import Candidate, SearchReport
+from oneshot.report.original import format_percent, share_heading, share_of_original, shared_costs
 from oneshot.report.page import escape
 from oneshot.report.selection import COSTS, best_so_far, cost_of, metric_of, score_of, split_limit, within_limits
 from oneshot.report.units import SPACE, format_cost, format_count, format_metric
@@ -40,6 +41,8 @@ def render_verdict(report: SearchReport) -> str:
     found = f"{escape(report.strategy)} found <strong>{result} at {price}</strong> in {tried}"
     if not within_limits(best, report.limits):
         found += f", which is <strong>outside the limit</strong> ({escape(_limits_text(report))})"
+    if report.chosen_by:
+        found += f", chosen by <strong>{escape(report.chosen_by)}</strong>"
     return f"{found}; {_comparison(report, best)}"
 
 
@@ -54,8 +57,12 @@ def render_tiles(report: SearchReport) -> str:
     if best.latency_ms is not None:
         tiles.append(("latency", format_cost("latency_ms", best.latency_ms), ""))
     rival = best_of_baseline(report)
-    if rival is not None:
+    if rival is not None and not report.chosen_by:
         tiles.append(("against random search", _difference(report, best, rival), _baseline_text(report, rival)))
+    if report.original is not None:
+        tiles.append(
+            ("against the original", _difference(report, best, report.original), _shares(report, report.original))
+        )
     body = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
         for name, value, note in tiles
@@ -68,6 +75,8 @@ def _comparison(report: SearchReport, best: Candidate) -> str:
         return "these are all networks within the limits, so that no other search finds a better one."
     if not report.baseline:
         return "there is no random search to compare with."
+    if report.chosen_by:
+        return _comparison_alike(report)
     limits = f" ({escape(_limits_text(report))})" if within_limits(best, report.limits) else ""
     same = "the same number of" if len(report.baseline) == len(report.candidates) else f"{len(report.baseline):,}"
     budget = f"random search with {same} evaluations"
@@ -84,6 +93,16 @@ def _comparison(report: SearchReport, best: Candidate) -> str:
     return f"{budget} {word} {reached}{under}."
 
 
+def _comparison_alike(report: SearchReport) -> str:
+    """Where the metric is not what was chosen by, its difference is no success."""
+    if report.rival is None:
+        return "so the scores say nothing about how it compares to random search."
+    rival = report.baseline[report.rival]
+    reached = f"{format_metric(report.metric, metric_of(rival, report.metric))} at "
+    reached += format_cost(report.cost, cost_of(rival, report.cost))
+    return f"of {_evaluations(len(report.baseline))} of random search, the one chosen alike has {reached}."
+
+
 def _difference(report: SearchReport, best: Candidate, rival: Candidate) -> str:
     difference = metric_of(best, report.metric) - metric_of(rival, report.metric)
     if not math.isfinite(difference):
@@ -91,6 +110,15 @@ def _difference(report: SearchReport, best: Candidate, rival: Candidate) -> str:
     if report.metric == "accuracy":
         return f"{100 * difference:+.2f}{SPACE}points"
     return f"{difference:+.4f}"
+
+
+def _shares(report: SearchReport, original: Candidate) -> str:
+    best = report.candidates[report.best]
+    shares = [
+        f"{format_percent(share_of_original(original, best, cost))} {share_heading(cost).removeprefix('%').strip()}"
+        for cost in shared_costs(original, [best])
+    ]
+    return f"{format_metric(report.metric, metric_of(original, report.metric))}; {', '.join(shares)}"
 
 
 def _rank_text(report: SearchReport) -> str:

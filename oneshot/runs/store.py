@@ -41,6 +41,9 @@ CREATE VIEW candidates AS
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_VALUES = """
+CREATE TABLE IF NOT EXISTS witness_values (arch TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (arch, name))
+"""
 
 
 class Key(Hashable, Protocol):
@@ -98,6 +101,7 @@ class Store(Generic[K, S]):
         self.scores: dict[K, S] = {}
         self._known: dict[tuple[K, int], S] = {}
         self._latencies: dict[tuple[K, str], float] = {}
+        self._values: dict[tuple[K, str], float] = {}
         self._asked: dict[K, None] = {}
         self._pending: list[tuple[str, tuple[object, ...]]] = []
         self._committed = -math.inf
@@ -192,6 +196,17 @@ class Store(Generic[K, S]):
         self._latencies[key, conditions] = latency_ms
         self._write("INSERT OR REPLACE INTO latencies VALUES (?, ?, ?)", key.to_json(), conditions, float(latency_ms))
 
+    # Other values ----------------------------------------------------------------------------------------------------
+
+    def value(self, key: K, name: str) -> float | None:
+        """What is known of ``key`` under ``name``, beside its score, if anything is."""
+        return self._values.get((key, name))
+
+    def add_value(self, key: K, name: str, value: float) -> None:
+        """Remembers a value."""
+        self._values[key, name] = value
+        self._write("INSERT OR REPLACE INTO witness_values VALUES (?, ?, ?)", key.to_json(), name, float(value))
+
     # The files -------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -226,10 +241,14 @@ class Store(Generic[K, S]):
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         with self._named():
+            others: dict[str, dict[str, float]] = {}
+            for text_of_key, name, value in self._connection.execute("SELECT * FROM witness_values ORDER BY rowid"):
+                others.setdefault(name, {})[text_of_key] = _number(value)
             rows = self._connection.execute("SELECT * FROM candidates")
-            writer.writerow(column[0] for column in rows.description)
+            writer.writerow([*(column[0] for column in rows.description), *others])
             for index, source, accuracy, loss, *rest in rows:
-                writer.writerow((index, source, _number(accuracy), _number(loss), *rest))
+                more = (known.get(rest[-1], "") for known in others.values())
+                writer.writerow((index, source, _number(accuracy), _number(loss), *rest, *more))
             (identity,) = self._connection.execute("SELECT content FROM identity WHERE part = 'search'").fetchone()
         write_text(self.folder / "candidates.csv", text.getvalue())
         write_json(self.folder / "search.json", json.loads(identity))
@@ -237,6 +256,7 @@ class Store(Generic[K, S]):
     def _prepare(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == _VERSION:
+            self._connection.execute(_VALUES)
             return
         old = [name for name in ("candidates.csv", "search.json") if (self.folder / name).exists()]
         if version or old:
@@ -246,6 +266,7 @@ class Store(Generic[K, S]):
                 "use another folder"
             )
         self._connection.executescript(_SCHEMA)
+        self._connection.execute(_VALUES)
 
     def _load(self, decode: Callable[[str], K], make_score: Callable[[float, float, int], S]) -> None:
         keys: dict[str, K] = {}
@@ -264,6 +285,8 @@ class Store(Generic[K, S]):
             self.scores[key_of(text)] = self._known[key_of(text), number]
         for text, conditions, latency in self._connection.execute("SELECT * FROM latencies"):
             self._latencies[key_of(text), conditions] = latency
+        for text, name, value in self._connection.execute("SELECT * FROM witness_values"):
+            self._values[key_of(text), name] = _number(value)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from oneshot.checking import check_count
 from oneshot.policies import LSTMPolicy, PolicySettings, Reinforce, ReinforceSettings
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem, Values
-from oneshot.search.validation import check_count
 from oneshot.spaces.coding import Codes
 
 
@@ -39,8 +39,7 @@ class ControllerSearch:
     learning: ReinforceSettings = field(default_factory=ReinforceSettings)
 
     def __post_init__(self) -> None:
-        check_count("num_samples", self.num_samples)
-        check_count("batch_size", self.batch_size)
+        check_count(1, num_samples=self.num_samples, batch_size=self.batch_size)
 
     @property
     def budget(self) -> int:

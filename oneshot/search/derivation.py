@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from oneshot.arch import Arch
+from oneshot.checking import check_count
 from oneshot.search.history import MAX_REPEATS, Evaluated, History
 from oneshot.search.problem import Problem
-from oneshot.search.validation import check_count
 
 
 def _no_sampler(step: int) -> list[Arch]:
@@ -33,7 +33,7 @@ class Derivation:
     draw: Callable[[int], list[Arch]] = _no_sampler
 
     def __post_init__(self) -> None:
-        check_count("num_samples", self.num_samples)
+        check_count(1, num_samples=self.num_samples)
 
     @property
     def budget(self) -> int:

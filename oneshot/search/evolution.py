@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oneshot.checking import check_count, check_probability
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
-from oneshot.search.validation import check_count, check_probability
 from oneshot.spaces.coding import Codes
 
 
@@ -41,12 +41,10 @@ class Evolution:
     mutation_probability: float = 0.1
 
     def __post_init__(self) -> None:
-        check_count("population", self.population)
-        check_count("num_parents", self.num_parents)
-        check_count("num_mutations", self.num_mutations, at_least=0)
-        check_count("num_crossovers", self.num_crossovers, at_least=0)
-        check_count("generations", self.generations)
-        check_probability("mutation_probability", self.mutation_probability)
+        check_count(1, population=self.population, num_parents=self.num_parents)
+        check_count(0, num_mutations=self.num_mutations, num_crossovers=self.num_crossovers)
+        check_count(1, generations=self.generations)
+        check_probability(mutation_probability=self.mutation_probability)
         if self.num_mutations + self.num_crossovers > self.population:
             raise ValueError(
                 f"num_mutations + num_crossovers must be at most the population of {self.population}, "

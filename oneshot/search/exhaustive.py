@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from oneshot.arch import Arch
+from oneshot.checking import check_count
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
-from oneshot.search.validation import check_count
 from oneshot.spaces.base import SearchSpace
 
 
@@ -28,7 +28,7 @@ class Exhaustive:
     max_size: int = 100_000
 
     def __post_init__(self) -> None:
-        check_count("max_size", self.max_size)
+        check_count(1, max_size=self.max_size)
 
     @property
     def budget(self) -> int:

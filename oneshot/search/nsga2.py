@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from oneshot.checking import check_count, check_probability
 from oneshot.pareto import crowded_order
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem, Values
-from oneshot.search.validation import check_count, check_probability
 from oneshot.spaces.coding import Codes
 
 
@@ -40,10 +40,10 @@ class NSGA2:
     crossover_probability: float = 0.9
 
     def __post_init__(self) -> None:
-        check_count("population", self.population)
-        check_count("generations", self.generations)
-        check_probability("mutation_probability", self.mutation_probability)
-        check_probability("crossover_probability", self.crossover_probability)
+        check_count(1, population=self.population, generations=self.generations)
+        check_probability(
+            mutation_probability=self.mutation_probability, crossover_probability=self.crossover_probability
+        )
 
     @property
     def budget(self) -> int:

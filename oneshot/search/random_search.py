@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oneshot.checking import check_count
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
-from oneshot.search.validation import check_count
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class RandomSearch:
     batch_size: int = 50
 
     def __post_init__(self) -> None:
-        check_count("num_samples", self.num_samples)
-        check_count("batch_size", self.batch_size)
+        check_count(1, num_samples=self.num_samples, batch_size=self.batch_size)
 
     @property
     def budget(self) -> int:

@@ -15,7 +15,7 @@ from oneshot.spaces.base import Make
 from oneshot.spaces.elastic_blocks import ElasticBlock, crop_kernels, ends
 from oneshot.spaces.groups import named_tensors, narrow
 
-_HELD = "_held"  # exporters expect modules and tensors under different names
+HELD = "_held"  # exporters expect modules and tensors under different names
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -103,7 +103,7 @@ class _Holding(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         if name in self.__dict__["held"]:
-            return super().__getattr__(f"{name}{_HELD}")()  # type: ignore[operator]
+            return super().__getattr__(f"{name}{HELD}")()  # type: ignore[operator]
         return super().__getattr__(name)
 
     def __reduce__(self) -> Any:
@@ -167,7 +167,7 @@ def assemble(
             state[kind] = {name: None for name, tensor in state[kind].items() if tensor is None}
         if own:
             state["held"] = tuple(own)
-            children |= {f"{name}{_HELD}": make(_join(path, name), parts, _join(path, name)) for name in own}
+            children |= {f"{name}{HELD}": make(_join(path, name), parts, _join(path, name)) for name in own}
         clone.__dict__.update(state, _modules=children)
         return clone
 

@@ -38,6 +38,7 @@ class SearchSpace(ABC):
         channel_orders: the channels that may be sorted by importance, so that narrow networks inherit those that matter most.
         original: the architecture of the network that the space was made of, where it was made of one.
         starts_trained: whether the initial weights of the largest network are trained ones.
+        new_classifier: whether its classifier is not, because they are of other classes.
         joins: the choices that meet in one node of a cell.
     """
 
@@ -49,6 +50,7 @@ class SearchSpace(ABC):
     channel_orders: Sequence[ChannelOrder] = ()
     original: Arch | None = None
     starts_trained: bool = False
+    new_classifier: bool = False
     joins: Sequence[Join] = ()
     definition: dict[str, Any]
 

@@ -20,6 +20,7 @@ from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stage
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
 from oneshot.spaces.making import construct
+from oneshot.spaces.plain import Plain, in_plain_values
 
 log = logging.getLogger(__name__)
 _MULTIPLE = 8  # of hidden widths: what processors like
@@ -46,7 +47,7 @@ class ElasticNetwork(SearchSpace):
         input_ratios: shares of ``resolution``, rounded to sizes that the network takes.
         kernels: whether large depthwise kernels may be cropped.
         removal: paths of blocks in the order in which they go; of a container whose blocks are not among them, the last goes
-            first.
+            first. None lets a training that starts from trained weights measure what each block does, see ``with_removal``.
 
     Raises:
         ValueError: the network does not take images of that size, nothing in it can be elastic, or an argument is out of range.
@@ -79,16 +80,8 @@ class ElasticNetwork(SearchSpace):
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
-        can_go = [path for path, block in self.analysis.blocks.items() if block.is_removable]
-        for path in removal or ():
-            if path not in can_go:
-                raise ValueError(
-                    f"removal: {path!r} is no block that {self.name} can do without{suggest(path, can_go)}"
-                )
-        self._stages = {
-            stage: (number, _in_order(removable, number, depth_ratio, removal or ()))
-            for stage, number, removable in stages_of(self.analysis.blocks, self._skeleton)
-        }
+        self._depth_ratio = depth_ratio
+        self._stages = self._make_stages(removal or ())
         self.choices = self._make_choices(self._sizes)
         if not self.choices:
             why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
@@ -147,6 +140,43 @@ class ElasticNetwork(SearchSpace):
                 }
                 if odd:
                     yield path, name, odd
+
+    # Depth -----------------------------------------------------------------------------------------------------------
+
+    def _make_stages(self, removal: Sequence[str]) -> dict[str, tuple[int, list[str]]]:
+        """Of every container of blocks how many it has, and those that may go, the first to go first."""
+        can_go = [path for path, block in self.analysis.blocks.items() if block.is_removable]
+        for path in removal:
+            if path not in can_go:
+                raise ValueError(
+                    f"removal: {path!r} is no block that {self.name} can do without{suggest(path, can_go)}"
+                )
+        return {
+            stage: (number, _in_order(removable, number, self._depth_ratio, removal))
+            for stage, number, removable in stages_of(self.analysis.blocks, self._skeleton)
+        }
+
+    def removable(self) -> dict[str, list[str]]:
+        """The blocks that each container can do without, in the order of execution, by the path of its last block."""
+        return {
+            f"{stage}.{next(reversed(self._skeleton.get_submodule(stage)._modules))}": paths
+            for stage, _, paths in stages_of(self.analysis.blocks, self._skeleton)
+        }
+
+    def with_removal(self, removal: Sequence[str]) -> Self:
+        """This space, with blocks that go in another order: an argument like any other, which checkpoints keep.
+
+        Raises:
+            ValueError: the network cannot do without one of them.
+        """
+        twin = copy.copy(self)
+        twin._stages = twin._make_stages(removal)
+        twin.definition = {**self.definition, "removal": list(removal)}
+        options = {choice.name: choice.options for choice in self.choices}  # of which there may be fewer by now
+        twin.choices = tuple(
+            Choice(choice.name, options[choice.name], dict(choice.when)) for choice in twin._make_choices(self._sizes)
+        )
+        return twin
 
     # Choices ---------------------------------------------------------------------------------------------------------
 
@@ -207,6 +237,10 @@ class ElasticNetwork(SearchSpace):
     def __reduce__(self) -> Any:
         arguments = {name: value for name, value in self.definition.items() if name != "_target_"}
         return _restored, (type(self), arguments, self.choices)
+
+    def plain(self, arch: Arch, network: nn.Module) -> Plain:
+        """What sets ``network``, of ``arch``, apart from the whole one, in plain values."""
+        return in_plain_values(network, self._skeleton, self.input_shape(arch))
 
     def covering(self) -> list[Arch]:
         """The largest architecture, which has every tensor at its largest shape."""

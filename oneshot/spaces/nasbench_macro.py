@@ -45,10 +45,6 @@ class NASBenchMacro(SearchSpace):
             raise ValueError(f"a NAS-Bench-Macro code has {len(self.choices)} digits of 0, 1 and 2, not {code!r}")
         return self.arch({choice.name: _OPTIONS[int(digit)] for choice, digit in zip(self.choices, code, strict=True)})
 
-    def to_code(self, arch: Arch) -> str:
-        """The inverse of ``from_code``."""
-        return "".join(str(_OPTIONS.index(str(arch[choice.name]))) for choice in self.choices)
-
     def parse(self, text: str) -> Arch:
         return super().parse(text) if text.lstrip().startswith("{") else self.from_code(text)
 

@@ -52,12 +52,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def load_weights_into(
     network: nn.Module, path: str | Path, classifiers: Sequence[str], convert: Filter | None = None
-) -> None:
+) -> list[str]:
     """Fills ``network`` with the weights of a file. A classifier for another number of classes stays fresh.
 
     Args:
         classifiers: names of the layers whose size is the number of classes.
         convert: turns the state dicts of other releases into the network's, for example to another size of images.
+
+    Returns:
+        The tensors that stay fresh.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -95,6 +98,7 @@ def load_weights_into(
     network.load_state_dict(given, strict=False)
     if fresh:
         log.info("%s: other classes, so %s starts afresh", path, fresh[0].rpartition(".")[0])
+    return fresh
 
 
 _COUNTER = "num_batches_tracked"  # earlier PyTorch did not write it

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 class TimmSpace(ElasticNetwork):
     """The networks that lie in one of timm's models; see ``ElasticNetwork``.
 
+    Attributes:
+        model_args: how ``timm.create_model`` is told the size of the images, if it has to be.
+
     Args:
         model: its name, such as ``"tf_efficientnet_lite0"`` or ``"resnet50.a1_in1k"``.
         num_classes: size of the logits.
@@ -58,14 +61,19 @@ class TimmSpace(ElasticNetwork):
         _check_name(model)
         given = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
         options: dict[str, Any] = {name: rate for name, rate in given.items() if rate}
-        options |= _size_options(model, num_classes, resolution, options)
+        self.model_args = _size_options(model, num_classes, resolution, options)
+        options |= self.model_args
 
         def create() -> nn.Module:
             if weights == "pretrained":
-                return _download(model, num_classes=num_classes, **options)
+                network = _download(model, num_classes=num_classes, **options)
+                self.new_classifier = network.pretrained_cfg.get("num_classes") != num_classes  # type: ignore[operator, union-attr]
+                return network
             network = _create(model, num_classes=num_classes, **options)
             if weights is not None:
-                load_weights_into(network, weights, _classifiers(network), _converter(model))
+                self.new_classifier = bool(
+                    load_weights_into(network, weights, _classifiers(network), _converter(model))
+                )
             return network
 
         self.starts_trained = weights is not None
@@ -129,7 +137,7 @@ class NetworkSpace(ElasticNetwork):
             if not isinstance(network, nn.Module):
                 raise ValueError(f"{build} gives a {type(network).__name__}, not a torch.nn.Module")
             if weights is not None:
-                load_weights_into(network, weights, last_linear(network, num_classes))
+                self.new_classifier = bool(load_weights_into(network, weights, last_linear(network, num_classes)))
             return network
 
         self.starts_trained = weights is not None

@@ -8,7 +8,7 @@ from oneshot.training.phases import PhaseSettings, plan_phases
 from oneshot.training.rewards import HeldOutReward
 from oneshot.training.settings import TrainSettings
 from oneshot.training.tasks import NonFiniteLossError, SubnetTask, SupernetTask, Task
-from oneshot.training.trainer import Interrupted, Trainer, batches_of, check_run
+from oneshot.training.trainer import Interrupted, RunPart, Trainer, batches_of, check_run
 
 __all__ = [
     "ArchitectureImages",
@@ -19,6 +19,7 @@ __all__ = [
     "Interrupted",
     "NonFiniteLossError",
     "PhaseSettings",
+    "RunPart",
     "SubnetTask",
     "SupernetTask",
     "Task",

@@ -58,9 +58,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
 
-def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expected: str = FORMAT) -> dict[str, Any]:
-    """Reads one checkpoint, or another file that ``write_file`` wrote and that names its format ``expected``. Loading never
-    runs code from the file.
+def load_checkpoint(path: Path, expected: str = FORMAT) -> dict[str, Any]:
+    """Reads one checkpoint, or another file that ``write_file`` wrote and that names its format ``expected``. Tensors come to
+    the CPU, and loading never runs code from the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu", expect
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        state = read_torch(path, map_location, archive=True)
+        state = read_torch(path, archive=True)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(state, dict) or state.get("format") != expected:
@@ -86,15 +86,15 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def load_newest(folder: Path, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
+def load_newest(folder: Path) -> dict[str, Any] | None:
     """The newest good checkpoint of a folder, or None where there is none; bad ones are named in a warning and passed over. The
     folder may be that of a run that is still writing.
     """
     for path in list_checkpoints(folder):
         try:
-            return load_checkpoint(path, map_location)
+            return load_checkpoint(path)
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
         except FileNotFoundError:  # removed since, so there is a newer one
-            return load_newest(folder, map_location)
+            return load_newest(folder)
     return None

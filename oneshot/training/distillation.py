@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from oneshot.arch import suggest
+from oneshot.checking import check_least
 
 _KINDS = ("cross_entropy", "kl", "alpha")
 _NEAR = 1e-3  # the published code takes the limits of the alpha-divergence this near to 0 and 1
@@ -44,10 +45,7 @@ class Distillation:
             raise ValueError(
                 f"distillation.kind is one of {', '.join(_KINDS)}, not {self.kind!r}{suggest(self.kind, _KINDS)}"
             )
-        for name in ("ratio", "label_weight"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"distillation.{name} is a finite number of at least 0, not {value}")
+        check_least(0, "distillation.", ratio=self.ratio, label_weight=self.label_weight)
         if self.ratio == 0 and self.label_weight == 0:
             raise ValueError("distillation.ratio and distillation.label_weight are both 0: nothing would be learned")
         for name in ("temperature", "alpha_clip"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from oneshot.arch import suggest
@@ -14,7 +13,7 @@ class TrainSettings:
     """How to train.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 is for supernets whose largest network is trained already.
         batch_size: images a step; a smaller training set is one batch.
         optimizer: a name of timm's optimizers ("sgd" with Nesterov momentum, "adamw", ...).
         lr: peak learning rate.
@@ -67,13 +66,12 @@ class TrainSettings:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        check_least(1, "trainer.", epochs=self.epochs, batch_size=self.batch_size, log_every=self.log_every)
+        check_least(0, "trainer.", epochs=self.epochs)
+        check_least(1, "trainer.", batch_size=self.batch_size, log_every=self.log_every)
         check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
-        check_least(0, "trainer.", eval_every=self.eval_every)
-        for name in ("lr", "weight_decay", "warmup_epochs", "min_lr", "checkpoint_seconds"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"trainer.{name} is a finite number of at least 0, not {value}")
+        check_least(0, "trainer.", eval_every=self.eval_every, lr=self.lr, min_lr=self.min_lr)
+        check_least(0, "trainer.", weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
+        check_least(0, "trainer.", checkpoint_seconds=self.checkpoint_seconds)
         if self.lr_batch_size is not None and self.lr_batch_size < 1:
             raise ValueError(f"trainer.lr_batch_size is at least 1, or null for no scaling, not {self.lr_batch_size}")
         for name in ("momentum", "label_smoothing", "ema_decay"):

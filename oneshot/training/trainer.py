@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from oneshot.batch_norm import several_values
 from oneshot.data import ImageData, augment, prepare
+from oneshot.devices import resolve_device
 from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
@@ -41,9 +43,29 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
+@dataclass(frozen=True)
+class RunPart:
+    """A run, or one part of a run in several phases.
+
+    Args:
+        folder: where everything is kept.
+        meta: plain values that the checkpoints hold beside the state: ``config``, by which the run is known, space, data.
+        first_step: the step at which the part begins. The module starts with the weights that it has, whatever the earlier
+            parts left in the folder.
+        total_steps: of the whole run; None where this is all of it.
+        title: what the record calls this part.
+    """
+
+    folder: Path
+    meta: Mapping[str, Any]
+    first_step: int = 0
+    total_steps: int | None = None
+    title: str = ""
+
+
 class Trainer:
-    """Trains ``task`` on ``data.train`` and keeps everything in ``folder``: ``checkpoints/``, ``metrics.jsonl``, TensorBoard's
-    events and ``training.html``.
+    """Trains ``task`` on ``data.train``, on the device of ``settings``, and keeps everything in the folder of ``part``:
+    ``checkpoints/``, ``metrics.jsonl``, TensorBoard's events and ``training.html``.
 
     A folder that holds a checkpoint is continued. Everything random is a function of the seed and the step, so a run that is
     killed and continued ends with the weights of an undisturbed one, bit for bit, on the same machine.
@@ -51,12 +73,6 @@ class Trainer:
     Args:
         evaluate: called with the weights to rank by (the moving average where there is one) at every evaluation; returns what
             to record, such as ``{"held_out_accuracy/largest": 0.9}``.
-        meta: plain values that the checkpoints hold beside the state (config, space, data).
-        device: where to train.
-        first_step: the step at which this part of a run in several phases begins. The module starts with the weights that it
-            has, whatever the earlier parts left in the folder.
-        total_steps: of the whole run; None where this is all of it.
-        title: what the record calls this part.
 
     Raises:
         ValueError: a setting or the folder's checkpoint does not fit.
@@ -67,29 +83,22 @@ class Trainer:
         task: Task,
         data: ImageData,
         settings: TrainSettings,
-        folder: Path,
-        *,
-        device: torch.device,
+        part: RunPart,
         evaluate: Callable[[torch.nn.Module], Mapping[str, float]],
-        meta: Mapping[str, Any],
-        first_step: int = 0,
-        total_steps: int | None = None,
-        title: str = "",
     ) -> None:
         from timm.optim import create_optimizer_v2
         from timm.scheduler import CosineLRScheduler
 
         check_optimizer(settings.optimizer)
-        self.task, self.data, self.settings, self.folder, self.device = task, data, settings, folder, device
-        self.evaluate, self.meta = evaluate, meta
+        self.task, self.data, self.settings, self.part, self.evaluate = task, data, settings, part, evaluate
+        self.folder, self.device = part.folder, resolve_device(settings.device)
         self.batch_size, self.steps_per_epoch = batches_of(data, settings)
-        self.first_step, self.title = first_step, title
         num_steps = self.steps_per_epoch * settings.epochs
-        self.last_step = first_step + num_steps
-        self.total_steps = self.last_step if total_steps is None else total_steps
+        self.last_step = part.first_step + num_steps
+        self.total_steps = self.last_step if part.total_steps is None else part.total_steps
         # Goyal et al., 2017: the learning rate grows with the batch.
         lr = settings.lr * (self.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0)
-        task.module.to(device)
+        task.module.to(self.device)
         warmup_steps = round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch)
         # timm's SGD is Nesterov's, which torch refuses without momentum.
         plain = settings.momentum == 0 and settings.optimizer.lower().endswith(("sgd", "sgdw", "nesterov"))
@@ -111,16 +120,19 @@ class Trainer:
             t_in_epochs=False,
         )
         self.average = WeightAverage(task.module, settings)
-        self.dtype = _mixed_precision(device, settings)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.step = first_step
+        self.dtype = _mixed_precision(self.device, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.step = part.first_step
         self._stop = False
 
     # The loop --------------------------------------------------------------------------------------------------------
 
-    def run(self) -> torch.nn.Module:
+    def run(self, newest: Mapping[str, Any] | None = None) -> torch.nn.Module:
         """Trains to the last step of this part, from the newest checkpoint where there is one; returns the module to rank and
         extract from.
+
+        Args:
+            newest: the folder's newest checkpoint, where it has been read already.
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
@@ -128,13 +140,12 @@ class Trainer:
             OSError: the folder cannot be written, or another process writes there.
         """
         with writing(self.folder):
-            return self._run()
+            return self._run(load_newest(self.folder / "checkpoints") if newest is None else newest)
 
-    def _run(self) -> torch.nn.Module:
-        saved = load_newest(self.folder / "checkpoints")
+    def _run(self, saved: Mapping[str, Any] | None) -> torch.nn.Module:
         if saved is not None:
-            check_run(saved, self.folder, self.task.kind, self.meta["config"], self.total_steps)
-        if saved is not None and saved["step"] > self.first_step:
+            check_run(saved, self.folder, self.task.kind, self.part.meta["config"], self.total_steps)
+        if saved is not None and saved["step"] > self.part.first_step:
             self._restore(saved)
             log.info("continuing at step %d of %d", self.step, self.total_steps)
         if self.step >= self.last_step and (self.folder / "training.html").is_file():
@@ -172,7 +183,7 @@ class Trainer:
             "images, and this network needs more"
         )
         for images, labels in self._batches():
-            self.schedule.step_update(self.step - self.first_step)
+            self.schedule.step_update(self.step - self.part.first_step)
             lr = self.optimizer.param_groups[0]["lr"]
             with seeded("step", settings.seed, self.step):
                 generator = make_generator("augmentation", settings.seed, self.step)
@@ -188,13 +199,13 @@ class Trainer:
             last = self.step == self.last_step
             logged = self.step % settings.log_every == 0 or last
             epoch_end = self.step % self.steps_per_epoch == 0
-            epoch = (self.step - self.first_step) // self.steps_per_epoch
+            epoch = (self.step - self.part.first_step) // self.steps_per_epoch
             if logged or epoch_end:
                 seconds = time.monotonic() - window
                 loss, accuracy = loss_sum.item() / count, accuracy_sum.item() / count
                 speed = count * self.batch_size / max(seconds, 1e-9)
                 bar.set_postfix_str(
-                    f"epoch {math.ceil((self.step - self.first_step) / self.steps_per_epoch)} of {settings.epochs}, "
+                    f"epoch {math.ceil((self.step - self.part.first_step) / self.steps_per_epoch)} of {settings.epochs}, "
                     f"loss {loss:.3f}, accuracy {accuracy:.3f}, {speed:.0f} images/s",
                     refresh=False,
                 )
@@ -218,7 +229,7 @@ class Trainer:
                 metrics.write(self.step, values)
                 log.info(
                     "%sepoch %d of %d: %s",
-                    f"{self.title} " if self.title else "",
+                    f"{self.part.title} " if self.part.title else "",
                     epoch,
                     settings.epochs,
                     ", ".join(f"{k} {v:.4f}" for k, v in values.items()),
@@ -290,7 +301,7 @@ class Trainer:
     def _save(self) -> None:
         check_weights(self.task.module, self.step)
         state = {
-            **self.meta,
+            **self.part.meta,
             "kind": self.task.kind,
             "total_steps": self.total_steps,
             "model": self.task.module.state_dict(),
@@ -307,13 +318,13 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state["task"])
         self.step = state["step"]
-        self.average.load_state_dict(state["average"], (self.step - self.first_step) // self.steps_per_epoch)
+        self.average.load_state_dict(state["average"], (self.step - self.part.first_step) // self.steps_per_epoch)
 
     def _request_stop(self) -> None:
         self._stop = True
 
     def _progress(self) -> tqdm[Any]:
-        name = f"train {self.title or self.task.kind}"
+        name = f"train {self.part.title or self.task.kind}"
         return progress(log, name, "step", total=self.total_steps, initial=self.step)
 
 

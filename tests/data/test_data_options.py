@@ -13,8 +13,8 @@ from oneshot.data import Augmentation, ImageData, digits, image_folder, timm_dat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 0}, "image_size must be an integer of at least 1, got 0"),
-        ({"image_size": "32"}, "image_size must be an integer of at least 1, got '32'"),
+        ({"image_size": 0}, "image_size must be a whole number of at least 1, got 0"),
+        ({"image_size": "32"}, "image_size must be a whole number of at least 1, got '32'"),
         ({"image_size": True}, "image_size must be .* got True"),
         ({"held_out": 0}, "held_out must be a fraction above 0 and below 1, or a number of images, got 0"),
         ({"held_out": 1.0}, "held_out must be .* got 1.0"),
@@ -22,8 +22,8 @@ from oneshot.data import Augmentation, ImageData, digits, image_folder, timm_dat
         ({"held_out": 9}, "held_out=9 is less than one image for each of the 10 classes; give at least 10"),
         ({"test": -0.1}, "test must be a fraction above 0 and below 1, or a number of images, got -0.1"),
         ({"test": 1700}, "test=1700 asks for 1700 of 1797 images"),
-        ({"split_seed": -1}, "split_seed must be an integer of at least 0, got -1"),
-        ({"max_train_images": 0}, "max_train_images must be an integer of at least 1, got 0"),
+        ({"split_seed": -1}, "split_seed must be a whole number of at least 0, got -1"),
+        ({"max_train_images": 0}, "max_train_images must be a whole number of at least 1, got 0"),
         ({"max_train_images": 9}, "max_train_images=9 is less than one image for each of the 10 classes"),
         (
             {"mean": [0.5, 0.5]},
@@ -34,8 +34,8 @@ from oneshot.data import Augmentation, ImageData, digits, image_folder, timm_dat
         ({"std": [0.2, math.nan, 0.2]}, "std must be three numbers"),
         ({"std": 0.2}, "std must be three numbers .* got 0.2"),
         ({"memory_limit_gb": -1}, "memory_limit_gb must be a number of gigabytes, 0 or more, got -1"),
-        ({"max_corrupt": -1}, "max_corrupt must be an integer of at least 0, got -1"),
-        ({"num_workers": 1.5}, "num_workers must be an integer of at least 0, got 1.5"),
+        ({"max_corrupt": -1}, "max_corrupt must be a whole number of at least 0, got -1"),
+        ({"num_workers": 1.5}, "num_workers must be a whole number of at least 0, got 1.5"),
         ({"augmentation": {"crop_padding": 2}}, "augmentation must be a oneshot.data.Augmentation, got"),
         ({"spilt_seed": 3}, r"unknown data option 'spilt_seed' .*; did you mean 'split_seed'\?"),
     ],

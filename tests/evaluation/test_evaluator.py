@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from toy_spaces import ToySpace, Unreadable, make_data, make_images
 from training_runs import CPU, RecordedImages, copy_state, differences, make_trainer
 
 from oneshot.data import Augmentation, ImageData, TensorImages, prepare
-from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.evaluation import Batches, Evaluator, ScoreSettings, evaluate
 from oneshot.supernet import Supernet
 
 
@@ -33,8 +34,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: ImageData) -> Supern
     return supernet
 
 
-def make_evaluator(supernet: Supernet, data: ImageData, **options: object) -> Evaluator:
-    return Evaluator(supernet, data, device=CPU, **options)  # type: ignore[arg-type]
+def make_evaluator(supernet: Supernet, data: ImageData, **options: Any) -> Evaluator:
+    seed = options.pop("seed", 0)
+    return Evaluator(supernet, data, ScoreSettings(**options), device=CPU, seed=seed)
 
 
 # Scores --------------------------------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ def test_statistics_come_from_training_images_and_scores_from_held_out_ones(trai
 
 
 def test_calibration_images_are_drawn_by_the_seed(trained: Supernet, data: ImageData) -> None:
-    def drawn(**options: object) -> tuple[str, ...]:
+    def drawn(**options: int) -> tuple[str, ...]:
         return make_evaluator(trained, data, **options).calibration.images.keys
 
     assert len(set(drawn(calibration_images=32))) == 32

@@ -7,7 +7,7 @@ from toy_spaces import ToySpace, make_data
 from training_runs import CPU
 
 from oneshot.arch import Arch
-from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
+from oneshot.evaluation import Evaluator, Score, ScoreSettings, SuccessiveHalving
 from oneshot.supernet import Supernet
 
 ARCHS = list(ToySpace(resolutions=(6, 8)).enumerate())
@@ -31,7 +31,7 @@ class Known(dict[tuple[Arch, int], Score]):
 def evaluator() -> Evaluator:
     data = make_data(64, 50, 2)
     supernet = Supernet(ToySpace(resolutions=(6, 8))).eval()
-    return Evaluator(supernet, data, device=CPU, calibration_images=32, batch_size=8)
+    return Evaluator(supernet, data, ScoreSettings(32, batch_size=8), device=CPU)
 
 
 def by_loss(score: Score) -> tuple[float, ...]:

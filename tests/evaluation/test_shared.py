@@ -18,7 +18,7 @@ from toy_spaces import ConvNorm, ToySpace, make_data
 from training_runs import CPU, copy_state, differences
 
 from oneshot.arch import Arch, Choice
-from oneshot.evaluation import Evaluator, Score, recalibration
+from oneshot.evaluation import Evaluator, Score, ScoreSettings, recalibration
 from oneshot.evaluation.keeping import Store
 from oneshot.evaluation.merging import MergedGraph
 from oneshot.evaluation.shared import SharedEvaluation
@@ -32,7 +32,8 @@ def make_evaluator(supernet: Supernet, memory_limit: int = PLENTY, batch_size: i
     supernet.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     size = supernet.space.max_resolution
     data = make_data(16, 12, 2, size=size)
-    return Evaluator(supernet, data, device=CPU, batch_size=batch_size, memory_limit=memory_limit)
+    settings = ScoreSettings(batch_size=batch_size, memory_limit_gb=memory_limit / 2**30)
+    return Evaluator(supernet, data, settings, device=CPU)
 
 
 def shared(evaluator: Evaluator) -> SharedEvaluation:
@@ -236,8 +237,8 @@ def test_other_architectures_are_refused_before_any_is_scored() -> None:
     evaluator = make_evaluator(toy_supernet(ToySpace(resolutions=(8,))))
     with pytest.raises(ValueError, match=r"choice 'resolution' cannot be 16"):
         evaluator.scores([evaluator.supernet.space.smallest, ToySpace(resolutions=(16,)).largest])
-    with pytest.raises(ValueError, match="memory_limit is at least 0 bytes, not -1"):
-        make_evaluator(evaluator.supernet, -1)
+    with pytest.raises(ValueError, match="memory_limit_gb is at least 0, not -1"):
+        make_evaluator(evaluator.supernet, -(2**30))
 
 
 def test_within_inference_mode() -> None:

@@ -7,7 +7,7 @@ import csv
 import itertools
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,12 @@ def make_settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**values | changes)
 
 
-def train(folder: Path, data: ImageData = DATA, **changes: Any) -> Supernet:
+def train(folder: Path, data: ImageData = DATA, newest: Mapping[str, Any] | None = None, **changes: Any) -> Supernet:
     """Trains a supernet of 24 networks."""
     settings = make_settings(**changes)
     config = {"data": {"name": "toys"}, "seed": settings.seed}
     training = SupernetTraining(settings, UniformSampler, calibration_images=64, config=config)
-    supernet = train_supernet(ToySpace(**SPACE), data, training, folder).supernet
+    supernet = train_supernet(ToySpace(**SPACE), data, training, folder, newest).supernet
     assert isinstance(supernet, Supernet)
     return supernet
 

@@ -7,7 +7,7 @@ import torch
 from pipeline_runs import DATA, SPACE, make_settings
 from toy_spaces import OtherSpace, ToySpace
 
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.train import SupernetTraining, train_supernet
@@ -28,8 +28,8 @@ def test_each_architecture_has_the_weights_and_scores_of_its_supernet() -> None:
     family = SupernetFamily(members)
     assert family.space.choices == ToySpace(**SPACE).choices
     archs = list(family.space.enumerate())
-    evaluator = Evaluator(family, DATA, device=CPU, calibration_images=64)
-    alone = [Evaluator(one, DATA, device=CPU, calibration_images=64) for one in members]
+    evaluator = Evaluator(family, DATA, ScoreSettings(64), device=CPU)
+    alone = [Evaluator(one, DATA, ScoreSettings(64), device=CPU) for one in members]
     together = dict(evaluator.scores(archs))
     for arch in archs:
         index = ("conv1", "conv3").index(str(arch["op"]))
@@ -37,7 +37,7 @@ def test_each_architecture_has_the_weights_and_scores_of_its_supernet() -> None:
         expected = members[index].extract(arch).state_dict()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in family.extract(arch).state_dict().items())
         assert together[arch] == evaluator(arch) == alone[index](arch)
-    assert alone[0](archs[0]).loss != Evaluator(member(1), DATA, device=CPU, calibration_images=64)(archs[0]).loss
+    assert alone[0](archs[0]).loss != Evaluator(member(1), DATA, ScoreSettings(64), device=CPU)(archs[0]).loss
 
 
 def test_a_part_of_the_space_may_be_left_out() -> None:

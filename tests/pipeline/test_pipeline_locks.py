@@ -13,6 +13,7 @@ from pipeline_runs import search as run_search
 from toy_spaces import ToySpace
 
 from oneshot.costs import measure_table
+from oneshot.export import ExportSettings
 from oneshot.pipeline.candidate_cards import CandidateCards
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet, load_supernet
@@ -59,7 +60,7 @@ def search(supernet: Path, searched: Path, folder: Path) -> None:
 
 
 def export(supernet: Path, searched: Path, folder: Path) -> None:
-    export_subnet(load_subnet(searched), folder, "torchscript")
+    export_subnet(load_subnet(searched), folder, ExportSettings("torchscript"))
 
 
 def measure(supernet: Path, searched: Path, folder: Path) -> None:

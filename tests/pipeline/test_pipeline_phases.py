@@ -14,7 +14,7 @@ from toy_spaces import ToySpace
 from training_runs import copy_state, differences, records
 
 from oneshot.arch import Arch
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.pipeline.folders import Trained, load_subnet, load_supernet, load_weights
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import Sampler, UniformSampler
@@ -135,7 +135,7 @@ def run(folder: Path, make: type[Sampler] = UniformSampler, phases: dict[str, Ph
 
 def measured_state(supernet: Supernet, arch: Arch) -> dict[str, torch.Tensor]:
     """The weights of a subnet, and its statistics measured as everything that is kept has them."""
-    return copy_state(Evaluator(supernet, DATA, device=torch.device("cpu"), calibration_images=64).subnet(arch))
+    return copy_state(Evaluator(supernet, DATA, ScoreSettings(64), device=torch.device("cpu")).subnet(arch))
 
 
 def test_a_phase_on_small_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

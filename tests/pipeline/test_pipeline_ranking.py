@@ -264,7 +264,9 @@ def test_networks_spread_over_the_ranking_are_retrained_and_kept(
     # Another two seeds are the mean of all, without training the first again.
     trained: list[Path] = []
     original = Trainer.run
-    monkeypatch.setattr(Trainer, "run", lambda trainer: (trained.append(trainer.folder), original(trainer))[1])
+    monkeypatch.setattr(
+        Trainer, "run", lambda trainer, *given: (trained.append(trainer.folder), original(trainer, *given))[1]
+    )
     twice = retrained(replace(settings, num_seeds=2))
     assert [folder.name for folder in trained] == ["seed1"] * 4
     assert twice.source.endswith(", 2 times each")
@@ -285,11 +287,11 @@ def test_retraining_that_was_stopped_ends_as_if_it_had_not_been(
     runs: list[Path] = []
     original = Trainer.run
 
-    def stop_at_third(trainer: Trainer) -> Any:
+    def stop_at_third(trainer: Trainer, *given: Any) -> Any:
         runs.append(trainer.folder)
         if len(runs) == 3:
             raise KeyboardInterrupt
-        return original(trainer)
+        return original(trainer, *given)
 
     monkeypatch.setattr(Trainer, "run", stop_at_third)
     with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from oneshot.data import ImageData, SplitRecord
 from oneshot.pipeline.folders import load_subnet, load_supernet, load_supernets
 from oneshot.pipeline.recorded import of_step, of_training
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.supernet import Supernet
 from oneshot.training import CheckpointError, list_checkpoints, load_checkpoint
@@ -50,7 +51,9 @@ def config_of(root: Path, **options: Any) -> dict[str, Any]:
 def load(root: Path, folder: Path, init: Path | None = None, new_classifier: bool = False, **options: Any) -> ImageData:
     """As ``train_supernet.py`` loads its images."""
     config = config_of(root, **options)["data"]
-    return make_data(config, of_training(folder, config, init, new_classifier))
+    return make_data(
+        config, of_training(folder, newest_checkpoint(folder, "train_supernet"), config, init, new_classifier)
+    )
 
 
 def train(
@@ -77,14 +80,16 @@ def test_every_step_keeps_to_the_split_of_the_training(root: Path, tmp_path: Pat
     for path in sorted((root / "plum").iterdir()):
         path.rename(path.with_name(f"{int(path.stem) * 7 % 100}.png"))
 
-    data = make_data(supernet.config["data"], of_step(supernet.record, "the supernet", tmp_path / "search", "ignore"))
+    data = make_data(
+        supernet.config["data"], of_step(supernet.record, "the supernet", tmp_path / "search", None, "ignore")
+    )
     search(tmp_path / "supernet", tmp_path / "search", data=data)
     subnet = load_subnet(tmp_path / "search")
     assert subnet.card["classes"] == ["red_apple", "melon", "pear", "plum"]
     (root / "red_apple").rename(root / "green_apple")
     add_images(root, "melon", range(5), CLASSES["melon"])
     config, retrained_at = config_of(root), tmp_path / "retrain"
-    data = make_data(config["data"], of_step(subnet.record, "the subnet", retrained_at, "train"))
+    data = make_data(config["data"], of_step(subnet.record, "the subnet", retrained_at, None, "train"))
     retrain = RetrainSettings(calibration_images=32)
     training = SubnetTraining(make_settings(epochs=1), retrain, supernet, config=config)
     retrain_subnet(subnet, data, training, retrained_at)
@@ -167,7 +172,7 @@ def test_another_supernet_in_the_folder_of_the_subnets(root: Path, tmp_path: Pat
     """It is no longer the one that the search saw, and was trained on other images."""
     train(root, tmp_path / "supernet")
     supernet = load_supernet(tmp_path / "supernet")
-    data = make_data(supernet.config["data"], of_step(supernet.record, "it", tmp_path / "search", "ignore"))
+    data = make_data(supernet.config["data"], of_step(supernet.record, "it", tmp_path / "search", None, "ignore"))
     search(tmp_path / "supernet", tmp_path / "search", data=data)
     (tmp_path / "supernet").rename(tmp_path / "moved")
     train(root, tmp_path / "supernet", split_seed=1)
@@ -180,7 +185,7 @@ def test_scores_on_other_images_are_not_mixed(root: Path, tmp_path: Path) -> Non
     trained = load_supernet(tmp_path / "supernet")
 
     def again(new_images: str) -> None:
-        recorded = of_step(trained.record, "the supernet", tmp_path / "search", new_images)
+        recorded = of_step(trained.record, "the supernet", tmp_path / "search", None, new_images)
         search(tmp_path / "supernet", tmp_path / "search", data=make_data(trained.config["data"], recorded))
 
     again("ignore")
@@ -206,7 +211,7 @@ def test_a_checkpoint_without_a_record_is_said(root: Path, tmp_path: Path, caplo
     supernet = load_supernet(tmp_path / "old")
     assert supernet.record is None
     caplog.clear()
-    assert of_step(supernet.record, "the supernet", tmp_path / "search", "ignore") is None
+    assert of_step(supernet.record, "the supernet", tmp_path / "search", None, "ignore") is None
     assert load(root, tmp_path / "new", tmp_path / "old").record is not None
     for line, who in zip(caplog.messages, ("the supernet", f"init={tmp_path / 'old'}"), strict=True):
         assert line.startswith(f"{who} does not say which images it was trained on")

@@ -17,7 +17,8 @@ from toy_spaces import ToySpace, Unreadable
 from training_runs import RecordedImages, differences, values_of
 
 from oneshot.data import TensorImages
-from oneshot.evaluation import Batches, Evaluator, evaluate
+from oneshot.evaluation import Batches, Evaluator, ScoreSettings, evaluate
+from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
@@ -82,7 +83,7 @@ def test_the_report_against_the_networks_themselves(supernet_folder: Path, searc
     assert result["test_accuracy"] == accuracy_on_test(retrained.module(), resolution)
     assert result["inherited_test_accuracy"] == accuracy_on_test(subnet.module(), resolution)
     largest = subnet.space.largest
-    evaluator = Evaluator(load_supernet(supernet_folder).supernet, DATA, device=CPU, calibration_images=64)
+    evaluator = Evaluator(load_supernet(supernet_folder).supernet, DATA, ScoreSettings(64), device=CPU)
     assert result["largest_test_accuracy"] == accuracy_on_test(evaluator.subnet(largest), 8)
     held_out = evaluate(retrained.module(), Batches(DATA.held_out, DATA, 16, CPU).at(resolution))
     assert (result["held_out_accuracy"], result["held_out_loss"]) == (held_out.accuracy, pytest.approx(held_out.loss))
@@ -235,7 +236,7 @@ def test_an_architecture_file(supernet_folder: Path, searched: Path, tmp_path: P
     (tmp_path / "arch.json").write_text(other.to_json())
     subnet, _ = choose_from(searched, tmp_path / "arch.json")
     assert subnet.arch == other
-    evaluator = Evaluator(trained.supernet, DATA, device=CPU, calibration_images=64)
+    evaluator = Evaluator(trained.supernet, DATA, ScoreSettings(64), device=CPU)
     score = evaluator(other)
     assert (subnet.card["held_out_accuracy"], subnet.card["held_out_loss"]) == (score.accuracy, score.loss)
     assert not differences(subnet.weights, dict(evaluator.subnet(other).state_dict()))
@@ -279,7 +280,7 @@ def test_the_supernet_is_gone(supernet_folder: Path, tmp_path: Path, gone: str) 
 def test_the_result_is_exported_with_its_card(searched: Path, tmp_path: Path) -> None:
     retrain(searched, tmp_path / "retrained", epochs=1)
     subnet = load_subnet(tmp_path / "retrained")
-    exported = export_subnet(subnet, tmp_path / "exported", "torchscript")
+    exported = export_subnet(subnet, tmp_path / "exported", ExportSettings("torchscript"))
     card = json.loads(exported.card.read_text())
     names = (
         "macs params mean std image_size crop_pct interpolation classes test_accuracy inherited_test_accuracy weights"

@@ -21,7 +21,7 @@ from training_runs import copy_state, differences
 
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
-from oneshot.evaluation import Batches, Evaluator, Score, evaluate
+from oneshot.evaluation import Batches, Evaluator, Score, ScoreSettings, evaluate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.search_settings import EvaluationSettings
@@ -73,7 +73,7 @@ def test_candidates_are_scored_once_and_as_a_fresh_evaluation_does(
     assert [int(row["index"]) for row in rows] == list(range(len(rows)))
     assert {row["source"] for row in rows} == {"search", "random"}
     supernet = load_supernet(supernet_folder).supernet
-    evaluator = Evaluator(supernet, DATA, device=torch.device("cpu"), calibration_images=64)
+    evaluator = Evaluator(supernet, DATA, ScoreSettings(64), device=torch.device("cpu"))
     costs = CostTable(SPACE)
     for row, arch in list(zip(rows, archs, strict=True))[::3]:
         score = Score(float(row["accuracy"]), float(row["loss"]), int(row["num_images"]))

@@ -11,7 +11,7 @@ from pipeline_runs import DATA, make_settings, train
 from toy_spaces import ToySpace, Unreadable
 from training_runs import copy_state, differences, records
 
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.pipeline.folders import load_supernet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 
@@ -33,7 +33,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert evaluations[0].keys() == {"step"} | names
     trained = load_supernet(tmp_path)
     assert not differences(copy_state(trained.supernet), copy_state(supernet))
-    score = Evaluator(trained.supernet, DATA, device=torch.device("cpu"), calibration_images=64)(supernet.space.largest)
+    score = Evaluator(trained.supernet, DATA, ScoreSettings(64), device=torch.device("cpu"))(supernet.space.largest)
     assert evaluations[-1]["held_out_accuracy/largest"] == score.accuracy
     assert evaluations[-1]["held_out_loss/largest"] == pytest.approx(score.loss)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 
-from oneshot.predictors import GBDTPredictor, MLPPredictor, Predictor, RidgePredictor, fit_and_check
+from oneshot.predictors import GBDTPredictor, MLPPredictor, Predictor, RidgePredictor, explained_variance, fit_and_check
 from oneshot.predictors.predictor import Features, Scores
 from oneshot.spaces import NASBenchMacro
 from oneshot.spaces.coding import Coding
@@ -222,3 +222,17 @@ def test_the_interval_is_that_of_plain_resampling() -> None:
     drawn = [rng.integers(40, size=40) for _ in range(1000)]
     expected = np.quantile([kendalltau(predicted[rows], true[rows]).statistic for rows in drawn], (0.025, 0.975))
     np.testing.assert_allclose((found.low, found.high), expected, atol=0.03)
+
+
+def test_the_part_of_the_variance_that_options_explain() -> None:
+    """Of a sum of options and noise of equal variance about half; of noise alone nothing."""
+    rng = np.random.default_rng(0)
+    features = rng.integers(0, 2, (600, 8)).astype(np.float32)
+    added = features @ rng.normal(size=8)
+    noise = rng.normal(size=600)
+    assert explained_variance(RidgePredictor(), features, added) > 0.999
+    assert explained_variance(RidgePredictor(), features, added / added.std() + noise) == pytest.approx(0.5, abs=0.05)
+    assert explained_variance(RidgePredictor(), features, noise) == pytest.approx(0, abs=0.05)
+    assert explained_variance(RidgePredictor(), features, np.ones(600)) == 0
+    with pytest.raises(ValueError, match="at least 2 scores, not 1"):
+        explained_variance(RidgePredictor(), features[:1], noise[:1])

@@ -263,3 +263,26 @@ def test_features_only_network(tmp_path, report):
     blocks = [Block("layer1", "Linear", {"width": 64}, (10,), (64,), 640, 704)]
     page, _ = write(tmp_path / "report.html", replace(report, blocks=blocks))
     assert "1 block, 640 MACs, 704 params, input 10" in plain(page)
+
+
+def test_the_original_stands_in_the_tables_the_charts_and_the_tiles(tmp_path, report):
+    best = report.candidates[report.best]
+    original = replace(best, accuracy=best.accuracy + 0.01, macs=2 * best.macs, latency_ms=40.0)
+    page, data = write(tmp_path / "report.html", replace(report, original=original))
+    assert data["original"]["accuracy"] == [original.accuracy]
+    assert page.count('<tr><td class="number" data-value="nan">') == 2
+    text = plain(page)
+    assert "against the original-1.00 points" in text
+    assert "50 % of MACs" in text
+    assert "% of latency" in text
+    assert not write(tmp_path / "without.html", report)[1]["original"]["accuracy"]
+
+
+def test_a_cost_that_few_candidates_have_is_no_axis(tmp_path, report):
+    few = [
+        replace(candidate, latency_ms=3.0 if i == report.best else None)
+        for i, candidate in enumerate(report.candidates)
+    ]
+    page, data = write(tmp_path / "report.html", replace(report, candidates=few))
+    assert data["costs"] == ["macs", "params"]
+    assert "3.00 ms" in plain(page)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_builders import HOSTILE, Elements, make_blocks, plain
 
-from oneshot.report import Reference, TradeoffPoint, TradeoffReport, write_tradeoff_report
+from oneshot.report import Candidate, Reference, TradeoffPoint, TradeoffReport, write_tradeoff_report
 from oneshot.report.axes import Axis, padded, without_outliers
 from oneshot.report.labels import Box, Label, place_labels
 
@@ -345,3 +345,37 @@ def test_labels_avoid_marks_and_each_other():
     wall = [(float(x), 88.0) for x in range(100, 200, 5)]
     assert place_labels(labels[:1], frame=frame, marks=marks[:1], lines=[])[0].bottom < 100
     assert not any(place_labels(labels[:1], frame=frame, marks=marks[:1], lines=wall)[0].holds(*spot) for spot in wall)
+
+
+ORIGINAL = Candidate({"stage1.kernel": 9}, 0.805, 0.7, 600_000_000, 8_000_000, 65.0)
+
+
+def test_the_original_has_a_mark_a_row_and_is_what_shares_are_of(tmp_path):
+    page = write(tmp_path / "report.html", replace(REPORT, original=ORIGINAL))
+    heading, *body = rows(page)
+    assert heading[4:7] == ["% of MACs", "% of parameters", "% of latency"]
+    assert [row[4] for row in body] == ["15 %", "25 %", "98 %", "100 %"]
+    assert body[-1][0] == "original"
+    assert body[-1][heading.index("Inherited")] == "80.50 %"
+    assert (
+        "The original reaches 80.50 % with the same weights; the networks found take 16 % to 95 % of its latency."
+        in (plain(page))
+    )
+    for chart in charts(page):
+        ((x, y),) = starts(chart, "square")
+        assert (x + 5.5, y + 5.5) == pytest.approx(
+            (scale(chart, "xtick", "x", 0)(65.0), scale(chart, "ytick", "y", 4)(80.5)), abs=0.3
+        )
+    assert "the original" not in plain(write(tmp_path / "without.html")).lower()
+
+
+def test_fewer_macs_that_are_not_faster_are_told(tmp_path):
+    slow = [
+        replace(POINTS[0], macs=330_000_000, latency_ms=60.5),
+        replace(POINTS[1], macs=540_000_000, latency_ms=64.0),
+    ]
+    page = plain(write(tmp_path / "report.html", replace(REPORT, points=slow, original=ORIGINAL)))
+    assert (
+        "55 % of the original's MACs take 93 % of its time on this machine, 90 % take 98 %: cost.max_latency_ms" in page
+    )
+    assert "of its time" not in plain(write(tmp_path / "fast.html", replace(REPORT, original=ORIGINAL)))

@@ -54,6 +54,23 @@ def test_candidates_go_on_where_they_stopped(tmp_path: Path) -> None:
     assert list(make_store(tmp_path).scores) == [*names(2), Name("x")]
 
 
+def test_other_values_are_read_back_exactly(tmp_path: Path) -> None:
+    """Also from a file that was begun before there were any."""
+    opened = filled(tmp_path, 1)
+    opened.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
+        connection.execute("DROP TABLE witness_values")
+    with make_store(tmp_path) as again:
+        again.add_value(Name("x"), "swap", 1 / 3)
+        again.add_value(Name("x"), "naswot", math.nan)
+        again.add_value(Name("x"), "synflow", -math.inf)
+    with make_store(tmp_path) as read:
+        assert read.value(Name("x"), "swap") == 1 / 3
+        assert math.isnan(read.value(Name("x"), "naswot") or 0)
+        assert read.value(Name("x"), "synflow") == -math.inf
+        assert read.value(Name("y"), "swap") is None
+
+
 def test_what_is_no_number_stays_so(tmp_path: Path) -> None:
     opened = make_store(tmp_path)
     with opened.exported():

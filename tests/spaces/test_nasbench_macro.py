@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.spaces import NASBenchMacro
 from oneshot.supernet import Supernet
@@ -30,13 +31,18 @@ def test_a_published_network_has_its_published_costs() -> None:
     assert (cost.macs, cost.params) == (47327744, 890666)
 
 
+def code_of(arch: Arch) -> str:
+    digits = {"identity": "0", "mbconv_k3_e3": "1", "mbconv_k5_e6": "2"}
+    return "".join(digits[str(arch[f"layer{layer}"])] for layer in range(1, 9))
+
+
 def test_codes_are_read_back() -> None:
     space = NASBenchMacro()
     arch = space.from_code("02012100")
     assert list(arch.values())[:4] == ["identity", "mbconv_k5_e6", "identity", "mbconv_k3_e3"]
-    for _ in range(20):
-        arch = space.sample(random.Random(0))
-        assert space.from_code(space.to_code(arch)) == arch
+    for number in range(20):
+        arch = space.sample(random.Random(number))
+        assert space.from_code(code_of(arch)) == arch
 
 
 @pytest.mark.parametrize("code", ["0201210", "020121000", "02012103", "0201210x", ""])
@@ -72,7 +78,7 @@ def test_codes_mean_the_same_in_a_restricted_space() -> None:
     """Option 2 stays option 2 where option 0 is left out."""
     space = NASBenchMacro().restrict({"layer1": ("mbconv_k3_e3", "mbconv_k5_e6")})
     assert space.from_code("20000000")["layer1"] == "mbconv_k5_e6"
-    assert space.to_code(space.from_code("12121212")) == "12121212"
+    assert code_of(space.from_code("12121212")) == "12121212"
     with pytest.raises(ValueError, match="choice 'layer1' cannot be 'identity'"):
         space.from_code("00000000")
 

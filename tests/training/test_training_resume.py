@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 from toy_spaces import ToySpace, make_data, make_images
-from training_runs import CPU, Scripted, copy_state, differences, make_settings, make_trainer, trained_steps
+from training_runs import Scripted, copy_state, differences, make_settings, make_trainer, trained_steps
 
 from oneshot.samplers import Sampler, UniformSampler
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import Interrupted, SubnetTask, Trainer, list_checkpoints, load_checkpoint
+from oneshot.training import Interrupted, RunPart, SubnetTask, Trainer, list_checkpoints, load_checkpoint
 
 STEPS = 12
 
@@ -182,9 +182,7 @@ def test_the_run_of_a_supernet_is_not_that_of_a_subnet(tmp_path: Path) -> None:
         start(tmp_path, CONFIG)
     space = ToySpace()
     task = SubnetTask(space.network(space.largest), space.largest, 8)
-    trainer = Trainer(
-        task, make_data(), make_settings(), tmp_path, device=CPU, evaluate=lambda module: {}, meta={"config": CONFIG}
-    )
+    trainer = Trainer(task, make_data(), make_settings(), RunPart(tmp_path, {"config": CONFIG}), lambda module: {})
     with pytest.raises(ValueError, match="holds a supernet run, not one of a subnet; use another folder"):
         trainer.run()
 

@@ -8,23 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from toy_spaces import ToySpace, make_data
-from training_runs import CPU, RecordedImages, make_settings, records
+from training_runs import RecordedImages, make_settings, records
 
 from oneshot.arch import Arch
 from oneshot.data import ImageData, TensorImages
 from oneshot.policies import PolicySettings
 from oneshot.samplers import ControllerSampler, Sampler
 from oneshot.supernet import Supernet
-from oneshot.training import HeldOutReward, SupernetTask, Trainer
+from oneshot.training import HeldOutReward, RunPart, SupernetTask, Trainer
 from oneshot.training.metrics import Metrics
 
 
 def make_trainer(folder: Path, data: ImageData, sampler: Sampler, **settings: object) -> Trainer:
     supernet = Supernet(sampler.space)
     task = SupernetTask(supernet, sampler, reward=HeldOutReward(data, 16, seed=3))
-    return Trainer(
-        task, data, make_settings(**settings), folder, device=CPU, evaluate=lambda module: {}, meta={"config": {}}
-    )
+    return Trainer(task, data, make_settings(**settings), RunPart(folder, {"config": {}}), lambda module: {})
 
 
 class Asking(Sampler):

@@ -16,7 +16,7 @@ from oneshot.data import ImageData, TensorImages
 from oneshot.samplers import Sampler, UniformSampler
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
-from oneshot.training import SupernetTask, Trainer, TrainSettings
+from oneshot.training import RunPart, SupernetTask, Trainer, TrainSettings
 from oneshot.training.randomness import seeded
 
 CPU = torch.device("cpu")
@@ -77,10 +77,8 @@ def make_trainer(
         SupernetTask(supernet, sampler(space), chosen.label_smoothing),
         make_data() if data is None else data,
         chosen,
-        folder,
-        device=CPU,
-        evaluate=evaluate,
-        meta={"config": dict(config or {}), "space": space.definition, "classes": ["a", "b", "c", "d"]},
+        RunPart(folder, {"config": dict(config or {}), "space": space.definition, "classes": ["a", "b", "c", "d"]}),
+        evaluate,
     )
 
 

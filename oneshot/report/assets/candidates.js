@@ -1,9 +1,9 @@
 // The candidates of a search as the page's data holds them, and the card that describes one.
 
 function readCandidates(data) {
-  const sets = { candidates: data.candidates, baseline: data.baseline, ...(data.ranking && { others: data.ranking.others }) };
+  const sets = { candidates: data.candidates, baseline: data.baseline, original: data.original, ...(data.ranking && { others: data.ranking.others }) };
   const over = Object.fromEntries(Object.entries(sets).map(([set, { over: rows }]) => [set, new Set(rows)]));
-  const names = { candidates: data.strategy, baseline: "Random search", others: "Scored besides" };
+  const names = { candidates: data.strategy, baseline: "Random search", others: "Scored besides", original: "The original" };
   const size = (set) => sets[set].accuracy.length;
   const value = (set, index, quantity) => sets[set][quantity][index];
 
@@ -11,6 +11,7 @@ function readCandidates(data) {
   const color = (set, index) => {
     if (set === "baseline") return "var(--baseline)";
     if (set === "others") return "var(--faint)";
+    if (set === "original") return "var(--ink)";
     return `var(--ramp${size(set) === 1 ? 6 : Math.min(6, Math.floor((7 * index) / (size(set) - 1)))})`;
   };
 
@@ -38,10 +39,10 @@ function readCandidates(data) {
 
   function describe(set, index, onFront) {
     const heading = html("h3");
-    heading.append(swatch(color(set, index)), set === "others" ? names[set] : `${names[set]}, evaluation ${index + 1}`);
+    heading.append(swatch(color(set, index)), set === "others" || set === "original" ? names[set] : `${names[set]}, evaluation ${index + 1}`);
     if (set === "candidates" && index === data.best) html("span", "tag best", heading, "best");
     if (onFront) html("span", "tag", heading, "Pareto front");
-    if (over[set].has(index)) html("span", "tag over", heading, "over the limit");
+    if (set !== "original" && over[set].has(index)) html("span", "tag over", heading, "over the limit");
     const numbers = ["accuracy", "loss", ...data.costs]
       .filter((quantity) => value(set, index, quantity) !== null)
       .map((quantity) => {

@@ -11,13 +11,14 @@ function progressChart(data, candidates) {
     return index === null || index === undefined ? null : candidates.value(set, index, data.metric);
   };
   const most = Math.max(...sets.map(candidates.size));
+  const original = candidates.size("original") ? candidates.value("original", 0, data.metric) : null;
   let frame = null;
   let marks = null;
 
   // The first steps climb so fast that they would flatten all the rest: the view starts after a twentieth.
   function yDomain() {
     const ends = sets.flatMap((set) => [best(set, Math.ceil(candidates.size(set) / 20)), best(set, candidates.size(set))]);
-    const values = ends.filter((value) => value !== null);
+    const values = [...ends, original].filter((value) => value !== null);
     return values.length ? padded(Math.min(...values), Math.max(...values), quantity, 0.12) : [0, 1];
   }
 
@@ -41,6 +42,7 @@ function progressChart(data, candidates) {
     const xDomain = [most > 20 ? 0 : 0.5, most > 20 ? most : most + 0.5];
     const height = host.clientWidth < 600 ? 260 : 300;
     frame = plotFrame(host, { height, xDomain, yDomain: yDomain(), xQuantity, yQuantity, integerX: true, title });
+    if (original !== null) svg("path", { class: "originalline", d: `M${frame.box.left} ${frame.toY(original)}H${frame.box.right}` }, frame.plot);
     for (const set of sets) {
       const dash = set === "baseline" ? "; stroke-dasharray: 7 3" : "";
       svg("path", { class: "curve", d: linePath(set), style: `stroke: ${colors[set]}${dash}` }, frame.plot);
@@ -82,6 +84,12 @@ function progressChart(data, candidates) {
       const end = best(set, candidates.size(set));
       item.append(candidates.names[set]);
       html("b", "", item, end === null ? "none within the limits" : quantity.exact(end));
+    }
+    if (original !== null) {
+      const item = html("span", "", legend);
+      svg("path", { class: "originalline", d: "M0 5h26" }, svg("svg", { width: 26, height: 10 }, item));
+      item.append(candidates.names.original);
+      html("b", "", item, quantity.exact(original));
     }
     if (data.limits.length) document.getElementById("progress-note").textContent = "Only candidates within the limits count.";
   }

@@ -9,6 +9,8 @@ function starPath(x, y, radius) {
   return `M${Array.from({ length: 10 }, (_, i) => corner(i)).join("L")}Z`;
 }
 
+const squarePath = (x, y, r) => `M${(x - r).toFixed(1)} ${(y - r).toFixed(1)}h${2 * r}v${2 * r}h${-2 * r}Z`;
+
 const crossPath = (x, y, r) => `M${(x - r).toFixed(1)} ${(y - r).toFixed(1)}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}`;
 
 function scatterChart(data, candidates) {
@@ -26,7 +28,7 @@ function scatterChart(data, candidates) {
 
   function collect() {
     points = [];
-    for (const set of ["baseline", "candidates"]) {
+    for (const set of ["original", "baseline", "candidates"]) {
       for (let index = 0; index < candidates.size(set); index += 1) {
         const point = place(set, index);
         if (point.x !== null && point.y !== null) points.push(point);
@@ -82,6 +84,7 @@ function scatterChart(data, candidates) {
     for (const point of points) {
       const [x, y] = [frame.toX(point.x), frame.toY(point.y)];
       const over = candidates.isOver(point.set, point.index);
+      if (point.set === "original") continue;
       if (point.set === "baseline") {
         crosses[over] += crossPath(x, y, many ? 2 : 2.7);
       } else {
@@ -127,6 +130,15 @@ function scatterChart(data, candidates) {
     svg("text", { class: "label", x: x + (anchor === "end" ? -4 : 4), y: y + under, "text-anchor": anchor }, frame.over, text);
   }
 
+  function drawOriginal() {
+    for (const point of points.filter(({ set }) => set === "original")) {
+      const [x, y] = [frame.toX(point.x), frame.toY(point.y)];
+      svg("path", { class: "square", d: squarePath(x, y, 6) }, frame.plot);
+      const anchor = x > frame.width * 0.6 ? "end" : "start";
+      svg("text", { class: "label", x: x + (anchor === "end" ? -10 : 10), y: y + 4, "text-anchor": anchor }, frame.over, "original");
+    }
+  }
+
   function draw() {
     collect();
     const height = Math.round(Math.min(560, Math.max(360, host.clientWidth * 0.46)));
@@ -135,11 +147,12 @@ function scatterChart(data, candidates) {
     const view = yView();
     const xDomain = padded(...withLimit(Math.min(...xs), Math.max(...xs), state.cost), cost, 0.04);
     const yDomain = padded(...withLimit(view.low, view.high, state.metric), metric);
-    const title = `${metric.name} against ${cost.name} of ${points.length} candidates`;
+    const title = `${metric.name} against ${cost.name} of ${points.filter(({ set }) => set !== "original").length} candidates`;
     frame = plotFrame(host, { height, xDomain, yDomain, xQuantity: cost, yQuantity: metric, title });
     drawLimits();
     drawPoints();
     drawFront();
+    drawOriginal();
     drawBest();
     ring = svg("circle", { class: "ring", r: 8, visibility: "hidden" }, frame.over);
     tellHidden(view.hidden);

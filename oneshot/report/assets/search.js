@@ -48,6 +48,9 @@ addLegend("Pareto front", 30, (picture) => {
   svg("path", { class: "front", d: "M0 12H15V2H30" }, picture);
   svg("circle", { class: "frontpoint", cx: 15, cy: 7, r: 4 }, picture);
 });
+if (candidates.size("original")) {
+  addLegend("the original", 14, (picture) => svg("path", { class: "square", d: squarePath(7, 7, 5) }, picture));
+}
 addLegend("best", 18, (picture) => svg("path", { class: "star", d: starPath(9, 8, 9) }, picture));
 
 // The diagram's own tooltips are for the SVG alone; in the page the card is faster and easier to read.

@@ -1,0 +1,180 @@
+"""What the witnesses of a search say together: whom to trust, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneshot import report
+from oneshot.arch import Arch
+from oneshot.costs import CostTable
+from oneshot.evaluation import LearnedWeights, Panel
+from oneshot.pipeline.candidate_scores import CandidateScores
+from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses
+from oneshot.spaces.coding import Coding
+
+Values = NDArray[np.float64]
+COMBINED = "all witnesses"
+_MIN_SHARE = 0.1  # of the variance of scores that options must explain where nobody else agrees with them
+_WORDS = ((0.7, "well"), (0.5, "fairly"), (0.2, "weakly"), (-1.0, "not at all"))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The witnesses of a search.
+
+    Attributes:
+        witnesses: that can be asked about any network.
+        panel: what they said of random networks, and what they count.
+        num_networks: of these.
+        measured: how far they agree with themselves.
+        decides: whether the search ranks by all of them together.
+        learned: how the weights were learned, where they were.
+    """
+
+    witnesses: Witnesses
+    panel: Panel
+    num_networks: int
+    measured: Measured
+    decides: bool
+    learned: LearnedWeights | None = None
+
+    @property
+    def doubted(self) -> bool:
+        """Whether inherited weights tell nothing that could be believed: no other family agrees with them, and what they say
+        does not follow from the networks' options.
+        """
+        place = self.panel.names.index(ADDED)
+        return not self.panel.weighting.agreed and self.panel.witnesses[place].reliability < _MIN_SHARE
+
+    def ways(self, archs: Sequence[Arch]) -> dict[str, Values]:
+        """``(num_archs,)`` for each way to rank: all witnesses together, and each alone."""
+        values = self.witnesses.values(archs)
+        return {
+            COMBINED: self.panel.combined(values),
+            **{name: column for name, column in zip(self.panel.names, values.T, strict=True)},
+        }
+
+    def first(self, archs: Sequence[Arch]) -> Arch:
+        """The one of ``archs`` that all witnesses together put first; of equal ones the earliest."""
+        return archs[int(np.argmax(self.panel.combined(self.witnesses.values(archs))))]
+
+
+def evidence_of(scores: CandidateScores, costs: CostTable, archs: Sequence[Arch]) -> Evidence | None:
+    """What can be had for nothing where ``archs``, random networks, were scored by a supernet; None where they are too few."""
+    known = [arch for arch in dict.fromkeys(archs) if math.isfinite(scores.inherited([arch])[0])]
+    if len(known) < MIN_NETWORKS or scores.settings.halving_images is not None:
+        return None
+    witnesses = Witnesses(Coding(scores.space), costs, inherited=scores.inherited)
+    witnesses.learn(known)
+    measured = Measured(None, None, {})
+    return Evidence(witnesses, witnesses.panel(known, measured), len(known), measured, False)
+
+
+# In words --------------------------------------------------------------------------------------------------------------
+
+
+def evidence_notes(evidence: Evidence) -> list[str]:
+    """Whom to trust, in sentences."""
+    panel, weighting = evidence.panel, evidence.panel.weighting
+    agreement = dict(zip(panel.names, weighting.agreement.tolist(), strict=True))
+    found = []
+    if INHERITED in agreement:
+        with_macs = float(panel.correlations()[panel.names.index(INHERITED), panel.names.index(MACS)])
+        others = agreement[INHERITED]
+        rest = "" if math.isnan(others) else f" and {_word(others)} with the other witnesses together ({others:.2f})"
+        found.append(
+            f"On {evidence.num_networks:,} random networks the ranking by inherited weights agrees {_word(with_macs)} with "
+            f"counting MACs (correlation {with_macs:.2f}; 1 is the same order, 0 none){rest}."
+        )
+    if not weighting.agreed:
+        found.append(_nobody(evidence))
+    elif evidence.decides:
+        silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
+        most = panel.names[int(np.argmax(panel.weights))]
+        without = (
+            f" {_sentence(_listed(silent))} had no say, because what {_they(silent)} is not what the others say."
+            if silent
+            else ""
+        )
+        found.append(
+            f"The network was chosen by {len(panel.names)} witnesses together, of which {most} counted most "
+            f"({100 * panel.weights.max():.0f} %).{without}"
+        )
+    if evidence.learned is not None:
+        found.append(_about_learning(evidence.learned))
+    if not evidence.decides:
+        found.append("score=combined asks scores of untrained networks as well, and ranks by all witnesses together.")
+    return found
+
+
+def doubt_note(evidence: Evidence) -> str:
+    """Why the network is not the one that the search ranked first."""
+    share = evidence.panel.witnesses[evidence.panel.names.index(ADDED)].reliability
+    return (
+        f"Inherited weights are not to be trusted here: their ranking has nothing to do with the size of networks, and options "
+        f"explain {100 * share:.0f} % of it. So the network with the most MACs of those that were scored was chosen, not the one "
+        "with the best score."
+    )
+
+
+def _nobody(evidence: Evidence) -> str:
+    if evidence.decides:
+        return (
+            "No two kinds of witnesses agree, so none of their rankings is to be trusted; counting MACs decided alone. Judge "
+            "some networks by training them: truth=retrain:8."
+        )
+    return "So nothing here confirms the ranking; judge some networks by training them: truth=retrain:8."
+
+
+def _about_learning(learned: LearnedWeights) -> str:
+    moved = "as the witnesses themselves gave them" if math.isinf(learned.penalty) else "learned"
+    return (
+        f"From {learned.num_networks} networks that were retrained the weights were {moved}: left out one by one, the truth's "
+        f"normal score is missed by {learned.error:.2f}; by {learned.unlearned_error:.2f} with the weights from before, by "
+        f"{learned.mean_error:.2f} without any witness."
+    )
+
+
+def _word(correlation: float) -> str:
+    return next(word for least, word in _WORDS if correlation >= least)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _they(names: Sequence[str]) -> str:
+    return "it says" if len(names) == 1 else "they say"
+
+
+def witness_section(evidence: Evidence) -> report.Witnesses:
+    """The section of a report about them."""
+    panel = evidence.panel
+    weights = panel.weights if evidence.decides else np.full(len(panel.names), np.nan)
+    rows = [
+        report.WitnessRow(
+            one.name,
+            one.family,
+            None if one.family == SIZE else one.reliability,
+            None if math.isnan(agreement) else agreement,
+            None if math.isnan(weight) else weight,
+        )
+        for one, agreement, weight in zip(
+            panel.witnesses, panel.weighting.agreement.tolist(), weights.tolist(), strict=True
+        )
+    ]
+    caption = (
+        f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
+        "-1 the opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with "
+        "nobody has no weight. Reliability is how far a witness agrees with itself; counts are exact."
+    )
+    return report.Witnesses(caption, rows, panel.correlations().tolist())

@@ -1,0 +1,116 @@
+"""How far training-free scores agree with true accuracies and with one another."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from oneshot.arch import Arch
+from oneshot.costs import CostTable
+from oneshot.evaluation import random_order, rank_correlation
+from oneshot.pipeline.judging import RANDOM, JudgedRanking, table_lines
+from oneshot.pipeline.search_settings import RankingSettings
+from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.untrained_candidates import UntrainedCandidates
+from oneshot.pipeline.witnesses import MACS, PARAMS
+from oneshot.runs import write_json
+
+log = logging.getLogger(__name__)
+Values = NDArray[np.float64]
+
+
+def judge_untrained(
+    candidates: UntrainedCandidates, costs: CostTable, truth: Truth, settings: RankingSettings
+) -> JudgedRanking:
+    """Judges what ranks the candidates and every score beside it, counting and random order on all that were scored; writes
+    ``ranking.json`` beside the scores, and logs a table.
+
+    Raises:
+        ValueError: the truth of fewer than two networks is known.
+    """
+    ranked = list(candidates.known)
+    known = [arch for arch in ranked if arch in truth.values]
+    if len(known) < 2:
+        raise ValueError(
+            f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
+            "is judged by at least 2"
+        )
+    keys = candidates.keys(known)
+    order = {key: place for place, key in enumerate(sorted(set(keys)))}
+    given: dict[str, Values] = {candidates.way: np.array([order[key] for key in keys], dtype=np.float64)}
+    given |= {name: values for name, values in candidates.values(known).items() if name not in given}
+    given |= _counted(costs, known)
+    true = [truth.values[arch] for arch in known]
+    ways = {
+        name: rank_correlation(_finite(way), true, num_resamples=settings.num_resamples, seed=candidates.seed)
+        for name, way in given.items()
+    } | {RANDOM: random_order(true)}
+    judged = JudgedRanking(truth, len(ranked), known, ways, candidates.space.size)
+    content = {
+        "truth": truth.source,
+        "metric": candidates.way,
+        "num_ranked": judged.num_ranked,
+        "num_known": len(known),
+        "num_resamples": settings.num_resamples,
+        "ways": {name: asdict(way) for name, way in ways.items()},
+    }
+    write_json(candidates.store.folder / "ranking.json", content)
+    for line in table_lines(judged):
+        log.info("%s", line)
+    return judged
+
+
+def untrained_notes(candidates: UntrainedCandidates, costs: CostTable, judged: JudgedRanking | None) -> list[str]:
+    """How far the ranking can be trusted, in words."""
+    notes = []
+    if judged is not None:
+        own, macs = judged.ways[candidates.way], judged.ways[MACS]
+        notes.append(
+            f"Against {judged.truth.source}, {candidates.way} ranks {own.num_candidates:,} networks with a Kendall's tau of "
+            f"{own.tau.value:.2f} ({own.tau.low:.2f} to {own.tau.high:.2f}); counting MACs {macs.tau.value:.2f}. The network it "
+            f"ranks first is truly number {own.first[1].best_rank:,.0f}, {100 * own.regret:.2f} points below the best."
+        )
+    archs = list(candidates.known)
+    ranking = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}
+    agreement = _agreement(ranking | candidates.values(archs) | _counted(costs, archs))
+    if agreement:
+        notes.append(
+            f"How far {candidates.way} agrees with others on the {len(archs):,} networks of this search (Kendall's tau: 1 is the "
+            f"same order, 0 no relation): {', '.join(f'{name} {tau:.2f}' for name, tau in agreement.items())}. Scores that agree "
+            "may still be wrong together."
+        )
+    notes.append(
+        "Nothing was trained: the scores look at networks with random weights. How much that tells differs from space to space, "
+        "and on some counting MACs tells more. Retrain what you choose, and something else beside it."
+    )
+    return notes
+
+
+def _counted(costs: CostTable, archs: Sequence[Arch]) -> dict[str, Values]:
+    counts = costs.costs(archs)
+    return {
+        MACS: np.array([cost.macs for cost in counts], dtype=np.float64),
+        PARAMS: np.array([cost.params for cost in counts], dtype=np.float64),
+    }
+
+
+def _agreement(values: Mapping[str, Values]) -> dict[str, float]:
+    """Kendall's tau of the first with each of the others; without those that are the same values."""
+    (own, *others) = values.items()
+    found = {}
+    for name, column in others:
+        tau = float(kendalltau(_finite(own[1]), _finite(column)).statistic)
+        if name != own[0] and not math.isnan(tau):
+            found[name] = tau
+    return found
+
+
+def _finite(values: Values) -> Values:
+    """The same order in finite numbers."""
+    return np.unique(values, return_inverse=True)[1].astype(np.float64)

@@ -1,0 +1,139 @@
+"""Subnets of timm's models as plain models of timm: the files, and the function in the card that loads them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from space_examples import SPACES, images
+from timm.data import resolve_model_data_config
+from timm.models._features import FeatureGetterNet, FeatureListNet
+from torch import Tensor, nn
+
+from oneshot.arch import Arch
+from oneshot.export import ExportSettings
+from oneshot.pipeline.export import export_subnet
+from oneshot.pipeline.folders import Subnet
+from oneshot.pipeline.timm_files import timm_files
+from oneshot.spaces import NetworkSpace, SearchSpace, TimmSpace
+from oneshot.spaces.plain import in_plain_values
+
+CARD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "interpolation": "bilinear", "crop_pct": 0.9, "macs": 1234567}
+
+
+def subnet_of(space: SearchSpace, arch: Arch) -> Subnet:
+    torch.manual_seed(0)
+    network = space.network(arch)
+    for name, buffer in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    return Subnet(space, arch, network.state_dict(), {}, {**CARD, "classes": list("abcde")})
+
+
+def printed_function(folder: Path) -> Callable[..., Any]:
+    """What the card prints, run as somebody who copied it would."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    load: Callable[..., Any] = names["load_model"]
+    return load
+
+
+def write(subnet: Subnet, folder: Path) -> Callable[..., Any]:
+    for name, content in timm_files(subnet, subnet.card).files.items():
+        (folder / name).write_bytes(content)
+    return printed_function(folder)
+
+
+def logits(network: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = network(x)
+    return found
+
+
+# Position embeddings and heads; gates; a stem whose output timm lists among the features.
+@pytest.mark.parametrize(("model", "size"), [("test_vit", 48), ("test_efficientnet", 32), ("test_resnet", 32)])
+def test_what_the_card_prints_loads_the_same_network(model: str, size: int, tmp_path: Path) -> None:
+    space = TimmSpace(model, 5, size, width_ratios=(0.5, 1.0), input_ratios=(0.7, 1.0))
+    for arch in (space.smallest, space.sample(random.Random(0))):
+        subnet = subnet_of(space, arch)
+        load = write(subnet, tmp_path)
+        x = images(space, arch)
+        assert torch.equal(logits(load(tmp_path), x), logits(subnet.module(), x))
+
+        prepared = resolve_model_data_config(load(tmp_path))
+        assert tuple(prepared["input_size"]) == space.input_shape(arch)
+        assert {name: prepared[name] for name in ("interpolation", "crop_pct")} == {
+            "interpolation": "bilinear",
+            "crop_pct": 0.9,
+        }
+        assert list(prepared["mean"]) == CARD["mean"]
+
+        grey, mixed = load(tmp_path, in_chans=1), x.mean(1, keepdim=True)
+        torch.testing.assert_close(logits(grey, mixed), logits(subnet.module(), mixed.expand(x.shape)))
+
+        fewer = load(tmp_path)
+        fewer.reset_classifier(2)
+        assert logits(fewer, x).shape == (len(x), 2)
+
+        backbone = FeatureGetterNet(load(tmp_path), out_indices=(0, 1, 2))
+        with torch.no_grad():
+            features = backbone(x)
+        assert [feature.shape[1] for feature in features] == backbone.feature_info.channels()
+    if model == "test_resnet":
+        listed = FeatureListNet(load(tmp_path), out_indices=(0, 1))
+        with torch.no_grad():
+            assert [feature.shape[1] for feature in listed(x)] == listed.feature_info.channels()
+        assert listed.feature_info.channels()[0] < 64
+
+
+def test_a_new_classifier_reads_what_the_narrower_layer_before_it_gives() -> None:
+    with torch.device("meta"):
+        original, narrow = (timm.create_model("hgnetv2_b0", num_classes=5) for _ in range(2))
+        narrow.head.last_conv = nn.Conv2d(narrow.num_features, 512, 1, bias=False)
+        narrow.head.fc = nn.Linear(512, 5)
+    numbers = in_plain_values(narrow, original, (3, 32, 32)).numbers
+    assert numbers[""] == {"head_hidden_size": 512}
+    assert numbers["head"] == {"num_features": 512}
+
+
+def test_an_exported_model_is_checked_where_oneshot_cannot_be_imported(tmp_path: Path) -> None:
+    space = TimmSpace("test_vit", 5, 32, width_ratios=(0.5, 1.0), input_ratios=(1.0,))
+    subnet = subnet_of(space, space.smallest)
+    exported = export_subnet(subnet, tmp_path, ExportSettings("timm"))
+    assert exported.max_abs_difference <= 1e-6
+    assert exported.path == tmp_path / "model.safetensors"
+    x = images(space, space.smallest)
+    assert torch.equal(logits(printed_function(tmp_path)(tmp_path), x), logits(subnet.module(), x))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"] == "test_vit"
+    assert config["label_names"] == list("abcde")
+    gone = [f"blocks.{i}" for i in range(6) if i >= space.smallest.integer("blocks.depth")]
+    assert config["narrowed"]["left_out"] == gone
+    assert json.loads((tmp_path / "model.json").read_text())["format"] == "timm"
+
+
+def test_a_network_of_ones_own_is_narrowed_in_the_same_way(tmp_path: Path) -> None:
+    space = NetworkSpace("torchvision:shufflenet_v2_x0_5", 5, 32, input_ratios=(1.0,))
+    subnet = subnet_of(space, space.smallest)
+    load = write(subnet, tmp_path)
+    x = images(space, space.smallest)
+    fresh = torchvision.models.get_model("shufflenet_v2_x0_5", num_classes=5)
+    assert torch.equal(logits(load(tmp_path, fresh), x), logits(subnet.module(), x))
+
+
+def test_networks_that_only_oneshot_builds_are_told_what_takes_them(tmp_path: Path) -> None:
+    space = SPACES["nasbench_macro"]()
+    with pytest.raises(ValueError, match=r"format=timm is for networks of \+space=timm .*NASBenchMacro are built by"):
+        export_subnet(subnet_of(space, space.smallest), tmp_path, ExportSettings("timm"))
+    space = SPACES["timm_vit"]()
+    with pytest.raises(ValueError, match=r"half=true is not for format=timm"):
+        export_subnet(subnet_of(space, space.smallest), tmp_path, ExportSettings("timm", half=True))
+    assert not list(tmp_path.glob("model*"))

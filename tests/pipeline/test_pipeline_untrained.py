@@ -1,0 +1,132 @@
+"""Searches by scores of untrained networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pipeline_runs import DATA
+from scipy.stats import kendalltau
+from toy_spaces import ToySpace
+
+from oneshot.arch import Arch
+from oneshot.costs import CostSettings, CostTable
+from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.search_settings import CombinationSettings, RankingSettings, SearchSettings
+from oneshot.pipeline.truth import Truth
+from oneshot.pipeline.untrained_ranking import LogRanks
+from oneshot.pipeline.untrained_search import UntrainedSettings, search_untrained
+from oneshot.search import Exhaustive, RandomSearch, Strategy
+from oneshot.training_free import AZ_NAS, TrainingFreeScores, log_rank_sum, scores_called
+
+SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
+ARCHS = list(SPACE.enumerate())
+UNTRAINED = UntrainedSettings(num_images=8, device="cpu")
+
+
+def search(folder: Path, *names: str, strategy: Strategy | None = None, **changes: Any) -> list[Path]:
+    settings = SearchSettings(
+        Exhaustive() if strategy is None else strategy,
+        ranking=RankingSettings(num_resamples=10),
+        config={"data": {"name": "toys"}},
+        **changes,
+    )
+    return search_untrained(SPACE, DATA, names, UNTRAINED, settings, folder)
+
+
+def read(folder: Path) -> dict[Arch, dict[str, str]]:
+    with (folder / "candidates.csv").open(newline="") as file:
+        return {SPACE.arch(json.loads(row["arch"])): row for row in csv.DictReader(file)}
+
+
+def test_all_networks_are_scored_and_the_best_is_kept(tmp_path: Path) -> None:
+    values = dict(zip(ARCHS, np.random.default_rng(0).uniform(0.5, 0.9, len(ARCHS)).tolist(), strict=True))
+    assert search(tmp_path, "naswot", "macs", truth=Truth("a table", values)) == [tmp_path]
+    expected = TrainingFreeScores(SPACE, DATA, scores_called(["naswot", "macs"], 8)).values(ARCHS)
+    rows = read(tmp_path)
+    assert [float(rows[arch]["naswot"]) for arch in ARCHS] == expected["naswot"].tolist()
+    assert [float(rows[arch]["macs"]) for arch in ARCHS] == expected["macs"].tolist()
+    subnet = load_subnet(tmp_path)
+    assert subnet.arch == ARCHS[int(np.argmax(expected["naswot"]))]
+    assert subnet.card["scores"]["naswot"] == expected["naswot"].max()
+    assert subnet.module()(DATA.train.images[:2].float()).shape == (2, 4)  # type: ignore[attr-defined]
+    judged = json.loads((tmp_path / "ranking.json").read_text())
+    assert list(judged["ways"]) == ["naswot", "macs", "MACs", "parameters", "random order"]
+    tau = kendalltau(expected["naswot"], [values[arch] for arch in ARCHS]).statistic
+    assert judged["ways"]["naswot"]["tau"]["value"] == pytest.approx(tau)
+    page = (tmp_path / "report.html").read_text()
+    assert "Against a table, naswot ranks 24 networks" in page
+    assert "Nothing was trained" in page
+
+
+def test_a_search_goes_on_without_scoring_anything_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[Arch] = []
+    original = TrainingFreeScores.__call__
+
+    def stopping(self: TrainingFreeScores, arch: Arch) -> dict[str, float]:
+        if len(scored) == 5:
+            raise KeyboardInterrupt
+        scored.append(arch)
+        return original(self, arch)
+
+    strategy = RandomSearch(num_samples=8, batch_size=4)
+    monkeypatch.setattr(TrainingFreeScores, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "stopped", "swap", strategy=strategy)
+    done = list(scored)
+    scored.clear()
+    monkeypatch.setattr(
+        TrainingFreeScores,
+        "__call__",
+        lambda self, arch: scored.append(arch) or original(self, arch),  # type: ignore[func-returns-value]
+    )
+    search(tmp_path / "stopped", "swap", strategy=strategy)
+    assert not set(scored) & set(done)
+    search(tmp_path / "whole", "swap", strategy=strategy)
+    assert (tmp_path / "stopped" / "candidates.csv").read_text() == (tmp_path / "whole" / "candidates.csv").read_text()
+    with pytest.raises(ValueError, match="holds another search"):
+        search(tmp_path / "whole", "naswot", strategy=strategy)
+
+
+def test_limits_hold_and_there_is_a_network_under_each(tmp_path: Path) -> None:
+    macs = sorted(CostTable(SPACE).cost(arch).macs for arch in ARCHS)
+    limits = [macs[6], macs[16]]
+    folders = search(tmp_path, "naswot", costs=[CostSettings(max_macs=limit) for limit in limits])
+    assert len(folders) == 2
+    for folder, limit in zip(folders, limits, strict=True):
+        assert load_subnet(folder).card["macs"] <= limit
+
+
+@pytest.mark.parametrize("name", ["az_nas", "combined"])
+def test_scores_are_put_together(name: str, tmp_path: Path) -> None:
+    combination = CombinationSettings(num_reference=50, untrained=("naswot", "synflow"), num_checked=50)
+    values = dict.fromkeys(ARCHS, 0.5) | {ARCHS[0]: 0.6}
+    search(tmp_path, name, combination=combination, truth=Truth("a table", values))
+    rows = read(tmp_path)
+    judged = json.loads((tmp_path / "ranking.json").read_text())
+    if name == "combined":
+        assert list(judged["ways"])[:3] == ["combined", "naswot", "synflow"]
+        return
+    # All networks are the reference, so the order is that of the published aggregation.
+    columns = {score: np.array([float(row[score]) for row in rows.values()]) for score in AZ_NAS}
+    ranks = LogRanks(columns)(list(rows), columns)
+    assert kendalltau(ranks, log_rank_sum(columns)).statistic > 0.95
+    assert load_subnet(tmp_path).arch == list(rows)[int(np.argmax(ranks))]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["nasswot"], "not 'nasswot'; did you mean 'naswot'?"),
+        (["combined", "swap"], "score=combined puts scores together itself"),
+        ([], "not an empty list"),
+    ],
+)
+def test_names_that_are_refused(names: Sequence[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        search(tmp_path, *names)

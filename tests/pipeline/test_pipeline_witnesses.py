@@ -1,0 +1,272 @@
+"""Searches with several witnesses: a supernet that knows nothing must not decide."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pipeline_runs import DATA, make_settings, opened, search
+from scipy.stats import kendalltau
+from toy_spaces import ToySpace
+
+from oneshot.arch import Arch
+from oneshot.costs import CostTable
+from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline import retrained_truth
+from oneshot.pipeline.combined_scores import CombinedScores
+from oneshot.pipeline.folders import load_before, load_supernet
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.search_settings import CombinationSettings, PredictionSettings, RankingSettings, RetrainedTruth
+from oneshot.pipeline.train import SupernetTraining, train_supernet
+from oneshot.pipeline.truth import Truth
+from oneshot.predictors import RidgePredictor
+from oneshot.samplers import UniformSampler
+from oneshot.search import Evolution, Exhaustive, RandomSearch
+
+SPACE = ToySpace(resolutions=tuple(range(4, 14)))
+ARCHS = list(SPACE.enumerate())  # 120
+COSTS = CostTable(SPACE)
+MACS = {arch: COSTS.cost(arch).macs for arch in ARCHS}
+SALT = 0
+LARGEST = max(ARCHS, key=MACS.__getitem__)
+EVOLUTION = Evolution(population=10, num_parents=5, num_mutations=5, num_crossovers=5, generations=3)
+COMBINED = {
+    "score": "combined",
+    "combination": CombinationSettings(num_reference=60, num_checked=50, untrained=("naswot",)),
+}
+TRUTH = Truth("a table", {arch: macs / 1e6 for arch, macs in MACS.items()})
+Loss = Callable[[Arch], float]
+
+
+@pytest.fixture(scope="module")
+def supernet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A supernet that was hardly trained, with the checkpoints of its two last steps."""
+    folder = tmp_path_factory.mktemp("hardly") / "supernet"
+    settings = make_settings(epochs=1, checkpoint_seconds=0.0)
+    training = SupernetTraining(settings, UniformSampler, calibration_images=16, config={"data": {"name": "toys"}})
+    train_supernet(SPACE, DATA, training, folder)
+    return folder
+
+
+@pytest.fixture
+def scoring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loss], None]:
+    """Makes the supernet's losses what a function of the architecture says."""
+
+    def use(loss: Loss) -> None:
+        def scores(evaluator: Evaluator, archs: Sequence[Arch]) -> Iterator[tuple[Arch, Score]]:
+            for arch in archs:
+                yield arch, Score(0.5, loss(arch), len(evaluator.held_out.images))
+
+        monkeypatch.setattr(Evaluator, "scores", scores)
+
+    return use
+
+
+def noise(arch: Arch) -> float:
+    """Nothing that has to do with the network, or with how large it is (their correlation is 0.0 here)."""
+    return zlib.crc32(f"{SALT}{arch.to_json()}".encode()) / 2**32
+
+
+def knowing(arch: Arch) -> float:
+    """Larger networks do better."""
+    return 1 - MACS[arch] / MACS[LARGEST] + 0.05 * noise(arch)
+
+
+# The choice follows whom can be trusted --------------------------------------------------------------------------------
+
+
+def predicted(supernet: Path, folder: Path, **more: Any) -> Any:
+    settings = {
+        "predictor": RidgePredictor(),
+        "prediction": PredictionSettings(num_pairs=100, num_verified=3),
+        "truth": TRUTH,
+        "ranking": RankingSettings(num_resamples=2),
+    }
+    return search(supernet, folder, Exhaustive(), metric="loss", more=settings | more)
+
+
+def test_a_predictor_of_useless_scores_does_not_choose(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    """The supernet's scores are noise, and so is what is learned from them; counting MACs is right here."""
+    scoring(noise)
+    found = predicted(supernet, tmp_path)
+    assert not json.loads((tmp_path / "predictor.json").read_text())["trusted"]
+    (outcome,) = found.outcomes
+    assert outcome.best == LARGEST
+    by_loss = min(outcome.archs, key=noise)
+    assert by_loss != LARGEST  # what the scores themselves would have chosen
+    page = (tmp_path / "report.html").read_text()
+    assert "The predictor is not to be trusted" in page
+    assert "chosen by <strong>counting MACs, because nothing agrees with the supernet</strong>" in page
+
+
+def test_a_predictor_of_good_scores_chooses(supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]) -> None:
+    scoring(knowing)
+    found = predicted(supernet, tmp_path)
+    assert json.loads((tmp_path / "predictor.json").read_text())["trusted"]
+    (outcome,) = found.outcomes
+    assert outcome.best == min(outcome.archs, key=knowing)
+    assert outcome.chosen_by == ""
+
+
+def test_a_predictor_can_learn_from_costs_too(supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]) -> None:
+    """Width, depth and kernel multiply in MACs, which options alone do not add up to."""
+    scoring(lambda arch: float(-np.log(MACS[arch])))
+    errors = []
+    for with_costs in (True, False):
+        pairs = PredictionSettings(num_pairs=100, num_verified=3, with_costs=with_costs)
+        predicted(supernet, tmp_path / str(with_costs), prediction=pairs)
+        errors.append(json.loads((tmp_path / str(with_costs) / "predictor.json").read_text())["rmse"])
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_a_search_by_useless_scores_keeps_what_counting_says(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    scoring(noise)
+    found = search(supernet, tmp_path, RandomSearch(num_samples=60), metric="loss")
+    (outcome,) = found.outcomes
+    assert MACS[outcome.best] == max(MACS[arch] for arch in outcome.archs)
+    page = (tmp_path / "report.html").read_text()
+    assert "Inherited weights are not to be trusted here" in page
+    assert "Do the witnesses agree?" in page
+
+
+def test_a_search_by_good_scores_says_how_far_they_agree(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    scoring(knowing)
+    found = search(supernet, tmp_path, RandomSearch(num_samples=60), metric="loss")
+    (outcome,) = found.outcomes
+    assert outcome.best == min(outcome.archs, key=knowing)
+    page = (tmp_path / "report.html").read_text()
+    assert "agrees well with counting MACs" in page
+    assert "not to be trusted" not in page
+
+
+# All witnesses together ------------------------------------------------------------------------------------------------
+
+
+def test_a_useless_supernet_has_no_say_among_others(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    scoring(noise)
+    more = {**COMBINED, "truth": TRUTH, "ranking": RankingSettings(num_resamples=2)}
+    found = search(supernet, tmp_path, Exhaustive(), metric="loss", more=more)
+    evidence, judged = found.evidence, found.judged
+    assert evidence is not None
+    assert judged is not None
+    weights = dict(zip(evidence.panel.names, evidence.panel.weights, strict=True))
+    assert list(weights) == ["MACs", "parameters", "naswot", "inherited weights", "what options add"]
+    assert weights["inherited weights"] + weights["what options add"] < 0.1
+    assert list(judged.ways)[:2] == ["all witnesses", "inherited weights"]
+    assert judged.ways["all witnesses"].tau.value > judged.ways["inherited weights"].tau.value + 0.5
+    assert found.outcomes[0].best != min(ARCHS, key=noise)
+    written = json.loads((tmp_path / "witnesses.json").read_text())
+    assert [one["name"] for one in written["witnesses"]] == list(weights)
+    page = (tmp_path / "report.html").read_text()
+    assert "chosen by <strong>all witnesses together</strong>" in page
+    assert (
+        "Kendall&#x27;s tau of the ranking by all witnesses is" in page or "tau of the ranking by all witnesses" in page
+    )
+
+
+def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the true losses of the supernet; what was measured is read and not measured again."""
+    found = [
+        search(supernet, tmp_path / name, strategy, metric="loss", more=COMBINED)
+        for name, strategy in (("a", RandomSearch(num_samples=8)), ("b", EVOLUTION))
+    ]
+    scored = set(found[0].scores) & set(found[1].scores)
+    assert len(scored) >= 60
+    values = [one.evidence.ways(sorted(scored, key=str))["all witnesses"] for one in found if one.evidence]
+    np.testing.assert_array_equal(*values)
+    monkeypatch.setattr(Evaluator, "scores", lambda evaluator, archs: iter([(arch, 1 / 0) for arch in archs]))
+    again = search(supernet, tmp_path / "b", EVOLUTION, metric="loss", more=COMBINED)
+    assert again.outcomes[0].best == found[1].outcomes[0].best
+
+
+def test_what_a_supernet_shows_of_itself(supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(supernet, tmp_path, metric="loss", more=COMBINED) as (scores, costs):
+        assert isinstance(scores, CombinedScores)
+        scores.settle([costs.problem(costs.settings, lambda codes: [0.0] * len(codes))])
+        measured = scores.measured
+    archs = scores.reference[:50]
+    earlier = load_before(load_supernet(supernet))
+    assert earlier is not None
+    assert earlier.step == load_supernet(supernet).step - 1
+    evaluator = scores.evaluator
+    half = len(evaluator.held_out.images) // 2
+    parts = [evaluator.part(0, half), evaluator.part(half, len(evaluator.held_out.images))]
+    losses = [[part(arch).loss for arch in archs] for part in parts]
+    rho = _spearman(*losses)
+    assert measured.halves == pytest.approx(2 * rho / (1 + rho))
+    evaluator.supernet = earlier.supernet.eval()
+    before = [evaluator(arch).loss for arch in archs]
+    assert measured.checkpoints == pytest.approx(_spearman(before, [scores.known[arch].loss for arch in archs]))
+
+
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)
+
+
+def test_weights_are_learned_from_held_out_images_of_retrained_networks(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out accuracy says that parameters decide, test accuracy the opposite: the test is for judging, not for learning."""
+    scoring(noise)
+    params = {arch: COSTS.cost(arch).params for arch in ARCHS}
+    most = max(params.values())
+
+    def retrained(subnet: Any, data: Any, training: Any, folder: Path) -> None:
+        (folder / "checkpoints").mkdir(parents=True)
+        share = params[subnet.arch] / most
+        result = {"held_out_accuracy": share, "test_accuracy": 1 - share}
+        (folder / "retrain.json").write_text(json.dumps(result))
+
+    monkeypatch.setattr(retrained_truth, "retrain_subnet", retrained)
+    truth = RetrainedTruth(16, make_settings(epochs=1), RetrainSettings(weights="scratch"))
+    more = {**COMBINED, "truth": truth, "ranking": RankingSettings(num_resamples=2)}
+    found = search(supernet, tmp_path, Exhaustive(), metric="loss", more=more)
+    evidence = found.evidence
+    assert evidence is not None
+    assert evidence.learned is not None
+    assert evidence.learned.error < evidence.learned.unlearned_error
+    combined = evidence.ways(ARCHS)["all witnesses"]
+    learned = kendalltau(combined, [params[arch] for arch in ARCHS]).statistic
+    values = evidence.witnesses.values(ARCHS)
+    evidence.panel.weights = evidence.panel.weighting.weights
+    assert learned > kendalltau(evidence.panel.combined(values), [params[arch] for arch in ARCHS]).statistic
+    assert "From 16 networks that were retrained the weights were learned" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "magic"}, "score is 'inherited' or 'combined', not 'magic'"),
+        ({"combination": {"num_reference": 10}}, "combination.num_reference is at least 50, not 10"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], message: str, supernet: Path, tmp_path: Path) -> None:
+    def run() -> None:
+        if "combination" in settings:
+            CombinationSettings(**settings["combination"])
+        search(supernet, tmp_path, more=settings)
+
+    with pytest.raises(ValueError, match=message):
+        run()
+
+
+def test_halving_cannot_be_combined(supernet: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="score=combined compares losses on the same images"):
+        search(supernet, tmp_path, halving_images=8, more=COMBINED)

@@ -1,0 +1,65 @@
+"""Witnesses on a page: what each counts, and how far they agree."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oneshot.report import SearchReport, Witnesses, WitnessRow, write_search_report
+from oneshot.report.verdict import render_tiles, render_verdict
+
+WITNESSES = Witnesses(
+    "Over 500 networks.",
+    [WitnessRow("MACs", "size", None, 0.5, 0.75), WitnessRow("<loss>", "supernet", 0.9, None, 0.25)],
+    [[1.0, -0.4], [-0.4, 1.0]],
+)
+
+
+def test_the_section_has_a_row_for_each_witness(report: SearchReport, tmp_path: Path) -> None:
+    write_search_report(tmp_path / "page.html", replace(report, witnesses=WITNESSES))
+    page = (tmp_path / "page.html").read_text()
+    section = page[page.index("Do the witnesses agree?") :]
+    rows = re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)[1:3]
+    cells = [re.sub(r"<[^>]*>", " ", row).split() for row in rows]
+    assert cells[0] == ["1", "MACs", "size", "\u2013", "0.50", "75", "%", "-0.40"]
+    assert cells[1] == ["2", "&lt;loss&gt;", "supernet", "0.90", "\u2013", "25", "%", "-0.40"]
+    assert "against" in rows[0]
+    assert "Over 500 networks." in section
+    write_search_report(tmp_path / "plain.html", report)
+    assert "Do the witnesses agree?" not in (tmp_path / "plain.html").read_text()
+
+
+def test_weights_are_left_out_where_nothing_is_weighed(report: SearchReport, tmp_path: Path) -> None:
+    rows = [replace(row, weight=None) for row in WITNESSES.rows]
+    write_search_report(tmp_path / "page.html", replace(report, witnesses=replace(WITNESSES, rows=rows)))
+    assert ">Weight</th>" not in (tmp_path / "page.html").read_text()
+
+
+def test_what_was_chosen_otherwise_is_not_measured_by_the_metric(report: SearchReport) -> None:
+    """A lead in accuracy over random search is no success where accuracy did not decide."""
+    chosen = replace(report, chosen_by="all witnesses together", rival=3)
+    verdict = render_verdict(chosen)
+    assert "chosen by <strong>all witnesses together</strong>" in verdict
+    assert "of 60 evaluations of random search, the one chosen alike has" in verdict
+    assert "against random search" in render_tiles(report)
+    assert "against random search" not in render_tiles(chosen)
+    assert "the scores say nothing about how it compares" in render_verdict(replace(chosen, rival=None))
+
+
+@pytest.mark.parametrize(
+    ("correlations", "message"),
+    [
+        ([[1.0]], "correlations of 2 witnesses are 2 lists of 2 numbers"),
+        ([[1.0, 1.5], [1.5, 1.0]], r"a correlation lies between -1 and 1, not at 1\.5"),
+        ([[1.0, float("nan")], [0.0, 1.0]], "not at nan"),
+    ],
+)
+def test_correlations_that_are_none_are_refused(
+    report: SearchReport, correlations: list[list[float]], message: str, tmp_path: Path
+) -> None:
+    wrong = replace(report, witnesses=replace(WITNESSES, correlations=correlations))
+    with pytest.raises(ValueError, match=message):
+        write_search_report(tmp_path / "page.html", wrong)
+    with pytest.raises(ValueError, match="rival is 60, but the baseline holds 60 candidates"):
+        write_search_report(tmp_path / "page.html", replace(report, rival=60))
