@@ -37,6 +37,7 @@ from oneshot.search import RandomSearch
 from oneshot.spaces import NASBenchMacro
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Coding
+from oneshot.statistics import kendall_tau
 from oneshot.training_free import TrainingFreeScores, scores_called
 
 Values = NDArray[np.float64]
@@ -94,20 +95,25 @@ def _with_supernet(asked: argparse.Namespace, supernet: Path) -> tuple[dict[str,
         ridge, features = RidgePredictor(), costs.coding.one_hot(costs.coding.encode(archs))
         ridge.fit(features, scores.inherited(archs))
         ways[OLD] = ridge.predict(features)
-        ways |= _learned(evidence.panel, values, [truth.values[arch] for arch in archs])
-        facts = json.loads((folder / "witnesses.json").read_text()) | {"seconds": time.process_time() - started}
+        learned = _learned(evidence.panel, values, np.array([truth.values[arch] for arch in archs]))
+        seconds = time.process_time() - started
+        facts = json.loads((folder / "witnesses.json").read_text()) | {"seconds": seconds, "learned": learned}
     return facts, _judge(ways, archs, truth)
 
 
-def _learned(panel: Panel, values: Values, truth: list[float]) -> dict[str, Values]:
-    """Rankings by weights that are learned from a few networks of the table, as if these had been retrained: random ones, the
-    first of several draws.
+def _learned(panel: Panel, values: Values, truth: Values) -> dict[str, list[float]]:
+    """Mean, deviation and least of Kendall's tau by weights learned from some networks of the table, as if these were retrained,
+    on the others: over 20 draws of as many.
     """
     scores, found = panel.scores_of(values), {}
     for number in (8, 16, 32):
-        chosen = np.random.default_rng(number).permutation(len(truth))[:number]
-        learned = learn_weights(scores[chosen], np.array(truth)[chosen], panel.weighting.weights)
-        found[f"all witnesses, learned from {number}"] = combine(scores, learned.weights)
+        taus = []
+        for draw in range(100, 120):
+            order = np.random.default_rng(draw).permutation(len(truth))
+            chosen, rest = order[:number], order[number:]
+            learned = learn_weights(scores[chosen], truth[chosen], panel.weighting.weights)
+            taus.append(kendall_tau(combine(scores[rest], learned.weights), truth[rest]))
+        found[f"learned from {number}"] = [float(np.mean(taus)), float(np.std(taus)), min(taus)]
     return found
 
 
@@ -162,6 +168,8 @@ def _write(path: Path, facts: dict[str, Any], judged: dict[str, RankCorrelation]
     for one in facts["witnesses"]:
         figures = [f"{name} {one[name]:.2f}" for name in ("reliability", "agreement", "weight")]
         print(f"  {one['name']:24} {'  '.join(figures)}")
+    for name, (mean, deviation, least) in facts.get("learned", {}).items():
+        print(f"  {name}: tau {mean:.3f} ± {deviation:.3f} on the others, at the least {least:.3f}")
     for name, way in judged.items():
         top = _text(way.top_tau)
         first = way.first[1]
