@@ -11,19 +11,11 @@ from typing import Any
 import numpy as np
 
 from oneshot.arch import Arch
-from oneshot.evaluation import (
-    MIN_LEARNED,
-    Evaluator,
-    LearnedWeights,
-    Panel,
-    Score,
-    learn_weights,
-    spearman_brown,
-)
+from oneshot.evaluation import Evaluator, LearnedWeights, Panel, Score, spearman_brown
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.drawing import draw_random
-from oneshot.pipeline.evidence import Evidence
+from oneshot.pipeline.evidence import Evidence, learn_from
 from oneshot.pipeline.folders import Trained, load_before
 from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings
 from oneshot.pipeline.witnesses import Measured, Untrained, Witnesses, draw_agreement, plain, rank_agreement
@@ -99,16 +91,9 @@ class CombinedScores(CandidateScores):
 
     def learn(self, truth: Mapping[Arch, float]) -> LearnedWeights | None:
         """Ranks by weights that are learned from ``truth`` from now on; None where it holds too few networks to learn from."""
-        if len(truth) < MIN_LEARNED:
-            log.warning(
-                "the weights of witnesses are learned from at least %d retrained networks, not %d",
-                MIN_LEARNED,
-                len(truth),
-            )
-            return None
-        values = self.panel.scores_of(self.witnesses.values(list(truth)))
-        learned = learn_weights(values, list(truth.values()), self.panel.weighting.weights)
-        self.weigh(learned.weights)
+        learned = learn_from(self.witnesses, self.panel, truth)
+        if learned is not None:
+            self.weigh(learned.weights)
         return learned
 
     def weigh(self, weights: np.ndarray[Any, np.dtype[np.float64]]) -> None:

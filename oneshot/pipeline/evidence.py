@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from oneshot import report
 from oneshot.arch import Arch
 from oneshot.costs import CostTable
-from oneshot.evaluation import LearnedWeights, Panel
+from oneshot.evaluation import MIN_LEARNED, LearnedWeights, Panel, learn_weights
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses
 from oneshot.spaces.coding import Coding
 
+log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
 COMBINED = "all witnesses"
 _MIN_SHARE = 0.1  # of the variance of scores that options must explain where nobody else agrees with them
@@ -73,6 +75,17 @@ def evidence_of(scores: CandidateScores, costs: CostTable, archs: Sequence[Arch]
     witnesses.learn(known)
     measured = Measured(None, None, {})
     return Evidence(witnesses, witnesses.panel(known, measured), len(known), measured, False)
+
+
+def learn_from(witnesses: Witnesses, panel: Panel, truth: Mapping[Arch, float]) -> LearnedWeights | None:
+    """Weights learned from ``truth``, what networks reach on held-out images; None where these are too few to learn from."""
+    if len(truth) < MIN_LEARNED:
+        log.warning(
+            "the weights of witnesses are learned from at least %d retrained networks, not %d", MIN_LEARNED, len(truth)
+        )
+        return None
+    scores = panel.scores_of(witnesses.values(list(truth)))
+    return learn_weights(scores, list(truth.values()), panel.weighting.weights)
 
 
 # In words --------------------------------------------------------------------------------------------------------------

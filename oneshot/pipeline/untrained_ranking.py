@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneshot.arch import Arch
-from oneshot.evaluation import Panel
+from oneshot.pipeline.evidence import Evidence, learn_from
 from oneshot.pipeline.untrained_candidates import UntrainedCandidates
 from oneshot.pipeline.witnesses import Measured, Witnesses, draw_agreement
 from oneshot.training_free import AZ_NAS, TrainingFreeScores
@@ -45,11 +46,19 @@ class Combined:
 
     name = "combined"
 
-    def __init__(self, witnesses: Witnesses, panel: Panel) -> None:
-        self._witnesses, self.panel = witnesses, panel
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
 
     def __call__(self, archs: Sequence[Arch], values: Mapping[str, Values]) -> Values:
-        return self.panel.combined(self._witnesses.values(archs))
+        return self.evidence.panel.combined(self.evidence.witnesses.values(archs))
+
+    def learn(self, truth: Mapping[Arch, float]) -> bool:
+        """Ranks by weights learned from ``truth`` from now on; False where it holds too few networks."""
+        learned = learn_from(self.evidence.witnesses, self.evidence.panel, truth)
+        if learned is not None:
+            self.evidence.panel.weights = learned.weights
+            self.evidence = replace(self.evidence, learned=learned)
+        return learned is not None
 
 
 def combine_untrained(
@@ -68,7 +77,8 @@ def combine_untrained(
     """
     checked = reference[:num_checked]
     draws = draw_agreement(witnesses, redrawn(), checked) if witnesses.untrained else {}
-    panel = witnesses.panel(reference, Measured(None, None, draws))
+    measured = Measured(None, None, draws)
+    panel = witnesses.panel(reference, measured)
     for witness, weight in zip(panel.witnesses, panel.weights.tolist(), strict=True):
         log.info("%s: weight %.2f, reliability %.2f", witness.name, weight, witness.reliability)
-    return Combined(witnesses, panel)
+    return Combined(Evidence(witnesses, panel, len(reference), measured, True))

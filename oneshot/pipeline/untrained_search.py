@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.drawing import draw_random
+from oneshot.pipeline.evidence import evidence_notes, witness_section
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.judging import JudgedRanking, ranking_section
 from oneshot.pipeline.results import Outcome
@@ -130,6 +131,8 @@ def search_untrained(
         truth = settings.truth
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(candidates, list(candidates.known), subnet_of, data, truth)
+            if isinstance(candidates.rank, Combined) and candidates.rank.learn(truth.held_out):
+                outcomes = [replace(outcome, best=candidates.ranked(outcome.archs)[0]) for outcome in outcomes]
         judged = None if truth is None else judge_untrained(candidates, costs.table, truth, settings.ranking)
         folders = [folder]
         if len(outcomes) > 1:
@@ -265,6 +268,7 @@ def _write_page(
                 graphs=graphs_of(space, outcome.best),
             )
         )
+    evidence = candidates.rank.evidence if isinstance(candidates.rank, Combined) else None
     facts = {
         "space": f"{space.size:.3g} networks",
         "scores": ", ".join(candidates.scorer.names),
@@ -284,7 +288,11 @@ def _write_page(
             score=candidates.way,
             searches=searches,
             facts=facts,
-            notes=untrained_notes(candidates, table, judged),
+            notes=[
+                *([] if evidence is None else evidence_notes(evidence)),
+                *untrained_notes(candidates, table, judged),
+            ],
             ranking=None if judged is None else ranking_section(judged, {}, judged.known),
+            witnesses=None if evidence is None else witness_section(evidence),
         ),
     )

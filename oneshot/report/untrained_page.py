@@ -9,12 +9,13 @@ from pathlib import Path
 
 from oneshot.report.diagram import DIAGRAM_CAPTION, render_diagram
 from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
-from oneshot.report.model import Block, Graph, Ranking, Value
+from oneshot.report.model import Block, Graph, Ranking, Value, Witnesses
 from oneshot.report.naming import format_architecture
 from oneshot.report.page import escape, render_header, render_page, render_trust
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.units import COST_HEADINGS, format_cost, format_short_cost
 from oneshot.report.verdict import format_limit
+from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
 
 
@@ -50,7 +51,7 @@ class UntrainedSearch:
 @dataclass(frozen=True)
 class UntrainedReport:
     """Everything the page shows. ``score`` is what ranks; ``notes`` are the sentences under "how far to trust this"; ``ranking``
-    is None where no true accuracies are known, and only its table is shown.
+    is None where no true accuracies are known, and only its table is shown; ``witnesses`` where none were compared.
     """
 
     title: str
@@ -62,6 +63,7 @@ class UntrainedReport:
     facts: Mapping[str, str]
     notes: Sequence[str]
     ranking: Ranking | None = None
+    witnesses: Witnesses | None = None
 
 
 def write_untrained_report(path: Path, report: UntrainedReport) -> None:
@@ -77,11 +79,15 @@ def write_untrained_report(path: Path, report: UntrainedReport) -> None:
             check_graph(graph)
     if report.ranking is not None:
         check_ranking(report.ranking, None)
+    if report.witnesses is not None:
+        check_witnesses(report.witnesses)
     about = {"space": report.space, "data": report.data, "strategy": report.strategy, "score": report.score}
     body = [render_header(report.title, about, _verdict(report))]
     body += [_section(report, search) for search in report.searches]
     if report.ranking is not None:
         body.append(render_ranking(report.ranking, with_chart=False))
+    if report.witnesses is not None:
+        body.append(render_witnesses(report.witnesses))
     body.append(render_trust(report.notes, report.facts))
     write_text(path, render_page(title=report.title, body="\n".join(body)))
 

@@ -50,7 +50,11 @@ def render_tiles(report: SearchReport) -> str:
     """The key numbers as a row of tiles."""
     best = report.candidates[report.best]
     tiles = [
-        (f"best {report.metric}", format_metric(report.metric, metric_of(best, report.metric)), _rank_text(report)),
+        (
+            f"{report.metric} of the chosen" if report.chosen_by else f"best {report.metric}",
+            format_metric(report.metric, metric_of(best, report.metric)),
+            _rank_text(report),
+        ),
         ("multiply-accumulates", format_count(best.macs), ""),
         ("parameters", format_count(best.params), ""),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -46,6 +46,18 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], d
         inputs: the block with random weights, and real values for it.
         taken: names of producers that other groups hold already; those found are added.
     """
+    others = set(taken)
+    # Where groups are many, one look at all of them saves as many runs of the block.
+    groups, reasons = _find_all(inputs, taken, lambda *_: True)
+    if are_groups(inputs, groups):
+        return groups, reasons
+    taken.intersection_update(others)
+    return _find_all(inputs, taken, is_group)
+
+
+def _find_all(
+    inputs: Inputs, taken: set[str], is_believed: Callable[[Inputs, Group], bool]
+) -> tuple[list[Group], dict[str, str]]:
     skeleton = inputs.meta()
     baseline = Baseline.of(skeleton)
     makers = {name: module for name, module in producers(skeleton.block).items() if name not in taken}
@@ -56,7 +68,9 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], d
             continue
         width = out_width(module)
         later = [other for other in list(makers)[position + 1 :] if other not in taken]
-        found = _find(inputs, baseline, name, width, {other: out_width(makers[other]) / width for other in later})
+        found = _find(
+            inputs, baseline, name, width, {other: out_width(makers[other]) / width for other in later}, is_believed
+        )
         if isinstance(found, str):
             reasons[name] = found
         else:
@@ -66,7 +80,12 @@ def find_channel_groups(inputs: Inputs, taken: set[str]) -> tuple[list[Group], d
 
 
 def _find(
-    inputs: Inputs, baseline: Baseline, name: str, width: int, others: dict[str, float]
+    inputs: Inputs,
+    baseline: Baseline,
+    name: str,
+    width: int,
+    others: dict[str, float],
+    is_believed: Callable[[Inputs, Group], bool],
 ) -> tuple[Group, list[str]] | str:
     reason = ""
     for team in _teams(name, width, others):
@@ -82,7 +101,7 @@ def _find(
             reason = reason or found
             continue
         for group in found:
-            if is_group(inputs, group):
+            if (is_group if len(found) > 1 else is_believed)(inputs, group):
                 return group, list(team)
         reason = "exchanging its channels changes the output"
     return reason
@@ -125,14 +144,20 @@ def _unit(block: nn.Module, width: int) -> int:
 
 def is_group(inputs: Inputs, group: Group) -> bool:
     """Whether exchanging the units of ``group`` leaves the block's output as it is, to rounding."""
-    order = torch.randperm(group.units, generator=torch.Generator().manual_seed(group.units))
+    return are_groups(inputs, [group])
+
+
+def are_groups(inputs: Inputs, groups: Iterable[Group]) -> bool:
+    """Whether exchanging the units of each of ``groups``, all at once, leaves the block's output as it is, to rounding."""
     block = fresh_copy(inputs.block)
-    for name, place in group.members.items():
-        _, kind, local = owner_of(block, name)
-        kind[local] = like(kind[local], place.reordered(kind[local].detach(), order))
-    before, after = (tensors_in(one.run()) for one in (inputs, Inputs(block, inputs.args, inputs.kwargs)))
+    for group in groups:
+        order = torch.randperm(group.units, generator=torch.Generator().manual_seed(group.units))
+        for name, place in group.members.items():
+            _, kind, local = owner_of(block, name)
+            kind[local] = like(kind[local], place.reordered(kind[local].detach(), order))
+    after = tensors_in(Inputs(block, inputs.args, inputs.kwargs).run())
     return all(
         bool((one - other).abs().max() <= _TOLERANCE[one.dtype] * one.abs().max())
-        for one, other in zip(before, after, strict=True)
+        for one, other in zip(inputs.reference, after, strict=True)
         if one.is_floating_point()
     )

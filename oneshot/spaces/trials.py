@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,11 @@ class Inputs:
     def meta(self) -> Inputs:
         """The same on the meta device."""
         return Inputs(fresh_copy(self.block).to("meta"), on_meta(self.args), on_meta(self.kwargs))
+
+    @functools.cached_property
+    def reference(self) -> list[Tensor]:
+        """The tensors that the block gives, computed once."""
+        return tensors_in(self.run())
 
     def run(self) -> Any:
         """The output of the block."""

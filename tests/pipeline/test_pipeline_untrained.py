@@ -111,6 +111,9 @@ def test_scores_are_put_together(name: str, tmp_path: Path) -> None:
     judged = json.loads((tmp_path / "ranking.json").read_text())
     if name == "combined":
         assert list(judged["ways"])[:3] == ["combined", "naswot", "synflow"]
+        page = (tmp_path / "report.html").read_text()
+        assert "Do the witnesses agree?" in page
+        assert "4 witnesses together" in page or "counting MACs decided alone" in page
         return
     # All networks are the reference, so the order is that of the published aggregation.
     columns = {score: np.array([float(row[score]) for row in rows.values()]) for score in AZ_NAS}

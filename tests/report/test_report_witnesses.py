@@ -43,6 +43,8 @@ def test_what_was_chosen_otherwise_is_not_measured_by_the_metric(report: SearchR
     assert "chosen by <strong>all witnesses together</strong>" in verdict
     assert "of 60 evaluations of random search, the one chosen alike has" in verdict
     assert "against random search" in render_tiles(report)
+    assert "best accuracy" in render_tiles(report)
+    assert "accuracy of the chosen" in render_tiles(chosen)
     assert "against random search" not in render_tiles(chosen)
     assert "the scores say nothing about how it compares" in render_verdict(replace(chosen, rival=None))
 

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from toy_spaces import ToyCell, ToySpace, make_data
 from training_runs import CPU, differences, values_of
 
-from oneshot.evaluation import Evaluator
+from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.mix import Mix
 from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores
 from oneshot.pipeline.train import SupernetTraining, train_supernet
@@ -28,6 +28,7 @@ from oneshot.training import (
     ArchitectureImages,
     ArchitectureTask,
     PhaseSettings,
+    RunPart,
     Trainer,
     TrainSettings,
     load_newest,
@@ -54,10 +55,8 @@ def make_trainer(task: ArchitectureTask, folder: Path, **settings: object) -> Tr
         task,
         make_data(),
         TrainSettings(**values | settings),  # type: ignore[arg-type]
-        folder,
-        device=CPU,
-        evaluate=lambda module: {},
-        meta={"config": {}, "space": {}, "classes": []},
+        RunPart(folder, {"config": {}, "space": {}, "classes": []}),
+        lambda module: {},
     )
 
 
@@ -253,7 +252,9 @@ def test_a_run_records_what_it_learned_and_is_read_back(tmp_path: Path) -> None:
     again = make_sampler(space)
     again.load_state_dict(state["task"]["sampler"])
     data, _ = part_of_architecture(make_data(), 0.5, TrainSettings(seed=0))
-    scores = relaxed_scores(supernet, Evaluator(supernet, data, device=CPU, calibration_images=32), again)
+    scores = relaxed_scores(
+        supernet, Evaluator(supernet, data, ScoreSettings(calibration_images=32), device=CPU), again
+    )
     assert {name: values_of(tmp_path, name)[-1] for name in scores} == pytest.approx(scores)
 
 
