@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -40,10 +41,25 @@ def several_values(advice: str) -> Iterator[None]:
         raise ValueError(f"batch normalisation cannot normalise a single value of a channel: {advice}") from None
 
 
+Statistics = Literal["tracked", "batch", "stored"]
+
+
 @contextlib.contextmanager
-def without_tracking(module: nn.Module, is_on: bool = True) -> Iterator[None]:
-    """Inside, where ``is_on``, training normalises with the batch and leaves running statistics as they are."""
-    layers = [part for part in module.modules() if isinstance(part, _BatchNorm)] if is_on else []
+def normalising(module: nn.Module, statistics: Statistics) -> Iterator[None]:
+    """Inside, training normalises as ``statistics`` says: with the batch, which running statistics follow ("tracked") or do not
+    ("batch"); or with the running ones, which stay as they are ("stored").
+    """
+    if statistics == "stored":
+        trained = [layer for layer in tracking_norms(module) if layer.training]
+        for layer in trained:
+            layer.training = False  # not `train()`: timm's norms have a dropout of their own
+        try:
+            yield
+        finally:
+            for layer in trained:
+                layer.training = True
+        return
+    layers = [] if statistics == "tracked" else [part for part in module.modules() if isinstance(part, _BatchNorm)]
     tracked = [layer for layer in layers if layer.track_running_stats]
     for layer in tracked:
         layer.track_running_stats = False

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, OpenArch
-from oneshot.batch_norm import without_tracking
+from oneshot.batch_norm import Statistics, normalising
 from oneshot.binding import Binding, copies_of, copy_module, default_cut, filled
 from oneshot.convolutions import may_crash
 from oneshot.mix import Mix
@@ -67,17 +67,17 @@ class Supernet(nn.Module):
         for name, variants in blocks.items():
             self._fill_bank(name, list(variants))
 
-    def forward(self, x: Tensor, arch: Arch | Mix, dropout: bool = True, statistics: bool = True) -> Tensor:
+    def forward(self, x: Tensor, arch: Arch | Mix, dropout: bool = True, statistics: Statistics = "tracked") -> Tensor:
         """Logits ``(batch, classes)`` of subnet ``arch``, or of a mix, for images ``(batch, channels, height, width)``.
 
         Args:
             dropout: without it, modules that drop values or paths at random do not, even in training.
-            statistics: without it, training leaves the running statistics of batch normalisation as they are.
+            statistics: what batch normalisation goes by in training, see ``oneshot.batch_norm.normalising``.
 
         Raises:
             ValueError: ``arch`` is not an architecture of the space, or a mix does not fit it.
         """
-        with self._bound(arch, dropout) as (network, _), without_tracking(network, not statistics):
+        with self._bound(arch, dropout) as (network, _), normalising(network, statistics):
             logits: Tensor = network(x)
         return logits
 

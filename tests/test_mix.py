@@ -326,7 +326,7 @@ def test_statistics_move_where_they_are_told_to() -> None:
     space, twin = made("nasbench201", training=True)
     mix, x = Mix(random_mix(space, dtype=torch.float32)), images(space, space.largest, 2)
     before = copy.deepcopy(twin.state_dict())
-    without = twin(x, mix, statistics=False)
+    without = twin(x, mix, statistics="batch")
     assert same(twin.state_dict(), before)
     assert torch.equal(twin(x, mix), without)
     moved = [name for name, tensor in twin.state_dict().items() if not torch.equal(tensor, before[name])]

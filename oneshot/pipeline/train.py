@@ -143,7 +143,7 @@ def train_supernet(
             freeze_norms(supernet)
         run = _Run(space, data, training, folder, total_steps, architecture_images)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
-        first_step = 0
+        first_step, is_as_stored = 0, False
         for name, phase in phases.items():
             part = phase.restrict(run.wanted)
             last_step = first_step + steps_per_epoch * phase.epochs
@@ -151,7 +151,8 @@ def train_supernet(
                 if newest is not None and reached == first_step:
                     supernet.load_state_dict(newest["average"] or newest["model"])
                 if phase.distill:
-                    run.provide_teacher(supernet, trained, make=reached == first_step and name == first_distilled)
+                    is_new = reached == first_step and name == first_distilled
+                    run.provide_teacher(supernet, trained, is_new, is_as_stored)
                 if reached == first_step and phase.sort_channels and trained is not None:
                     if space.starts_trained:
                         _sort_by_importance(supernet, trained, data, settings.seed)
@@ -161,7 +162,7 @@ def train_supernet(
                 sampler = _sampler(name, phase, run.wanted, training)
                 supernet = run.train(supernet, phase, sampler, first_step, name, newest)
                 reached, newest = last_step, None
-            first_step, trained = last_step, part
+            first_step, trained, is_as_stored = last_step, part, phase.stored_statistics
         if phase.untrained:
             supernet.space = run.wanted
     return Trained(
@@ -266,11 +267,16 @@ class _Run:
 
     def _task(self, supernet: Supernet, sampler: Sampler, phase: PhaseSettings, first_step: int) -> SupernetTask:
         if isinstance(sampler, DifferentiableSampler):
-            if phase.distill or self.settings.amp_dtype == "float16":
-                what = "phases.NAME.distill" if phase.distill else "trainer.amp_dtype=float16"
-                raise ValueError(
-                    f"{what} has no use where all options are mixed: leave it out, or take another sampler"
-                )
+            unused = {
+                "phases.NAME.distill": phase.distill,
+                "phases.NAME.stored_statistics": phase.stored_statistics,
+                "trainer.amp_dtype=float16": self.settings.amp_dtype == "float16",
+            }
+            for what, is_set in unused.items():
+                if is_set:
+                    raise ValueError(
+                        f"{what} has no use where all options are mixed: leave it out, or take another sampler"
+                    )
             sampler.to(self.device)
             return ArchitectureTask(
                 supernet.to(self.device),
@@ -291,10 +297,14 @@ class _Run:
             HeldOutReward(self.data, self.settings.batch_size, self.settings.seed),
             phase.image_size,
             self.teacher_resolution,
+            "stored" if phase.stored_statistics else "tracked",
         )
 
-    def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool) -> None:
+    def provide_teacher(self, supernet: Supernet, trained: SearchSpace | None, make: bool, is_as_stored: bool) -> None:
         """Makes the largest network as it is now the teacher of all phases from here on, or finds the one that was made.
+
+        Args:
+            is_as_stored: whether its weights were trained with the statistics that are stored, which it then keeps.
 
         Raises:
             ValueError: nothing has been trained that it could teach.
@@ -317,7 +327,7 @@ class _Run:
                 **self.data.card(),
                 "input_shape": list(self.space.input_shape(arch)),
             }
-            network = self._evaluator(supernet).subnet(arch)
+            network = supernet.extract(arch).eval() if is_as_stored else self._evaluator(supernet).subnet(arch)
             save_subnet(path, Subnet(self.space, arch, network.state_dict(), self.config, card, self.data.record))
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")

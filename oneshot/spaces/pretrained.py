@@ -53,14 +53,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_weights_into(
     network: nn.Module, path: str | Path, classifiers: Sequence[str], convert: Filter | None = None
 ) -> list[str]:
-    """Fills ``network`` with the weights of a file. A classifier for another number of classes stays fresh.
+    """Fills ``network`` with the weights of a file. A classifier for another number of classes starts at zero.
 
     Args:
         classifiers: names of the layers whose size is the number of classes.
         convert: turns the state dicts of other releases into the network's, for example to another size of images.
 
     Returns:
-        The tensors that stay fresh.
+        The tensors that the file has none for.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -97,8 +97,19 @@ def load_weights_into(
         )
     network.load_state_dict(given, strict=False)
     if fresh:
+        start_at_zero(network, classifiers)
         log.info("%s: other classes, so %s starts afresh", path, fresh[0].rpartition(".")[0])
     return fresh
+
+
+@torch.no_grad()
+def start_at_zero(network: nn.Module, classifiers: Iterable[str]) -> None:
+    """Sets classifiers to zero, so that their first gradients do not undo what the other layers have learned (Kolesnikov et al.,
+    "Big Transfer", ECCV 2020); timm's own initial values give some networks of few classes a loss far above chance.
+    """
+    for name in classifiers:
+        for tensor in network.get_submodule(name).parameters():
+            tensor.zero_()
 
 
 _COUNTER = "num_batches_tracked"  # earlier PyTorch did not write it

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from torch import nn
 
 from oneshot.spaces.elastic_network import ElasticNetwork
-from oneshot.spaces.pretrained import last_linear, load_weights_into
+from oneshot.spaces.pretrained import last_linear, load_weights_into, start_at_zero
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class TimmSpace(ElasticNetwork):
             if weights == "pretrained":
                 network = _download(model, num_classes=num_classes, **options)
                 self.new_classifier = network.pretrained_cfg.get("num_classes") != num_classes  # type: ignore[operator, union-attr]
+                if self.new_classifier:
+                    start_at_zero(network, _classifiers(network))
                 return network
             network = _create(model, num_classes=num_classes, **options)
             if weights is not None:

@@ -135,7 +135,7 @@ class ArchitectureTask(SupernetTask):
             def run() -> tuple[Tensor, Mix]:
                 mix = self.sampler.mix(moment)
                 with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
-                    logits = self.supernet(inputs, mix, dropout=False, statistics=False)
+                    logits = self.supernet(inputs, mix, dropout=False, statistics="batch")
                     return torch.nn.functional.cross_entropy(logits, labels), mix
 
             return run

@@ -35,6 +35,8 @@ class PhaseSettings:
         distill: whether the subnets learn from the largest network as it was before the first such phase.
         sort_channels: order the channels by their importance before the phase, so that its new, narrower networks start with
             the most important ones.
+        stored_statistics: whether batch normalisation uses the statistics that the weights come with, and keeps them: those of a
+            short training on few images follow its weights too late.
         untrained: whether what the phase leaves out by ``largest`` belongs to the supernet after it all the same: networks that a
             search repairs rather than trains (``oneshot.evaluation.repair``).
     """
@@ -48,6 +50,7 @@ class PhaseSettings:
     largest: dict[str, int] = field(default_factory=dict)
     distill: bool = False
     sort_channels: bool = False
+    stored_statistics: bool = False
     untrained: bool = False
 
     def __post_init__(self) -> None:

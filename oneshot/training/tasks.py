@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Option
-from oneshot.batch_norm import with_batch_statistics
+from oneshot.batch_norm import Statistics, with_batch_statistics
 from oneshot.convolutions import convolving, may_crash
 from oneshot.report import Graph
 from oneshot.samplers import Sampler
@@ -86,6 +86,7 @@ class SupernetTask(Task):
         teacher_resolution: the input size in pixels that it is for, see ``Distillation.full_resolution``.
         reward: of the architectures from which a sampler that learns does so after every epoch.
         image_size: input size in pixels to train at instead of the architectures' own.
+        statistics: what batch normalisation goes by, see ``oneshot.batch_norm.normalising``.
     """
 
     kind = "supernet"
@@ -100,6 +101,7 @@ class SupernetTask(Task):
         reward: HeldOutReward | None = None,
         image_size: int | None = None,
         teacher_resolution: int | None = None,
+        statistics: Statistics = "tracked",
     ) -> None:
         if teacher is not None and distillation.full_resolution and teacher_resolution is None:
             raise ValueError("a teacher that sees images at its own resolution needs teacher_resolution")
@@ -109,7 +111,7 @@ class SupernetTask(Task):
         self.distillation = distillation
         self.teacher = teacher
         self.reward = reward
-        self.image_size = image_size
+        self.image_size, self.statistics = image_size, statistics
         self._seen_at = teacher_resolution if distillation.full_resolution else None
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
@@ -130,7 +132,7 @@ class SupernetTask(Task):
             prepared = inputs.at(resolution)
             with engine.precision(), convolving(self.supernet.may_crash(arch), prepared):
                 dropout = position == 0 or not self.sampler.teacher_first
-                logits = self.supernet(prepared, arch, dropout=dropout)
+                logits = self.supernet(prepared, arch, dropout, self.statistics)
                 loss = self.criterion(logits, labels)
                 if taught_by is not None:
                     loss = self.distillation.loss(logits, taught_by, loss)
@@ -155,7 +157,7 @@ class SupernetTask(Task):
         losses = []
         for arch in candidates:
             with engine.precision():
-                logits = self.supernet(inputs.at(self._resolution(arch)), arch, dropout=False)
+                logits = self.supernet(inputs.at(self._resolution(arch)), arch, False, self.statistics)
                 losses.append(self.criterion(logits, labels).item())
         choose = min if self.sampler.prefers_low_loss else max
         return candidates[choose(range(len(losses)), key=losses.__getitem__)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -66,10 +67,10 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
     seen: list[Arch] = []
     plain = Supernet.forward
 
-    def forward(self: Supernet, x: torch.Tensor, arch: Arch, dropout: bool = True) -> torch.Tensor:
+    def forward(self: Supernet, x: torch.Tensor, arch: Arch, *how: Any) -> torch.Tensor:
         if self.training:
             seen.append(arch)
-        return plain(self, x, arch, dropout)
+        return plain(self, x, arch, *how)
 
     monkeypatch.setattr(Supernet, "forward", forward)
     phases = {
@@ -167,3 +168,26 @@ def test_without_training_the_weights_are_trained_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the weights of ToySpace are random"):
         train_supernet(ToySpace(), data, training, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_with_stored_statistics_keeps_them(tmp_path: Path) -> None:
+    data = make_data(augmentation=Augmentation())
+    torch.manual_seed(0)
+    torch.save(timm.create_model(MODEL, num_classes=4).state_dict(), tmp_path / "weights.pt")
+    space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"), input_ratios=(1.0,))
+    phases = {
+        "whole": PhaseSettings(1, largest={"*": 1}, stored_statistics=True),
+        "more": PhaseSettings(1, lr=1e-12, largest={"*": 1}, distill=True, untrained=True),
+    }
+    training = SupernetTraining(
+        make_settings(epochs=2, lr=0.01, weight_decay=0.0), calibration_images=32, phases=phases
+    )
+    train_supernet(space, data, training, tmp_path / "run")
+    before = torch.load(tmp_path / "weights.pt")
+    teacher = load_subnet(tmp_path / "run", names=("teacher.pt",)).weights
+    kept = [name for name in before if "running" in name]
+    assert kept
+    assert all(torch.equal(teacher[name], before[name]) for name in kept)
+    assert not torch.equal(teacher["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"])
+    after = load_supernet(tmp_path / "run").supernet.bank.state_dict()
+    assert not torch.equal(after[kept[0]], before[kept[0]])

@@ -53,6 +53,7 @@ def test_a_classifier_for_other_classes_is_fresh(trained: nn.Module, tmp_path: P
     space = TimmSpace(MODEL, 3, 32, str(saved(tmp_path, "state dict", trained.state_dict())))
     network = Supernet(space).extract(space.largest)
     assert network.classifier.out_features == 3  # type: ignore[union-attr]
+    assert not any(tensor.any() for tensor in network.classifier.parameters())  # type: ignore[union-attr]
     assert torch.equal(network.conv_head.weight, trained.conv_head.weight)  # type: ignore[union-attr, arg-type]
 
 
