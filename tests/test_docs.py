@@ -189,9 +189,11 @@ COMMANDS = list(commands())
 def _own_space(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples"))
-    register_spaces(["+space=my_space"])
+    for name in ("my_space", "my_cell"):
+        register_spaces([f"+space={name}"])
     yield
-    sys.modules.pop("my_space")
+    for name in ("my_space", "my_cell"):
+        sys.modules.pop(name)
     GlobalHydra.instance().clear()
 
 
