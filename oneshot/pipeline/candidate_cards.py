@@ -66,6 +66,8 @@ class CandidateCards:
         }
         if self.scores.evaluator.repair is not None:
             card["repair_images"] = self.scores.evaluator.repair.images
+        if self.trained.stored_statistics:
+            card["stored_statistics"] = True
         weights = self.scores.evaluator.subnet(arch).state_dict()
         return Subnet(self.scores.space, arch, weights, dict(self.config), card, self.data.record)
 

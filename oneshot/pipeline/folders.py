@@ -42,8 +42,9 @@ _SUBNET = {"space": dict, "arch": dict, "weights": dict, "config": dict, "card":
 @dataclass(frozen=True)
 class Trained:
     """A supernet read back: with the weights to rank by, the config of its training, the step it reached, what its sampler
-    had learned by then, which images it was trained on (None: not recorded), and whether networks belong to it that were not
-    trained, see ``PhaseSettings.untrained``. Of ``members`` that share out a space, it is what they have in common.
+    had learned by then, which images it was trained on (None: not recorded), whether networks belong to it that were not
+    trained, and whether it was trained with stored statistics, see ``PhaseSettings``. Of ``members`` that share out a space,
+    it is what they have in common.
     """
 
     supernet: Supernet | SupernetFamily
@@ -56,6 +57,7 @@ class Trained:
     members: Sequence[Trained] = ()
     record: SplitRecord | None = None
     untrained: bool = False
+    stored_statistics: bool = False
 
     def folder_of(self, arch: Arch) -> Path:
         """The folder of the supernet that holds ``arch``: of several that share out a space, that of the one."""
@@ -74,7 +76,7 @@ class Trained:
         was_there = isinstance(self.supernet.space, ElasticNetwork) and (self.step == 0 or self.untrained)
         if not (was_there if is_wanted is None else is_wanted):
             return None
-        return RepairSettings(images, measure_statistics=self.step > 0)
+        return RepairSettings(images, measure_statistics=self.step > 0 and not self.stored_statistics)
 
     @property
     def fingerprint(self) -> str:
@@ -133,6 +135,7 @@ def load_supernet(folder: Path) -> Trained:
         state["task"].get("sampler", {}),
         record=record_of(state, folder),
         untrained=state.get("untrained", False),
+        stored_statistics=state.get("stored_statistics", False),
     )
 
 

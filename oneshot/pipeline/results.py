@@ -64,6 +64,7 @@ class Conditions:
         step: that its training had reached, of ``total_steps``.
         metric: "accuracy" or "loss".
         held_out_images: their number, of which candidates that successive halving stopped have seen fewer.
+        calibration_images: on which statistics were recalibrated; 0 where those of the training stayed.
         repair_images: on which weights were repaired; None where statistics were recalibrated instead, on ``calibration_images``.
         halving_images: the smallest number, None without successive halving.
         latency: how it is known, in words; "" where it is not.
@@ -269,6 +270,8 @@ def common_notes(result: SearchResult) -> list[str]:
     """What holds for every accuracy with inherited weights."""
     under = result.conditions
     weights = "inherited weights with recalibrated BatchNorm statistics"
+    if under.calibration_images == 0:
+        weights = "inherited weights with the BatchNorm statistics that they were trained with"
     if under.repair_images is not None:
         weights = "inherited weights that were repaired in closed form, without labels"
     found = [

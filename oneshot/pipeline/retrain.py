@@ -138,9 +138,11 @@ def retrain_subnet(
     chosen = data.train.subset(random_indices(len(data.train), retrain.calibration_images, settings.seed))
     calibration = Batches(chosen, data, settings.batch_size, device, layout)
 
+    is_as_stored = retrain.weights == "inherited" and bool(subnet.card.get("stored_statistics"))
+
     def measured(network: nn.Module) -> nn.Module:
         """An average of weights with statistics of its own: those that it has are of the weights that went into it."""
-        if network is module:
+        if network is module or is_as_stored:
             return network
         return recalibrate(copy.deepcopy(network), (images for images, _ in calibration.at(resolution)))
 
@@ -155,6 +157,7 @@ def retrain_subnet(
         settings.label_smoothing,
         mixup=_mixup(retrain, settings, data.num_classes),
         transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
+        statistics="stored" if is_as_stored else "tracked",
         **_teacher(retrain.distill, training.supernet, data, device, layout),
     )
     meta = {
@@ -225,9 +228,10 @@ def choose(
         device=torch.device("cpu"),
         seed=settings.seed,
         repair=_repair(trained, subnet),
+        stored_statistics=trained.stored_statistics,
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
-    card = {
+    card: dict[str, Any] = {
         **data.card(),
         "supernet": subnet.card["supernet"],
         "macs": cost.macs,
@@ -236,7 +240,7 @@ def choose(
         "held_out_accuracy": score.accuracy,
         "held_out_loss": score.loss,
         "held_out_images": score.num_images,
-        **({"repair_images": subnet.card["repair_images"]} if "repair_images" in subnet.card else {}),
+        **{name: subnet.card[name] for name in ("repair_images", "stored_statistics") if name in subnet.card},
     }
     return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
 
@@ -259,6 +263,7 @@ def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, t
         device=test.device,
         seed=settings.seed,
         repair=_repair(trained, subnet),
+        stored_statistics=trained.stored_statistics,
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
 

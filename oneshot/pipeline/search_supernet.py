@@ -118,6 +118,7 @@ def opened_candidates(
         device=device,
         seed=settings.seed,
         repair=trained.repair(evaluation.repair_images, evaluation.repair),
+        stored_statistics=trained.stored_statistics,
     )
     if evaluator.repair is not None:
         log.info(
@@ -169,7 +170,7 @@ def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, cost
         total_steps=trained.total_steps,
         metric=scores.settings.metric,
         held_out_images=len(scores.evaluator.held_out.images),
-        calibration_images=len(scores.evaluator.calibration.images),
+        calibration_images=0 if trained.stored_statistics else len(scores.evaluator.calibration.images),
         repair_images=None if scores.evaluator.repair is None else len(scores.evaluator.fitted_on.images),
         halving_images=scores.settings.halving_images,
         seed=scores.seed,

@@ -175,6 +175,7 @@ def train_supernet(
         run.sampler_state,
         record=data.record,
         untrained=phase.untrained,
+        stored_statistics=phase.stored_statistics,
     )
 
 
@@ -246,6 +247,7 @@ class _Run:
             "space": self.space.definition,
             "options": options_left(self.space, self.wanted if phase.untrained else part),
             "untrained": phase.untrained,
+            "stored_statistics": phase.stored_statistics,
             "classes": list(self.data.classes),
             "images": None if self.data.record is None else self.data.record.state(),
         }
@@ -254,7 +256,7 @@ class _Run:
             self.data,
             phase.apply(self.settings),
             RunPart(self.folder, meta, first_step, self.total_steps, name),
-            lambda module: self._evaluate(module, part, sampler),
+            lambda module: self._evaluate(module, part, sampler, phase.stored_statistics),
         )
         if name:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
@@ -327,7 +329,7 @@ class _Run:
                 **self.data.card(),
                 "input_shape": list(self.space.input_shape(arch)),
             }
-            network = supernet.extract(arch).eval() if is_as_stored else self._evaluator(supernet).subnet(arch)
+            network = self._evaluator(supernet, is_as_stored).subnet(arch)
             save_subnet(path, Subnet(self.space, arch, network.state_dict(), self.config, card, self.data.record))
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
@@ -338,9 +340,11 @@ class _Run:
         self.teacher_resolution = teacher.space.input_shape(teacher.arch)[-1]
         self.teacher = teacher.module().to(self.device, memory_format=layout).requires_grad_(False)  # type: ignore[call-overload]
 
-    def _evaluate(self, module: nn.Module, part: SearchSpace, sampler: Sampler) -> dict[str, float]:
+    def _evaluate(
+        self, module: nn.Module, part: SearchSpace, sampler: Sampler, stored_statistics: bool
+    ) -> dict[str, float]:
         assert isinstance(module, Supernet)
-        evaluator = self._evaluator(module)
+        evaluator = self._evaluator(module, stored_statistics)
         if isinstance(sampler, DifferentiableSampler):
             return relaxed_scores(module, evaluator, sampler)
         shown = {
@@ -353,6 +357,8 @@ class _Run:
             f"held_out_loss/{name}": score.loss for name, score in scores.items()
         }
 
-    def _evaluator(self, supernet: Supernet) -> Evaluator:
+    def _evaluator(self, supernet: Supernet, stored_statistics: bool) -> Evaluator:
         evaluation = ScoreSettings(self.training.calibration_images, channels_last=self.settings.channels_last)
-        return Evaluator(supernet.to(self.device), self.data, evaluation, device=self.device)
+        return Evaluator(
+            supernet.to(self.device), self.data, evaluation, device=self.device, stored_statistics=stored_statistics
+        )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Option
-from oneshot.batch_norm import Statistics, with_batch_statistics
+from oneshot.batch_norm import Statistics, normalising, with_batch_statistics
 from oneshot.convolutions import convolving, may_crash
 from oneshot.report import Graph
 from oneshot.samplers import Sampler
@@ -111,7 +111,8 @@ class SupernetTask(Task):
         self.distillation = distillation
         self.teacher = teacher
         self.reward = reward
-        self.image_size, self.statistics = image_size, statistics
+        self.image_size = image_size
+        self.statistics: Statistics = statistics
         self._seen_at = teacher_resolution if distillation.full_resolution else None
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
@@ -214,6 +215,7 @@ class SubnetTask(Task):
         transform: further augmentation of uint8 images ``(batch, 3, size, size)``.
         teacher: a trained network that it learns from, too, and the input size in pixels at which that sees the images.
         distillation: the loss with a teacher.
+        statistics: what batch normalisation goes by, see ``oneshot.batch_norm.normalising``.
 
     Raises:
         ValueError: there are mixup and a teacher, which could say nothing of mixed images at another size.
@@ -231,6 +233,7 @@ class SubnetTask(Task):
         transform: Callable[[Tensor], Tensor] | None = None,
         teacher: tuple[nn.Module, int] | None = None,
         distillation: Distillation = _IN_PLACE,
+        statistics: Statistics = "tracked",
     ) -> None:
         if mixup is not None and teacher is not None:
             raise ValueError("a teacher and mixup or cutmix do not go together: set retrain.distill=false")
@@ -240,6 +243,7 @@ class SubnetTask(Task):
         self.resolution = resolution
         self.mixup = mixup
         self.transform = transform
+        self.statistics: Statistics = statistics
         self._may_crash = may_crash(module)
         # timm's Mixup smooths the labels that it mixes itself.
         self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if mixup else label_smoothing)
@@ -254,7 +258,11 @@ class SubnetTask(Task):
             even = len(inputs) // 2 * 2
             labels = labels[:even]
             inputs, targets = self.mixup(inputs[:even], labels)
-        with engine.precision(), convolving(self._may_crash, inputs):
+        with (
+            engine.precision(),
+            convolving(self._may_crash, inputs),
+            normalising(self.module, self.statistics),
+        ):
             logits = self.module(inputs)
             loss = self.criterion(logits, targets)
             if self.teacher is not None:

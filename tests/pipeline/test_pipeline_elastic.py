@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,19 @@ def test_fine_tuning_with_stored_statistics_keeps_them(tmp_path: Path) -> None:
     assert not torch.equal(teacher["layer1.0.conv1.weight"], before["layer1.0.conv1.weight"])
     after = load_supernet(tmp_path / "run").supernet.bank.state_dict()
     assert not torch.equal(after[kept[0]], before[kept[0]])
+
+    # What comes of it is scored, repaired and trained on with the same statistics.
+    alone = replace(training, phases={"whole": replace(phases["whole"], untrained=True)})
+    train_supernet(space, data, alone, tmp_path / "alone")
+    found = load_supernet(tmp_path / "alone")
+    assert found.repair(8) == RepairSettings(8, measure_statistics=False)
+    search(tmp_path / "alone", tmp_path / "search", data=data, repair=False)
+    subnet = load_subnet(tmp_path / "search")
+    inherited = found.supernet.extract(subnet.arch).state_dict()
+    assert all(torch.equal(tensor, inherited[name]) for name, tensor in subnet.weights.items())
+    assert "the BatchNorm statistics that they were trained with" in (tmp_path / "search" / "report.html").read_text()
+    again = SubnetTraining(make_settings(epochs=1, average_epochs=1), supernet=found)
+    retrained = retrain_subnet(subnet, data, again, tmp_path / "retrained").subnet.weights
+    changed = {name for name, tensor in retrained.items() if not torch.equal(tensor, inherited[name])}
+    assert changed
+    assert not any("running" in name for name in changed)
