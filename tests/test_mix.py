@@ -86,6 +86,8 @@ def _made(name: str) -> tuple[SearchSpace, Supernet, dict[str, Tensor]]:
     space = MIXED[name]()
     torch.manual_seed(0)
     supernet = Supernet(space.whole())
+    for tensor in supernet.parameters():  # so that no space's outputs are as small as its initial weights make them
+        tensor.data.add_(0.05 * torch.randn_like(tensor))
     return space, supernet, copy.deepcopy(supernet.state_dict())
 
 
