@@ -33,6 +33,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from oneshot.arch import Arch
+from oneshot.batch_norm import Statistics
 from oneshot.config import make_data, make_sampler
 from oneshot.costs import CostTable
 from oneshot.data import ImageData, Recorded
@@ -147,6 +148,7 @@ def train(
     share: float,
     settings: TrainSettings,
     distillation: Distillation,
+    statistics: Statistics,
 ) -> None:
     """Trains one network for its share of the family's training, in whole epochs and at least that, and scores it."""
     if name in compared.rows:
@@ -157,7 +159,9 @@ def train(
     epochs = max(1, math.ceil(share / cost / batches_of(data, settings)[1]))
     started = own_seconds(resource.RUSAGE_SELF)
     arch = Arch({"network": name})
-    task = SubnetTask(module, arch, size, settings.label_smoothing, teacher=teacher, distillation=distillation)
+    task = SubnetTask(
+        module, arch, size, settings.label_smoothing, teacher=teacher, distillation=distillation, statistics=statistics
+    )
     part = RunPart(compared.folder / name.replace(" ", "-"), {"config": {"name": name}})
     settings = replace(settings, epochs=epochs, eval_every=0, device="cpu")
     trainer = Trainer(task, data, settings, part, lambda network: {})
@@ -248,8 +252,16 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
     share = total / len(LIMITS)
     repair = trained.repair(EvaluationSettings.repair_images)
-    evaluator = Evaluator(trained.supernet.eval(), data, device=CPU, seed=options.seed, repair=repair)
-    alike = ((teacher, size), data, share, settings, distillation)
+    evaluator = Evaluator(
+        trained.supernet.eval(),
+        data,
+        device=CPU,
+        seed=options.seed,
+        repair=repair,
+        stored_statistics=trained.stored_statistics,
+    )
+    statistics: Statistics = "stored" if phase.stored_statistics else "tracked"
+    alike = ((teacher, size), data, share, settings, distillation, statistics)
     train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike)
     for limit in LIMITS:
         macs = limit / 100 * original
