@@ -120,8 +120,9 @@ def train_supernet(
             lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
         )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
-    share = _sampler(*next(iter(phases.items())), space.restrict(training.options), training).architecture_images
-    data, architecture_images = part_of_architecture(data, share, settings)
+    given = space
+    first = _sampler(*next(iter(phases.items())), given.restrict(training.options), training)
+    data, architecture_images = part_of_architecture(data, first.architecture_images, settings)
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
     with writing(folder):
@@ -159,7 +160,8 @@ def train_supernet(
                     else:  # by the norms of the weights alone, as published
                         count = sort_channels(supernet, trained)
                         log.info("phase %s: channels of %d layers sorted by importance", name, count)
-                sampler = _sampler(name, phase, run.wanted, training)
+                is_made = first_step == 0 and space is given
+                sampler = first if is_made else _sampler(name, phase, run.wanted, training)
                 supernet = run.train(supernet, phase, sampler, first_step, name, newest)
                 reached, newest = last_step, None
             first_step, trained, is_as_stored = last_step, part, phase.stored_statistics

@@ -12,7 +12,7 @@ from oneshot.training.settings import check_optimizer
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("epochs", 0, "at least 1"),
+        ("epochs", -1, "at least 0"),
         ("batch_size", 0, "at least 1"),
         ("log_every", 0, "at least 1"),
         ("eval_every", -1, "at least 0"),
