@@ -274,7 +274,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
             r"spos, timm, my_space$",
         ),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
-        (["+space=ofa", "sampler=unifrom"], r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, snas, uniform"),
+        (
+            ["+space=ofa", "sampler=unifrom"],
+            r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, snas, uniform",
+        ),
         (["+space=ofa", "+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
         (["+space=ofa", "+epoch=3"], r"no setting 'epoch'; did you mean 'trainer\.epochs'\?$"),
         (["+space=ofa", "epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?"),
@@ -320,7 +323,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
             r"'options' takes new entries with a plus: \+options\.NAME=VALUE",
         ),
         (["+space=ofa", "trainer.epochs=abc"], r"trainer\.epochs: .*'abc'"),
-        (["+space=ofa", "trainer.epochs=0"], r"trainer\.epochs=0 makes a family of a network that is trained already, .*OFAMobileNetV3 are random"),
+        (
+            ["+space=ofa", "trainer.epochs=0"],
+            r"trainer\.epochs=0 makes a family .*OFAMobileNetV3 are random",
+        ),
         (["+space=ofa", "trainer.epochs=[1"], r"'\[1'"),
         (["+space=ofa", "trainer.device=gpu"], r"device 'gpu' cannot be used here"),
         (["+space=ofa", "trainer.optimizer=sgdd"], r"trainer\.optimizer 'sgdd' .*did you mean 'sgd'"),
