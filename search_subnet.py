@@ -111,6 +111,8 @@ def main(config: DictConfig, folder: Path) -> None:
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
     typed = HydraConfig.get().overrides.task
     prediction = predictor_for_repaired(config, typed, is_repaired, search.prediction)
+    if config.get("predictor") is None:
+        warn_unread({"prediction": "with predictor=NAME"})
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
     search = replace(search, predictor=predictor, prediction=prediction, config={"data": data_config})
     found = search_supernet(trained, data, search, folder)
@@ -164,7 +166,7 @@ def _unread(config: DictConfig, retrains: bool, untrained: bool) -> dict[str, st
         "with +space and a score of untrained networks": {"untrained": untrained},
         "where there is a predictor or a supernet": {"references": not untrained},
         "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
-        "with predictor=NAME": {"prediction": by_supernet and config.get("predictor") is not None},
+        "with predictor=NAME": {"prediction": by_supernet},  # which the supernet may set
         "with score=combined": {"combination": config.score in PUT_TOGETHER},
         "with truth=...": {"ranking": config.truth is not None},
         "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},

@@ -39,7 +39,7 @@ def predictor_for_repaired(
     config: DictConfig, typed: Sequence[str], is_repaired: bool, prediction: PredictionSettings
 ) -> PredictionSettings:
     """Sets the predictor of a search whose candidates are repaired, as ``repaired`` says, unless the command line chooses how to
-    search; returns how it learns.
+    search; returns how it learns, where settings of ``prediction`` that were typed come first.
 
     Args:
         typed: the settings of the command line, ``key=value`` each.
@@ -50,7 +50,7 @@ def predictor_for_repaired(
     """
     groups = {re.split(r"[=@.]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
     name = config.repaired.predictor
-    if not is_repaired or name is None or groups & {"search", "predictor", "prediction"}:
+    if not is_repaired or name is None or groups & {"search", "predictor"}:
         return prediction
     known = sorted(path.stem for path in (CONF / "predictor").glob("*.yaml"))
     if name not in known:
@@ -58,7 +58,9 @@ def predictor_for_repaired(
             f"repaired.predictor is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
         )
     OmegaConf.update(config, "predictor", OmegaConf.load(CONF / "predictor" / f"{name}.yaml"), force_add=True)
-    changed = replace(prediction, num_pairs=config.repaired.num_pairs, num_verified=config.repaired.num_verified)
+    keys = {re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
+    own = {name: config.repaired[name] for name in ("num_pairs", "num_verified") if f"prediction.{name}" not in keys}
+    changed = replace(prediction, **own)
     log.info(
         "for repaired weights: predictor=%s, prediction.num_pairs=%d, prediction.num_verified=%d (search=evolution, for one, "
         "scores every candidate)", name, changed.num_pairs, changed.num_verified,

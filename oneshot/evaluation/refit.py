@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -81,7 +82,11 @@ class Fit:
             UnfitError: it was given too few rows, or values that are no finite numbers.
         """
         if self.num_rows < _LEAST_ROWS * self.inputs:
-            raise UnfitError(f"{self.num_rows} values of {self.inputs} channels do not tell its weights")
+            least = math.ceil(_LEAST_ROWS * self.inputs)
+            raise UnfitError(
+                f"{self.inputs} weights of each output are fitted on at least {least} places in the images, and these have "
+                f"{self.num_rows}; evaluation.repair_images gives more"
+            )
         diagonal = self._gram.diagonal(dim1=1, dim2=2)
         strength = RIDGE * diagonal[:, : self.inputs].mean(1, keepdim=True)
         # Groups that nothing reaches keep their weights; the bias is free.

@@ -252,7 +252,7 @@ class ElasticNetwork(SearchSpace):
         blocks = self.analysis.blocks.values()
         log.info(
             "%s: %.0f %% of the multiply-accumulates in elastic layers; %d blocks with elastic width, %d with heads, %d with "
-            "kernels; depths of %d containers; resolutions %s",
+            "kernels; %d stages with elastic depth; resolutions %s",
             self.name, 100 * self.analysis.elastic_share, sum(bool(block.widths) for block in blocks),
             sum(bool(block.heads) for block in blocks), sum(bool(block.kernels) for block in blocks),
             sum(bool(paths) for _, paths in self._stages.values()), ", ".join(map(str, self._sizes)),

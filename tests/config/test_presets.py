@@ -53,16 +53,18 @@ def test_the_trainer_of_a_repaired_network() -> None:
         (["supernet=a"], False, False),
         (["search=evolution"], True, False),
         (["search.generations=3"], True, False),
-        (["prediction.num_pairs=30"], True, False),
+        (["prediction.num_pairs=30"], True, True),
         (["predictor=gbdt"], True, False),
     ],
 )
 def test_the_search_of_repaired_networks(typed: list[str], is_repaired: bool, expected: bool) -> None:
     config = OmegaConf.load(CONF / "search_subnet.yaml")
     OmegaConf.set_struct(config, True)  # as Hydra does
-    found = predictor_for_repaired(config, typed, is_repaired, PredictionSettings())
+    given = PredictionSettings(30) if "prediction.num_pairs=30" in typed else PredictionSettings()
+    found = predictor_for_repaired(config, typed, is_repaired, given)
     assert ("predictor" in config) == expected
-    assert found == (PredictionSettings(80, num_verified=5) if expected else PredictionSettings())
+    num_pairs = 30 if "prediction.num_pairs=30" in typed else 80
+    assert found == (PredictionSettings(num_pairs, num_verified=5) if expected else given)
 
 
 def test_a_predictor_for_repaired_networks_that_there_is_none_of() -> None:

@@ -124,7 +124,9 @@ def test_what_cannot_be_fitted_is_said() -> None:
     fit = Fit(plain)
     fit.add(values[:1, :, :1], plain(values[:1, :, :1]).detach(), missing[:5], None)
     before = plain.weight.clone()
-    with pytest.raises(UnfitError, match="5 values of 4 channels do not tell"):
+    with pytest.raises(
+        UnfitError, match="4 weights of each output are fitted on at least 6 places in the images, and these have 5"
+    ):
         fit.solve()
     assert torch.equal(plain.weight, before)
 
