@@ -49,22 +49,14 @@ def normalising(module: nn.Module, statistics: Statistics) -> Iterator[None]:
     """Inside, training normalises as ``statistics`` says: with the batch, which running statistics follow ("tracked") or do not
     ("batch"); or with the running ones, which stay as they are ("stored").
     """
-    if statistics == "stored":
-        trained = [layer for layer in tracking_norms(module) if layer.training]
-        for layer in trained:
-            layer.training = False  # not `train()`: timm's norms have a dropout of their own
-        try:
-            yield
-        finally:
-            for layer in trained:
-                layer.training = True
-        return
-    layers = [] if statistics == "tracked" else [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    tracked = [layer for layer in layers if layer.track_running_stats]
-    for layer in tracked:
-        layer.track_running_stats = False
+    # Not `train()`: timm's norms have a dropout of their own.
+    flag = "training" if statistics == "stored" else "track_running_stats"
+    norms = [] if statistics == "tracked" else tracking_norms(module)
+    changed = [layer for layer in norms if getattr(layer, flag)]
+    for layer in changed:
+        setattr(layer, flag, False)
     try:
         yield
     finally:
-        for layer in tracked:
-            layer.track_running_stats = True
+        for layer in changed:
+            setattr(layer, flag, True)

@@ -54,10 +54,14 @@ def warn_unread(unread: Mapping[str, str]) -> None:
     """Names the settings of the command line that nothing reads beside the others: those of the groups or names of ``unread``,
     each with what would read them.
     """
-    keys = [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in HydraConfig.get().overrides.task]
-    for key in keys:
+    for key in typed_keys(HydraConfig.get().overrides.task):
         if (reader := unread.get(key.partition(".")[0])) is not None:
             log.warning("%s has no effect here: it is read %s", key, reader)
+
+
+def typed_keys(words: Iterable[str]) -> list[str]:
+    """The names of settings in the words of a command line, ``key=value`` each."""
+    return [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in words]
 
 
 def no_setting(key: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oneshot.arch import suggest
-from oneshot.config.keys import no_setting
+from oneshot.config.keys import no_setting, typed_keys
 from oneshot.config.paths import CONF
 from oneshot.pipeline.search_settings import PredictionSettings
 
@@ -48,7 +48,8 @@ def predictor_for_repaired(
     Raises:
         ValueError: there is no such predictor.
     """
-    groups = {re.split(r"[=@.]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
+    keys = typed_keys(typed)
+    groups = {key.partition(".")[0] for key in keys}
     name = config.repaired.predictor
     if not is_repaired or name is None or groups & {"search", "predictor"}:
         return prediction
@@ -58,7 +59,6 @@ def predictor_for_repaired(
             f"repaired.predictor is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
         )
     OmegaConf.update(config, "predictor", OmegaConf.load(CONF / "predictor" / f"{name}.yaml"), force_add=True)
-    keys = {re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
     own = {name: config.repaired[name] for name in ("num_pairs", "num_verified") if f"prediction.{name}" not in keys}
     changed = replace(prediction, **own)
     log.info(
@@ -77,7 +77,7 @@ def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) ->
     Raises:
         ValueError: the trainer has no such setting.
     """
-    keys = {re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in typed}
+    keys = typed_keys(typed)
     for name in config.repaired:
         if name not in config.trainer:
             raise ValueError(no_setting(f"repaired.{name}", [f"repaired.{known}" for known in config.trainer]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oneshot.arch import Arch
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
 from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.drawing import generator_for
 from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.runs import Store
 
@@ -50,7 +51,7 @@ class CandidateScores:
 
     def generator(self, purpose: str) -> np.random.Generator:
         """The randomness of one part of a search, by its seed."""
-        return np.random.default_rng(list(f"{purpose} {self.seed}".encode()))
+        return generator_for(purpose, self.seed)
 
     def score_all(
         self,

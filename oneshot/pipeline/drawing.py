@@ -1,4 +1,4 @@
-"""Random networks within several sets of limits."""
+"""What a search draws at random: its generators, and networks within several sets of limits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from oneshot.arch import Arch
 from oneshot.search import Problem
 
 _TRIES = 20  # networks drawn for each that is wanted: tight limits leave few different ones
+
+
+def generator_for(purpose: str, seed: int) -> np.random.Generator:
+    """The randomness of one part of a search, by its seed."""
+    return np.random.default_rng(list(f"{purpose} {seed}".encode()))
 
 
 def draw_random(problems: Sequence[Problem], number: int, rng: np.random.Generator) -> list[list[Arch]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,26 +65,16 @@ def judge_ranking(
     Raises:
         ValueError: the truth of fewer than two networks is known.
     """
-    ranked = list(scores.known)
-    known = [arch for arch in ranked if arch in truth.values]
-    if len(known) < 2:
-        raise ValueError(
-            f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
-            "is judged by at least 2"
-        )
+    known = known_to(truth, scores.known)
     given: dict[str, Values] = {INHERITED: _places(scores, known)}
     by_prediction: dict[str, RankCorrelation] = {}
 
     def judge(archs: Sequence[Arch], given: Mapping[str, Values]) -> dict[str, RankCorrelation]:
         """What ``given``, MACs, parameters and random order get right about ``archs``."""
-        values, counts = [truth.values[arch] for arch in archs], costs.costs(archs)
-        counted = {
-            MACS: np.array([cost.macs for cost in counts], dtype=np.float64),
-            PARAMS: np.array([cost.params for cost in counts], dtype=np.float64),
-        }
+        values = [truth.values[arch] for arch in archs]
         ways = {
             name: rank_correlation(way, values, num_resamples=settings.num_resamples, seed=scores.seed)
-            for name, way in {**given, **counted}.items()
+            for name, way in {**given, **counted(costs, archs)}.items()
         }
         return ways | {RANDOM: random_order(values)}
 
@@ -98,21 +89,50 @@ def judge_ranking(
         rest = {name: way for name, way in asked.items() if name not in (INHERITED, MACS, PARAMS)}
         given = {**together, **given, **rest} if evidence.decides else {**given, **together, **rest}
     ways = judge(known, given)
-    judged = JudgedRanking(truth, len(ranked), known, ways, scores.space.size, by_prediction)
-    content = {
-        "truth": truth.source,
-        "metric": scores.settings.metric,
-        "num_ranked": judged.num_ranked,
-        "num_known": len(known),
-        "num_resamples": settings.num_resamples,
-        "ways": {name: asdict(way) for name, way in ways.items()},
+    judged = JudgedRanking(truth, len(scores.known), known, ways, scores.space.size, by_prediction)
+    keep_judged(judged, scores.settings.metric, settings, scores.store.folder)
+    return judged
+
+
+def known_to(truth: Truth, ranked: Collection[Arch]) -> list[Arch]:
+    """Those of ``ranked`` whose truth is known.
+
+    Raises:
+        ValueError: they are fewer than two.
+    """
+    known = [arch for arch in ranked if arch in truth.values]
+    if len(known) < 2:
+        raise ValueError(
+            f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
+            "is judged by at least 2"
+        )
+    return known
+
+
+def counted(costs: CostTable, archs: Sequence[Arch]) -> dict[str, Values]:
+    """What counting says of ``archs``: their MACs and parameters."""
+    counts = costs.costs(archs)
+    return {
+        MACS: np.array([cost.macs for cost in counts], dtype=np.float64),
+        PARAMS: np.array([cost.params for cost in counts], dtype=np.float64),
     }
-    if by_prediction:
-        content["by_prediction"] = {name: asdict(way) for name, way in by_prediction.items()}
-    write_json(scores.store.folder / "ranking.json", content)
+
+
+def keep_judged(judged: JudgedRanking, metric: str, settings: RankingSettings, folder: Path) -> None:
+    """Writes ``ranking.json`` to ``folder``, and logs a table."""
+    content = {
+        "truth": judged.truth.source,
+        "metric": metric,
+        "num_ranked": judged.num_ranked,
+        "num_known": len(judged.known),
+        "num_resamples": settings.num_resamples,
+        "ways": {name: asdict(way) for name, way in judged.ways.items()},
+    }
+    if judged.by_prediction:
+        content["by_prediction"] = {name: asdict(way) for name, way in judged.by_prediction.items()}
+    write_json(folder / "ranking.json", content)
     for line in table_lines(judged):
         log.info("%s", line)
-    return judged
 
 
 def _places(scores: CandidateScores, archs: Sequence[Arch]) -> Values:

@@ -20,9 +20,9 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.block_order import order_blocks
-from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_weights, save_subnet
+from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, load_weights, save_subnet
 from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores, write_derived
-from oneshot.pipeline.untrained import check_untrained, options_left, start_family
+from oneshot.pipeline.untrained import check_untrained, run_facts, start_family
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -114,11 +114,16 @@ def train_supernet(
         if init is not None:
             raise ValueError("trainer.epochs=0 takes the weights of the space (space.weights), not init")
         check_untrained(space, data)
-        space = order_blocks(space, data, settings, newest or load_newest(folder / "checkpoints"), None)
-        return start_family(
-            space, data, settings, training.options, training.config, folder,
-            lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
-        )  # fmt: skip
+        with writing(folder):
+            newest = newest or load_newest(folder / "checkpoints")
+            if newest is not None:
+                check_run(newest, folder, SupernetTask.kind, training.config, 0)
+                return load_supernet(folder)
+            space = order_blocks(space, data, settings, None, None)
+            return start_family(
+                space, data, settings, training.options, training.config, folder,
+                lambda supernet: _sort_by_importance(supernet, _original(space), data, settings.seed),
+            )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
     given = space
     first = _sampler(*next(iter(phases.items())), given.restrict(training.options), training)
@@ -245,13 +250,9 @@ class _Run:
         supernet.space = part  # whose canonical forms may differ from those of the whole space
         task = self._task(supernet, sampler, phase, first_step)
         meta = {
-            "config": self.config,
-            "space": self.space.definition,
-            "options": options_left(self.space, self.wanted if phase.untrained else part),
+            **run_facts(self.space, self.wanted if phase.untrained else part, self.data, self.config),
             "untrained": phase.untrained,
             "stored_statistics": phase.stored_statistics,
-            "classes": list(self.data.classes),
-            "images": None if self.data.record is None else self.data.record.state(),
         }
         trainer = Trainer(
             task,

@@ -11,11 +11,11 @@ from oneshot.arch import Option
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings
-from oneshot.pipeline.folders import Trained, load_supernet
+from oneshot.pipeline.folders import Trained
 from oneshot.runs import writing
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
-from oneshot.training import SupernetTask, TrainSettings, check_run, load_newest
+from oneshot.training import SupernetTask, TrainSettings
 from oneshot.training.checkpoint import save_checkpoint
 from oneshot.training.randomness import seeded
 
@@ -46,7 +46,7 @@ def start_family(
     sort: Callable[[Supernet], None],
 ) -> Trained:
     """Writes the checkpoint of a supernet that has taken no step, its channels sorted, so that it can be searched; its subnets
-    are to be repaired. A folder that holds it already is read.
+    are to be repaired.
 
     Args:
         options: those of the space that searches have, by pattern of choice names.
@@ -54,25 +54,16 @@ def start_family(
         sort: sorts the channels of the new supernet.
 
     Raises:
-        ValueError: the folder holds another run.
         FolderInUseError: another process writes to the folder.
     """
     checkpoints, part = folder / "checkpoints", space.restrict(options)
     with writing(folder):
-        newest = load_newest(checkpoints)
-        if newest is not None:
-            check_run(newest, folder, SupernetTask.kind, config, 0)
-            return load_supernet(folder)
         with seeded("weights", settings.seed):
             supernet = Supernet(space)
         sort(supernet)
         supernet.space = part
         state = {
-            "config": dict(config),
-            "space": space.definition,
-            "options": options_left(space, part),
-            "classes": list(data.classes),
-            "images": None if data.record is None else data.record.state(),
+            **run_facts(space, part, data, config),
             "kind": SupernetTask.kind,
             "total_steps": 0,
             "model": supernet.state_dict(),
@@ -94,7 +85,14 @@ def start_family(
     return Trained(supernet, dict(config), data.classes, folder.resolve(), 0, 0, record=data.record)
 
 
-def options_left(space: SearchSpace, part: SearchSpace) -> dict[str, list[Option]]:
-    """The options of the choices of ``part`` that has fewer of them than ``space``."""
+def run_facts(space: SearchSpace, part: SearchSpace, data: ImageData, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says beside the state: the settings, the space and which options of it ``part`` has, and the images."""
     before = {choice.name: choice.options for choice in space.choices}
-    return {choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]}
+    left = {choice.name: list(choice.options) for choice in part.choices if choice.options != before[choice.name]}
+    return {
+        "config": dict(config),
+        "space": space.definition,
+        "options": left,
+        "classes": list(data.classes),
+        "images": None if data.record is None else data.record.state(),
+    }

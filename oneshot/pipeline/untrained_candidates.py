@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oneshot.arch import Arch
 from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.drawing import generator_for
 from oneshot.runs import Store
 from oneshot.training_free import TrainingFreeScores
 
@@ -85,7 +86,7 @@ class UntrainedCandidates:
 
     def generator(self, purpose: str) -> np.random.Generator:
         """The randomness of one part of a search, by its seed."""
-        return np.random.default_rng(list(f"{purpose} {self.seed}".encode()))
+        return generator_for(purpose, self.seed)
 
     def score_all(
         self,

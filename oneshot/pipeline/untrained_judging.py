@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import random_order, rank_correlation
-from oneshot.pipeline.judging import RANDOM, JudgedRanking, table_lines
+from oneshot.pipeline.judging import RANDOM, JudgedRanking, counted, keep_judged, known_to
 from oneshot.pipeline.search_settings import RankingSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.untrained_candidates import UntrainedCandidates
-from oneshot.pipeline.witnesses import MACS, PARAMS
-from oneshot.runs import write_json
+from oneshot.pipeline.witnesses import MACS
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
@@ -34,35 +31,19 @@ def judge_untrained(
     Raises:
         ValueError: the truth of fewer than two networks is known.
     """
-    ranked = list(candidates.known)
-    known = [arch for arch in ranked if arch in truth.values]
-    if len(known) < 2:
-        raise ValueError(
-            f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
-            "is judged by at least 2"
-        )
+    known = known_to(truth, candidates.known)
     keys = candidates.keys(known)
     order = {key: place for place, key in enumerate(sorted(set(keys)))}
     given: dict[str, Values] = {candidates.way: np.array([order[key] for key in keys], dtype=np.float64)}
     given |= {name: values for name, values in candidates.values(known).items() if name not in given}
-    given |= _counted(costs, known)
+    given |= counted(costs, known)
     true = [truth.values[arch] for arch in known]
     ways = {
         name: rank_correlation(_finite(way), true, num_resamples=settings.num_resamples, seed=candidates.seed)
         for name, way in given.items()
     } | {RANDOM: random_order(true)}
-    judged = JudgedRanking(truth, len(ranked), known, ways, candidates.space.size)
-    content = {
-        "truth": truth.source,
-        "metric": candidates.way,
-        "num_ranked": judged.num_ranked,
-        "num_known": len(known),
-        "num_resamples": settings.num_resamples,
-        "ways": {name: asdict(way) for name, way in ways.items()},
-    }
-    write_json(candidates.store.folder / "ranking.json", content)
-    for line in table_lines(judged):
-        log.info("%s", line)
+    judged = JudgedRanking(truth, len(candidates.known), known, ways, candidates.space.size)
+    keep_judged(judged, candidates.way, settings, candidates.store.folder)
     return judged
 
 
@@ -78,7 +59,7 @@ def untrained_notes(candidates: UntrainedCandidates, costs: CostTable, judged: J
         )
     archs = list(candidates.known)
     ranking = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}
-    agreement = _agreement(ranking | candidates.values(archs) | _counted(costs, archs))
+    agreement = _agreement(ranking | candidates.values(archs) | counted(costs, archs))
     if agreement:
         notes.append(
             f"How far {candidates.way} agrees with others on the {len(archs):,} networks of this search (Kendall's tau: 1 is the "
@@ -90,14 +71,6 @@ def untrained_notes(candidates: UntrainedCandidates, costs: CostTable, judged: J
         "and on some counting MACs tells more. Retrain what you choose, and something else beside it."
     )
     return notes
-
-
-def _counted(costs: CostTable, archs: Sequence[Arch]) -> dict[str, Values]:
-    counts = costs.costs(archs)
-    return {
-        MACS: np.array([cost.macs for cost in counts], dtype=np.float64),
-        PARAMS: np.array([cost.params for cost in counts], dtype=np.float64),
-    }
 
 
 def _agreement(values: Mapping[str, Values]) -> dict[str, float]:
