@@ -56,7 +56,6 @@ from oneshot.training import (
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = (75, 50, 35, 25)  # percent of the original's multiply-accumulates
-NUM_RANDOM = 3
 PASSES = 3  # the cost of a training step in forward passes
 
 
@@ -199,17 +198,17 @@ def pruned(module: nn.Module, size: int, macs: float) -> nn.Module:
     return network
 
 
-def random_archs(space: SearchSpace, macs: float, seed: int) -> list[Arch]:
+def random_archs(space: SearchSpace, macs: float, seed: int, count: int) -> list[Arch]:
     """Random architectures with at most ``macs`` and at least 95 % of them."""
     table, rng, found = CostTable(space), random.Random(f"comparison {seed}"), list[Arch]()
-    while len(found) < NUM_RANDOM:
+    while len(found) < count:
         archs = [space.sample(rng) for _ in range(256)]
         found += [
             arch
             for arch, cost in zip(archs, table.costs(archs), strict=True)
             if 0.95 * macs <= cost.macs <= macs and arch not in found
         ]
-    return found[:NUM_RANDOM]
+    return found[:count]
 
 
 def compare(options: argparse.Namespace, folder: Path) -> Comparison:
@@ -241,15 +240,20 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     total = cost_after_fine_tuning(trained, data, settings, original)
     found = sorted((folder / "search").glob("max_macs-*"), key=lambda path: -float(path.name.partition("-")[2]))
     for limit, own in zip(LIMITS, found, strict=True):
-        retrained = f"retrain-{limit}"
-        compared.program(retrained, "retrain_subnet.py", f"subnet={own}", "trainer.threads=1", *options.retrain)
-        for name, place in ((f"family {limit}", own), (f"trained on {limit}", folder / retrained)):
+        places = {f"family {limit}": own}
+        if not options.as_found:
+            places[f"trained on {limit}"] = folder / f"retrain-{limit}"
+            compared.program(
+                f"retrain-{limit}", "retrain_subnet.py", f"subnet={own}", "trainer.threads=1", *options.retrain
+            )
+        for name, place in places.items():
             subnet = load_subnet(place)
             if name not in compared.rows:
                 pixels = subnet.card["input_shape"][-1]
                 compared.score(name, subnet.module(), pixels, data, arch=dict(subnet.arch))
-        steps = subnet.card["epochs"] * batches_of(data, settings)[1]
-        total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
+        if not options.as_found:
+            steps = subnet.card["epochs"] * batches_of(data, settings)[1]
+            total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
     share = total / len(LIMITS)
     repair = trained.repair(EvaluationSettings.repair_images)
     evaluator = Evaluator(
@@ -265,7 +269,7 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike)
     for limit in LIMITS:
         macs = limit / 100 * original
-        for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed)):
+        for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
             if (name := f"random {limit} {number}") not in compared.rows:
                 pixels = trained.supernet.space.input_shape(arch)[-1]
                 compared.score(name, evaluator.subnet(arch), pixels, data, arch=dict(arch))
@@ -291,18 +295,20 @@ def table(compared: Comparison) -> list[str]:
         f"{rows['family']['seconds']:.0f} s of training (fine-tuning included), {rows['search']['seconds']:.0f} s of search; "
         f"the original trained on as long as each alternative: {100 * rows['original trained on']['test']:.1f} %",
         "",
-        "| limit | family | pixels | trained on | over the original | "
+        "| limit | family | pixels | over the original | "
+        + ("" if compared.options.as_found else "trained on | ")
         + " | ".join(f"{kind}; lead" for kind in kinds)
         + " |",
-        "| --- " * (5 + len(kinds)) + "|",
+        "| --- " * (5 - compared.options.as_found + len(kinds)) + "|",
     ]
     for limit in LIMITS:
-        found, own = compared.correct(f"family {limit}"), compared.correct(f"trained on {limit}")
+        found = own = compared.correct(f"family {limit}")
+        if not compared.options.as_found:
+            own = compared.correct(f"trained on {limit}")
         cells = [f"{limit} %", f"{100 * found.mean():.1f}", str(rows[f"family {limit}"]["size"])]
-        cells += [
-            f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s",
-            _lead(own, compared.correct("original"), ""),
-        ]
+        cells.append(_lead(own, compared.correct("original"), ""))
+        if not compared.options.as_found:
+            cells.append(f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s")
         for kind in kinds:
             names = [name for name in rows if name.startswith(f"{kind} {limit}")]
             other = np.mean([compared.correct(name) for name in names], axis=0)
@@ -327,6 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train", nargs="*", default=[], help="further settings of train_supernet.py")
     parser.add_argument("--search", nargs="*", default=[], help="further settings of search_subnet.py")
     parser.add_argument("--retrain", nargs="*", default=[], help="further settings of retrain_subnet.py")
+    parser.add_argument("--as-found", action="store_true", help="leave out training the found networks on")
+    parser.add_argument("--random", type=int, default=3, help="random networks of the supernet at each limit")
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained_family"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
