@@ -15,14 +15,14 @@ def sizes_taken(network: nn.Module, shape: Sequence[int], ratios: Sequence[float
     device, takes; without those that it takes at no size nearby.
 
     Args:
-        shape: ``(batch, channels, height, width)`` of images that it takes.
+        shape: ``(batch, channels, height, width)`` of images that it is known to take.
     """
     return sorted({size for ratio in ratios if (size := nearest_size(network, shape, shape[-1] * ratio)) is not None})
 
 
 def nearest_size(network: nn.Module, shape: Sequence[int], wanted: float) -> int | None:
     """The height and width nearest to ``wanted`` that ``network``, on the meta device, takes; None if there is none nearby."""
-    return next((size for size in _near(wanted, shape[-1]) if _takes(network, shape, size)), None)
+    return next((size for size in _near(wanted, shape[-1]) if size == shape[-1] or _takes(network, shape, size)), None)
 
 
 def _near(wanted: float, largest: int) -> Iterator[int]:
