@@ -71,7 +71,7 @@ def _with_supernet(asked: argparse.Namespace, supernet: Path) -> tuple[dict[str,
     trained = load_supernets([supernet])
     space = trained.supernet.space
     folder = asked.folder / supernet.name
-    data = make_data(trained.config["data"], of_step(trained.record, str(supernet), folder, "ignore"))
+    data = make_data(trained.config["data"], of_step(trained.record, str(supernet), folder, None, "ignore"))
     settings = SearchSettings(
         RandomSearch(),
         evaluation=EvaluationSettings(device="cpu", max_images=asked.images, calibration_images=512),
@@ -105,7 +105,7 @@ def _learned(panel: Panel, values: Values, truth: Values) -> dict[str, list[floa
     """Mean, deviation and least of Kendall's tau by weights learned from some networks of the table, as if these were retrained,
     on the others: over 20 draws of as many.
     """
-    scores, found = panel.scores_of(values), {}
+    scores, found = panel.features_of(values), {}
     for number in (8, 16, 32):
         taus = []
         for draw in range(100, 120):

@@ -5,13 +5,11 @@ from oneshot.evaluation.combination import (
     MIN_LEARNED,
     LearnedWeights,
     ReferenceScale,
-    Weighting,
     Witness,
     combine,
     correlation_matrix,
     learn_weights,
     spearman_brown,
-    weigh,
 )
 from oneshot.evaluation.correlation import FirstRanked, RankCorrelation, random_order, rank_correlation
 from oneshot.evaluation.evaluator import Evaluator
@@ -22,6 +20,7 @@ from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.settings import ScoreSettings
+from oneshot.evaluation.weighing import Weighting, weigh
 from oneshot.statistics import Estimate
 
 __all__ = [

@@ -1,11 +1,10 @@
-"""One ranking from several witnesses: values on one scale, weights from what the witnesses show of themselves, or learned.
+"""One ranking from several witnesses: values on one scale, their weighted mean, and weights that are learned.
 
 All of it is functions of arrays. docs/ranking.md is the recipe and says why it is that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,6 @@ Values = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 """``(num_networks, num_witnesses)`` of normal scores; a NaN is a witness that says nothing of a network."""
 
-_NO_AGREEMENT = 0.2  # a correlation up to which a witness has no say
-_NORMAL = 1.96  # standard deviations on each side that hold 95 %
-_STEPS = 100  # of the weights towards those that agree with themselves
-_SETTLED = 1e-9
 MIN_LEARNED = 8  # true values from which weights are learned
 _PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 
@@ -93,83 +88,14 @@ class ReferenceScale:
         return np.where(np.isneginf(values), self._floor, values)
 
 
-# Weights that no truth is needed for -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Weighting:
-    """What each witness counts.
-
-    Attributes:
-        weights: ``(num_witnesses,)``, not negative, of sum 1.
-        agreement: ``(num_witnesses,)``: the correlation of each with the weighted mean of the other families; NaN where there
-            is none that counts.
-        agreed: whether any families agree; where not, the anchor has all weight.
-    """
-
-    weights: Values
-    agreement: Values
-    agreed: bool
-
-
-def weigh(scores: Matrix, witnesses: Sequence[Witness], anchor: int = 0) -> Weighting:
-    """Equal weights times the reliability of each witness and its agreement with the others.
-
-    Agreement counts by the lower end of its 95 % interval (Fisher, 1915): up to 0.2 nothing, above that in a straight line up to
-    1. It is that with the mean of the other families by these very weights, each family being one vote: the weights are a fixed
-    point, found from equal ones.
-
-    Args:
-        scores: of random networks; a column that is constant has no weight.
-        anchor: the witness that decides alone where no two families agree.
-
-    Raises:
-        ValueError: another number of witnesses than columns, or fewer than two networks.
-    """
-    _check(scores, witnesses)
-    reliability = np.array([witness.reliability for witness in witnesses], dtype=np.float64)
-    families = np.unique([witness.family for witness in witnesses], return_inverse=True)[1]
-    others = (families[:, None] != families[None, :]).astype(np.float64)
-    correlations = correlation_matrix(scores)
-    weights = reliability * (np.diag(correlations) > 0)
-    agreement = np.full(len(witnesses), np.nan)
-    for _ in range(_STEPS):
-        votes = _votes(weights, families) * others
-        spread = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", votes, correlations, votes), 0.0))
-        common = np.einsum("ij,ij->i", votes, correlations)
-        agreement = np.divide(common, spread, out=np.full_like(common, np.nan), where=spread > 0)
-        proven = _lower(np.nan_to_num(agreement), len(scores))
-        counted = np.clip((proven - _NO_AGREEMENT) / (1 - _NO_AGREEMENT), 0.0, 1.0)
-        before, weights = weights, (weights + reliability * counted) / 2
-        if np.abs(weights - before).max() < _SETTLED:
-            break
-    weights = np.where(counted > 0, weights, 0.0)
-    if not weights.sum() > 0:
-        return Weighting(np.eye(len(witnesses))[anchor], agreement, False)
-    return Weighting(weights / weights.sum(), agreement, True)
-
-
-def _lower(correlations: Values, count: int) -> Values:
-    """The lower ends of 95 % intervals of correlations over ``count`` networks, by Fisher's transformation."""
-    if count < 4:
-        return np.full_like(correlations, -1.0)
-    found: Values = np.tanh(np.arctanh(np.clip(correlations, -1, 1 - 1e-12)) - _NORMAL / np.sqrt(count - 3))
-    return found
-
-
-def _votes(weights: Values, families: NDArray[np.int64]) -> Values:
-    """Weights such that each family counts as much as its mean witness."""
-    return weights / np.bincount(families)[families]
-
-
 def combine(scores: Matrix, weights: ArrayLike) -> Values:
-    """``(num_networks,)``: the weighted mean of what the witnesses say of each network; those that say nothing are left out of
-    it, and a network of which no witness that counts says anything has minus infinity.
+    """``(num_networks,)``: the weighted mean of what the witnesses say of each network; one that says nothing is taken for the
+    middle, and a network of which no witness that counts says anything has minus infinity.
     """
-    counts = np.asarray(weights, dtype=np.float64) * np.isfinite(scores)
-    total = counts.sum(axis=1)
-    weighted = (np.nan_to_num(scores) * counts).sum(axis=1)
-    combined: Values = np.divide(weighted, total, out=np.full(len(scores), -np.inf), where=total > 0)
+    counts = np.asarray(weights, dtype=np.float64)
+    told = (np.isfinite(scores) & (counts > 0)).any(axis=1)
+    weighted = np.where(np.isfinite(scores), scores, 0.0) @ counts
+    combined: Values = np.where(told, weighted / counts.sum(), -np.inf)
     return combined
 
 
@@ -275,10 +201,3 @@ def _fit(inputs: Matrix, targets: Values, prior: Values, penalty: float) -> tupl
         pull = np.sqrt(penalty * len(targets))
         weights = nnls(np.vstack([centred, pull * np.eye(len(prior))]), np.concatenate([wanted, pull * scaled]))[0]
     return weights, mean - float(middle @ weights)
-
-
-def _check(scores: Matrix, witnesses: Sequence[Witness]) -> None:
-    if scores.ndim != 2 or scores.shape[1] != len(witnesses):
-        raise ValueError(f"there are {len(witnesses)} witnesses for scores of shape {scores.shape}")
-    if len(scores) < 2:
-        raise ValueError(f"witnesses are compared on at least 2 networks, not {len(scores)}")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from oneshot.evaluation.combination import Matrix, ReferenceScale, Values, Witness, combine, correlation_matrix, weigh
+from oneshot.evaluation.combination import Matrix, ReferenceScale, Values, Witness, combine, correlation_matrix
+from oneshot.evaluation.weighing import weigh
 
 
 class Panel:
@@ -58,7 +59,11 @@ class Panel:
             without: names of witnesses that are not asked here.
         """
         asked = np.array([name not in without for name in self.names])
-        return combine(self.scores_of(values), self.weights * asked)
+        return combine(self.features_of(values), self.weights * asked)
+
+    def features_of(self, values: ArrayLike) -> Matrix:
+        """``(num_networks, num_witnesses)`` of which the weights are: counts, and what other witnesses say beyond size."""
+        return self.weighting.features(self.scores_of(values))
 
     def correlations(self) -> Matrix:
         """``(num_witnesses, num_witnesses)``: how the witnesses' scores of the reference networks correlate."""

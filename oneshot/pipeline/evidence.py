@@ -84,8 +84,8 @@ def learn_from(witnesses: Witnesses, panel: Panel, truth: Mapping[Arch, float]) 
             "the weights of witnesses are learned from at least %d retrained networks, not %d", MIN_LEARNED, len(truth)
         )
         return None
-    scores = panel.scores_of(witnesses.values(list(truth)))
-    return learn_weights(scores, list(truth.values()), panel.weighting.weights)
+    features = panel.features_of(witnesses.values(list(truth)))
+    return learn_weights(features, list(truth.values()), panel.weighting.weights)
 
 
 # In words --------------------------------------------------------------------------------------------------------------
@@ -99,7 +99,11 @@ def evidence_notes(evidence: Evidence) -> list[str]:
     if INHERITED in agreement:
         with_macs = float(panel.correlations()[panel.names.index(INHERITED), panel.names.index(MACS)])
         others = agreement[INHERITED]
-        rest = "" if math.isnan(others) else f" and {_word(others)} with the other witnesses together ({others:.2f})"
+        rest = (
+            ""
+            if math.isnan(others)
+            else f" and, beyond size, {_word(others)} with the other witnesses together ({others:.2f})"
+        )
         found.append(
             f"On {evidence.num_networks:,} random networks the ranking by inherited weights agrees {_word(with_macs)} with "
             f"counting MACs (correlation {with_macs:.2f}; 1 is the same order, 0 none){rest}."
@@ -187,7 +191,8 @@ def witness_section(evidence: Evidence) -> report.Witnesses:
     ]
     caption = (
         f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
-        "-1 the opposite order. Agreement is that with the weighted mean of the other kinds of witnesses; what agrees with "
-        "nobody has no weight. Reliability is how far a witness agrees with itself; counts are exact."
+        "-1 the opposite order. Agreement and weight are those of what a witness says beyond size, and for counts of size "
+        "itself; agreement is the correlation with the other kinds of witnesses, and what agrees with nobody has no weight. "
+        "Reliability is how far a witness agrees with itself; counts are exact."
     )
     return report.Witnesses(caption, rows, panel.correlations().tolist())

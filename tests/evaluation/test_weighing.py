@@ -1,0 +1,160 @@
+"""What witnesses of known worth count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn_witnesses import drawn, normal_scores, tau
+from scipy.stats import pearsonr
+
+from oneshot.evaluation import ReferenceScale, Weighting, Witness, combine, weigh
+
+FAMILIES = [Witness(name, name) for name in ("a", "b", "c", "d", "e")]
+
+
+def test_equally_good_witnesses_count_alike_and_their_mean_is_better_than_each() -> None:
+    truth, scores = drawn([0.7] * 5)
+    found = weigh(scores, FAMILIES)
+    assert found.weights == pytest.approx([0.2] * 5, abs=0.045)
+    combined = combine(scores, found.weights)
+    # Five witnesses that correlate by r with the truth and err independently have a mean that does by r sqrt(5 / (1 + 4 r r)).
+    assert pearsonr(combined, truth).statistic == pytest.approx(0.7 * np.sqrt(5 / (1 + 4 * 0.49)), abs=0.045)
+    assert tau(combined, truth) > max(tau(column, truth) for column in scores.T) + 0.1
+
+
+def test_noise_among_good_witnesses_has_no_say() -> None:
+    truth, scores = drawn([0.7, 0.7, 0.7, 0.7, 0.0])
+    found = weigh(scores, FAMILIES)
+    assert found.weights[4] == 0
+    assert tau(combine(scores, found.weights), truth) > tau(scores.mean(axis=1), truth) + 0.02
+
+
+def test_a_witness_that_says_the_opposite_has_no_say() -> None:
+    _, scores = drawn([0.8, 0.8, 0.8, 0.8, -0.8])
+    found = weigh(scores, FAMILIES)
+    assert found.weights[4] == 0
+    assert found.agreement[4] < -0.5
+    assert found.weights[:4] == pytest.approx([0.25] * 4, abs=0.045)
+
+
+def test_witnesses_of_one_family_do_not_vouch_for_one_another() -> None:
+    truth, scores = drawn([0.7, 0.7, 0.7, 0.0])
+    twins = np.column_stack([scores, scores[:, 3]])
+    names = [*FAMILIES[:3], Witness("inherited", "supernet"), Witness("predicted", "supernet")]
+    assert weigh(twins, names).weights[3:].tolist() == [0, 0]
+    assert weigh(twins, FAMILIES).weights[3:].min() > 0.05  # as if they were independent
+    assert tau(combine(twins, weigh(twins, names).weights), truth) > 0.5
+
+
+def test_weights_follow_reliability() -> None:
+    _, scores = drawn([0.7] * 5)
+    half = [*FAMILIES[:4], Witness("e", "e", 0.5)]
+    assert weigh(scores, half).weights[4] == pytest.approx(1 / 9, abs=0.01)
+    assert weigh(scores, [*FAMILIES[:4], Witness("e", "e", 0.0)]).weights[4] == 0
+
+
+def test_few_networks_prove_little() -> None:
+    """A correlation of 0.3 among 40 networks may be chance."""
+    rng = np.random.default_rng(0)
+    first, rest = rng.normal(size=(2, 4000))
+    second = 0.35 * first + np.sqrt(1 - 0.35**2) * rest
+    scores = np.stack([ReferenceScale(values)(values) for values in (first, second)], axis=1)
+    assert weigh(scores, FAMILIES[:2]).agreed
+    assert not weigh(scores[:40], FAMILIES[:2]).agreed
+
+
+def test_where_nobody_agrees_the_anchor_decides_alone() -> None:
+    _, scores = drawn([0.0] * 5)
+    found = weigh(scores, FAMILIES, anchor=2)
+    assert not found.agreed
+    assert found.weights.tolist() == [0, 0, 1, 0, 0]
+    _, two = drawn([0.9, -0.9])
+    assert weigh(two, FAMILIES[:2]).weights.tolist() == [1, 0]
+
+
+def test_a_constant_witness_and_missing_values() -> None:
+    truth, scores = drawn([0.7, 0.7, 0.7, 0.7])
+    with_constant = np.column_stack([scores, np.zeros(len(scores))])
+    found = weigh(with_constant, FAMILIES)
+    assert found.weights[4] == 0
+    scores[::3, 1] = np.nan
+    scores[0] = np.nan
+    found = weigh(scores, FAMILIES[:4])
+    combined = combine(scores, found.weights)
+    assert combined[0] == -np.inf
+    assert tau(combined[1:], truth[1:]) > 0.6
+
+
+def test_what_cannot_be_weighed_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 witnesses for scores of shape"):
+        weigh(drawn([0.5, 0.5])[1], FAMILIES[:3])
+
+
+# Beyond size -----------------------------------------------------------------------------------------------------------
+
+SIZED = [Witness("MACs", "size"), Witness("a", "a"), Witness("b", "b"), Witness("c", "c"), Witness("loss", "supernet")]
+
+
+def sized(
+    beyond: list[float], follows: float, count: int = 600, noise: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quality, which correlates by ``follows`` with size; size; scores of size and of witnesses that see more by ``beyond``."""
+    rng = np.random.default_rng(3)
+    size, rest = rng.normal(size=(2, count))
+    quality = follows * size + np.sqrt(1 - follows**2) * rest
+    seen = [size] + [follows * size + see * rest + noise * rng.normal(size=count) for see in beyond]
+    return quality, size, normal_scores(np.stack(seen, axis=1))
+
+
+def beyond(found: Weighting) -> np.ndarray:
+    return found.weights[1:]
+
+
+def test_witnesses_that_all_follow_size_do_not_confirm_one_another() -> None:
+    """Their scores correlate by 0.6 and more, for size alone."""
+    quality, _, scores = sized([0, 0, 0, 0], 0.7)
+    assert np.corrcoef(scores.T)[1:, 1:].min() > 0.5
+    found = weigh(scores, [*SIZED[:4], Witness("d", "d")])
+    assert found.agreed
+    assert beyond(found).tolist() == [0, 0, 0, 0]
+    np.testing.assert_allclose(found.combined(scores), scores[:, 0])
+    assert tau(found.combined(scores), quality) > tau(scores.mean(axis=1), quality)
+
+
+def test_what_witnesses_agree_on_beyond_size_counts() -> None:
+    quality, _, scores = sized([0.6, 0.4, 0.6, 0], 0.5)
+    found = weigh(scores, SIZED)
+    assert found.weights[4] == 0
+    assert beyond(found)[[0, 2]].min() > beyond(found)[1] > 0
+    assert tau(found.combined(scores), quality) > 0.1 + max(tau(column, quality) for column in scores[:, :1].T)
+    assert tau(found.combined(scores), quality) > tau(scores.mean(axis=1), quality)
+
+
+@pytest.mark.parametrize("follows", [0.3, 0.9])
+def test_how_much_quality_follows_size_is_what_a_confirmed_supernet_says(follows: float) -> None:
+    quality, _, scores = sized([0.8, 0.8, 0.5, np.sqrt(1 - follows**2)], follows, noise=0.2)
+    found = weigh(scores, SIZED)
+    unsure = weigh(scores, [*SIZED[:4], Witness("loss", "another")])
+    assert (found.weights[0] > unsure.weights[0]) == (follows > 0.5**0.5)
+    assert tau(found.combined(scores), quality) > tau(unsure.combined(scores), quality)
+
+
+def test_a_supernet_that_nobody_confirms_is_believed_as_far_as_it_follows_size() -> None:
+    _, _, scores = sized([0, 0, 0, 0.7], 0.7, noise=0.3)
+    assert weigh(scores, SIZED).weights[4] > 0.3
+    rng = np.random.default_rng(0)
+    scores[:, 4] = rng.normal(size=len(scores))
+    assert weigh(scores, SIZED).weights[4] == 0
+
+
+def test_loadings_are_spearmans() -> None:
+    """Of three families a loading is the root of the product of its correlations over that of the others with each other."""
+    from oneshot.evaluation.weighing import _loadings
+
+    loadings = np.array([0.9, 0.6, 0.4])
+    correlations = np.outer(loadings, loadings)
+    np.fill_diagonal(correlations, 1.0)
+    assert _loadings(correlations) == pytest.approx(loadings, abs=1e-4)
+    correlations[0, 1] = correlations[1, 0] = 0.5
+    expected = [np.sqrt(0.5 * 0.36 / 0.24), np.sqrt(0.5 * 0.24 / 0.36), np.sqrt(0.36 * 0.24 / 0.5)]
+    assert _loadings(correlations) == pytest.approx(expected, abs=1e-4)
