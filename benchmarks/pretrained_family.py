@@ -265,8 +265,8 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         stored_statistics=trained.stored_statistics,
     )
     statistics: Statistics = "stored" if phase.stored_statistics else "tracked"
-    alike = ((teacher, size), data, share, settings, distillation, statistics)
-    train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike)
+    alike = ((teacher, size), data, share, settings, distillation)
+    train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics)
     for limit in LIMITS:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
@@ -280,9 +280,10 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         def narrower(macs: float = macs) -> tuple[nn.Module, int]:
             return pruned(teacher, size, macs), size
 
-        train(compared, f"lower resolution {limit}", smaller, *alike)
+        train(compared, f"lower resolution {limit}", smaller, *alike, statistics)
         if options.prune:
-            train(compared, f"Torch-Pruning {limit}", narrower, *alike)
+            # Statistics that were stored before the cut no longer fit: these networks measure their own.
+            train(compared, f"Torch-Pruning {limit}", narrower, *alike, "tracked")
     return compared
 
 
