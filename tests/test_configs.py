@@ -249,7 +249,7 @@ def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
 @pytest.mark.parametrize(("group", "name"), options("search"))
 def test_a_strategy(group: str, name: str) -> None:
     strategy = make_strategy(composed("search_subnet", f"{group}={name}"))
-    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000}.get(name, 1000)
+    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000, "knapsack": 20}.get(name, 1000)
     assert strategy == type(strategy)()
 
 
@@ -379,6 +379,8 @@ def test_a_limit_can_be_a_list() -> None:
         (("cost.max_macs=[1e6,50%]",), "cost.max_macs is a list of percentages or one of numbers"),
         (("cost.max_macs=half",), "cost.max_macs: Value 'half'"),
         (("cost.max_macs=0%",), "cost.max_macs is above 0"),
+        (("cost.max_macs=150%",), "cost.max_macs=150% limits nothing"),
+        (("cost.max_params=[50%,100.5%]",), "cost.max_params=100.5% limits nothing"),
         (("cost.max_latency_ms=50%",), "cost.max_latency_ms is a number of milliseconds"),
     ],
 )

@@ -164,7 +164,7 @@ def _percentage(name: str, value: object) -> float | None:
     """The number of a limit such as ``50%``, None for one that is no percentage.
 
     Raises:
-        ValueError: it is of a cost that has none.
+        ValueError: it is of a cost that has none, or limits nothing.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", value) if isinstance(value, str) else None
     if match is None:
@@ -172,6 +172,10 @@ def _percentage(name: str, value: object) -> float | None:
     if name == "max_latency_ms":
         raise ValueError(
             "cost.max_latency_ms is a number of milliseconds; percentages can be those of cost.max_macs and max_params"
+        )
+    if float(match[1]) > 100:
+        raise ValueError(
+            f"cost.{name}={match[0].strip()} limits nothing: 100% is the network that the space was made of, the largest in it"
         )
     return float(match[1])
 
