@@ -45,7 +45,7 @@ from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.pipeline.untrained_search import PUT_TOGETHER, UntrainedSettings, check_names, search_untrained
-from oneshot.search import Derivation
+from oneshot.search import Derivation, Knapsack
 from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
 
@@ -72,6 +72,10 @@ def main(config: DictConfig, folder: Path) -> None:
         references=[] if config.references is None else read_references(Path(config.references), limited),
         seed=config.seed,
     )
+    if "space" in config and isinstance(search.strategy, Knapsack):
+        raise ValueError(
+            "search=knapsack measures the blocks of a trained network: give supernet=FOLDER instead of +space"
+        )
     if "space" in config:
         if config.supernet is not None:
             raise ValueError(

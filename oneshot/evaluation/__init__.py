@@ -18,6 +18,7 @@ from oneshot.evaluation.paired import image_scores, lead_of_first
 from oneshot.evaluation.panel import Panel
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
+from oneshot.evaluation.repaired import largest_at
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.settings import ScoreSettings
 from oneshot.evaluation.weighing import Weighting, weigh
@@ -44,6 +45,7 @@ __all__ = [
     "correlation_matrix",
     "evaluate",
     "image_scores",
+    "largest_at",
     "lead_of_first",
     "learn_weights",
     "random_indices",

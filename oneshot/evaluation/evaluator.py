@@ -11,6 +11,7 @@ from torch import nn
 from oneshot.arch import Arch
 from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
+from oneshot.evaluation.block_errors import block_errors
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
@@ -97,19 +98,30 @@ class Evaluator:
         return self._scores(archs)
 
     def _scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
-        if self.memory_limit == 0 or (self.stored_statistics and self.repair is None):
+        if self.memory_limit == 0:
             yield from ((arch, self(arch)) for arch in dict.fromkeys(archs))
             return
         for supernet, group in by_member(self.supernet, archs):
             if self.repair is not None:
-                sizes = [supernet.space.input_shape(arch)[-1] for arch in group]
-                for size in dict.fromkeys(sizes):
-                    chosen = [arch for arch, own in zip(group, sizes, strict=True) if own == size]
+                for size, chosen in _by_size(supernet, group).items():
                     yield from self._repaired(supernet, size).scores(chosen)
                 continue
-            yield from SharedEvaluation(supernet, self.calibration, self.held_out, self, self.memory_limit).scores(
-                group
-            )
+            calibration = None if self.stored_statistics else self.calibration
+            yield from SharedEvaluation(supernet, calibration, self.held_out, self, self.memory_limit).scores(group)
+
+    def block_errors(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, float], None, None]:
+        """The errors of architectures in which a single block differs from the largest network of their input size, or in which
+        some are left out, see ``block_errors``. Memory is freed before the next input size.
+
+        Raises:
+            ValueError: weights are not repaired.
+        """
+        if self.repair is None:
+            raise ValueError("errors of blocks are those of repaired weights: set evaluation.repair=true")
+        for supernet, group in by_member(self.supernet, archs):
+            for size, chosen in _by_size(supernet, group).items():
+                original = Original(supernet, self.fitted_on, size, self.repair, with_arguments=True)
+                yield from block_errors(original, chosen)
 
     def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
         assert self.repair is not None
@@ -120,7 +132,7 @@ class Evaluator:
                 reference.forget()
         if key not in self._originals:
             self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair)
-        return RepairedEvaluation(self._originals[key], self.calibration, self.held_out, self, self.memory_limit)
+        return RepairedEvaluation(self._originals[key], self.held_out, self, self.memory_limit)
 
     def part(self, start: int, stop: int) -> Evaluator:
         """An evaluator on the held-out images ``start`` to ``stop`` of a random order that ``seed`` gives."""
@@ -139,3 +151,11 @@ class Evaluator:
         """The scores of ``archs`` in their order, see ``scores``."""
         known = dict(self.scores(archs))
         return [known[arch] for arch in archs]
+
+
+def _by_size(supernet: Supernet, archs: Sequence[Arch]) -> dict[int, list[Arch]]:
+    """Architectures by the size of their input."""
+    sizes: dict[int, list[Arch]] = {}
+    for arch in archs:
+        sizes.setdefault(supernet.space.input_shape(arch)[-1], []).append(arch)
+    return sizes

@@ -18,7 +18,8 @@ from oneshot.evaluation.keeping import Store, Uses
 from oneshot.evaluation.merging import MergedGraph, Node, Trace, reads_what_changed
 from oneshot.evaluation.nesting import leaves
 from oneshot.evaluation.recalibration import chunks, recalibrate
-from oneshot.evaluation.repair import Reference, RepairSettings, readers_of, repair_block
+from oneshot.evaluation.reference import Reference
+from oneshot.evaluation.repair import RepairSettings, readers_of, repair_block
 from oneshot.evaluation.score import Score
 from oneshot.evaluation.shared import CALIBRATION, Candidate, ChangedInputError, Feed, SharedEvaluation
 from oneshot.spaces.skeleton import Block
@@ -41,30 +42,42 @@ class Original:
 
     Args:
         images: what layers are fitted on.
+        with_arguments: whether ``reference`` keeps what blocks are called with, too.
 
     Attributes:
         supernet: what narrow networks are cut from: the one given, or where statistics are measured, one with the same parameters
             that has those of the largest network.
         arch: the largest network's architecture.
+        network: that network, in eval mode.
         blocks: its blocks by name.
+        paths: where they lie in it.
         reference: what its readers give.
 
     Raises:
         ValueError: the statistics are measured, and there are no images.
     """
 
-    def __init__(self, supernet: Supernet, images: Batches, resolution: int, settings: RepairSettings) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        images: Batches,
+        resolution: int,
+        settings: RepairSettings,
+        with_arguments: bool = False,
+    ) -> None:
         self.resolution, self._images = resolution, images
         self.arch = largest_at(supernet, resolution)
-        network, blocks = supernet.skeleton(self.arch, lambda block: block.module)
-        self.blocks = {block.name: block for block in blocks}
-        whole = supernet.extract(self.arch).eval()
+        skeleton, blocks = supernet.skeleton(self.arch, lambda block: block.module)
+        self.blocks, self.paths = {block.name: block for block in blocks}, paths_of(skeleton, blocks)
+        self.network = supernet.extract(self.arch).eval()
         self.supernet = supernet
         if settings.measure_statistics:
-            recalibrate(whole, self.chunks())
+            recalibrate(self.network, self.chunks())
             self.supernet = copy.deepcopy(supernet, {id(tensor): tensor for tensor in supernet.parameters()})
-            self.supernet.take_statistics(self.arch, whole)
-        self.reference = Reference(whole, paths_of(network, blocks), self.chunks, len(images.images), WORKING_BYTES)
+            self.supernet.take_statistics(self.arch, self.network)
+        self.reference = Reference(
+            self.network, self.paths, self.chunks, len(images.images), WORKING_BYTES, with_arguments
+        )
         self._remembered: OrderedDict[Arch, Mapping[Block, Repaired]] = OrderedDict()
         self._readers: dict[Block, Readers] = {}
         self._reported: set[tuple[str, str]] = set()
@@ -124,12 +137,11 @@ class RepairedEvaluation(SharedEvaluation):
     def __init__(
         self,
         original: Original,
-        calibration: Batches,
         held_out: Batches,
         one_by_one: Callable[[Arch], Score],
         limit: int,
     ) -> None:
-        super().__init__(original.supernet, calibration, held_out, one_by_one, limit)
+        super().__init__(original.supernet, None, held_out, one_by_one, limit)
         self.original = original
         self._whole: Trace | None = None
         self._feed = Feed(lambda: ((chunk, None) for chunk in original.chunks()))
@@ -187,16 +199,7 @@ class RepairedEvaluation(SharedEvaluation):
         """Repairs ``network`` in place by running it anew, as far as it has to, for each block: of a network whose calls cannot
         be told, every block counts as changed that runs after one that differs from the largest network's.
         """
-        order: list[str] = []
-        hooks = [
-            network.get_submodule(path).register_forward_pre_hook(lambda *_, name=name: order.append(name))
-            for name, path in paths.items()
-        ]
-        try:
-            network(next(iter(self.original.chunks()))[:2])
-        finally:
-            for hook in hooks:
-                hook.remove()
+        order = order_of(network, paths, next(iter(self.original.chunks()))[:2])
         of_name = {block.name: block for block in blocks}
         same = [of_name[name] is self.original.blocks.get(name) for name in order]
         missing = [name for name in self.original.blocks if name not in of_name]
@@ -335,6 +338,21 @@ def paths_of(network: nn.Module, blocks: list[Block]) -> dict[str, str]:
     """Where the blocks of a skeleton lie in it, by name."""
     found = {id(module): path for path, module in network.named_modules()}
     return {block.name: found[id(block.module)] for block in blocks if id(block.module) in found}
+
+
+def order_of(network: nn.Module, paths: Mapping[str, str], images: Tensor) -> list[str]:
+    """The names of a network's blocks in the order in which they run; one that runs several times comes as often."""
+    order: list[str] = []
+    hooks = [
+        network.get_submodule(path).register_forward_pre_hook(lambda *_, name=name: order.append(name))
+        for name, path in paths.items()
+    ]
+    try:
+        network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ class SharedEvaluation:
     network whose calls cannot be told from its forward is scored by ``one_by_one``.
 
     Args:
+        calibration: the images on which statistics are measured; None leaves candidates those of the supernet.
         limit: bytes that are kept from one candidate for later ones; what is dropped is computed again. What one call works on
             comes on top.
 
@@ -46,7 +47,7 @@ class SharedEvaluation:
     def __init__(
         self,
         supernet: Supernet,
-        calibration: Batches,
+        calibration: Batches | None,
         held_out: Batches,
         one_by_one: Callable[[Arch], Score],
         limit: int,
@@ -95,13 +96,14 @@ class SharedEvaluation:
 
     def prepare(self, arch: Arch, candidate: Candidate) -> None:
         """Gives a candidate the statistics that it is scored with."""
-        candidate.calibrate(self.calibration_feed(self._supernet.space.input_shape(arch)[-1]))
+        if self._calibration is not None:
+            candidate.calibrate(self._calibration_feed(self._calibration, self._supernet.space.input_shape(arch)[-1]))
 
-    def calibration_feed(self, resolution: int) -> Feed:
+    def _calibration_feed(self, images: Batches, resolution: int) -> Feed:
         """The training images at a resolution, in the chunks in which they are measured."""
         return self._feeds.setdefault(
             (CALIBRATION, resolution),
-            Feed(lambda: ((chunk, None) for chunk in chunks(image for image, _ in self._calibration.at(resolution)))),
+            Feed(lambda: ((chunk, None) for chunk in chunks(image for image, _ in images.at(resolution)))),
         )
 
     def agrees(self, arch: Arch, trace: Trace) -> bool:

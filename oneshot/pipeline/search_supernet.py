@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.beside_original import measure_original
+from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
@@ -30,6 +32,7 @@ from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
 from oneshot.runs import Store
+from oneshot.search import Knapsack
 from oneshot.spaces.coding import Codes
 from oneshot.training_free import TrainingFreeScores, scores_called
 
@@ -47,8 +50,14 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         ValueError: no architecture meets the limits, settings that do not go together, or the folder holds another search.
         FolderInUseError: another process writes to the folder.
     """
+    evaluation = settings.evaluation
+    if isinstance(settings.strategy, Knapsack):
+        check_block_errors(trained, trained.repair(evaluation.repair_images, evaluation.repair) is not None)
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
-        predict = None
+        predict, errors = None, None
+        if isinstance(settings.strategy, Knapsack):
+            errors = BlockErrors(scores)
+            settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
         if isinstance(scores, CombinedScores):
             scores.settle([costs.problem(cost, _no_score) for cost in settings.costs])
         if settings.predictor is None:
@@ -77,6 +86,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
         original = measure_original(cards, [outcome.best for outcome in outcomes])
+        if errors is not None:
+            errors.record(scores.known)
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
         under = _conditions(trained, data, scores, costs)
         result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence, original)

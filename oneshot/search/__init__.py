@@ -6,6 +6,7 @@ from oneshot.search.derivation import Derivation
 from oneshot.search.evolution import Evolution
 from oneshot.search.exhaustive import Exhaustive
 from oneshot.search.history import Evaluated, History
+from oneshot.search.knapsack import Knapsack
 from oneshot.search.local import LocalSearch
 from oneshot.search.nsga2 import NSGA2
 from oneshot.search.problem import Problem
@@ -20,6 +21,7 @@ __all__ = [
     "Evolution",
     "Exhaustive",
     "History",
+    "Knapsack",
     "LocalSearch",
     "Problem",
     "RandomSearch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,6 +201,23 @@ class ElasticNetwork(SearchSpace):
                 Choice(f"{block_name(path)}.{name}", found, when) for name, found in options.items() if len(found) > 1
             ]
         return tuple(choices)
+
+    def alternatives(self, whole: Arch) -> list[list[Arch]]:
+        """The architectures in which a single part differs from ``whole``, the largest of its input size: for each block that can
+        be narrower, and for the blocks that stay of each container, a list with every combination of options, ``whole`` included.
+        """
+        parts: dict[str, list[Choice]] = {}
+        for choice in self.choices:
+            if choice.name != "resolution":
+                is_depth = choice.name.endswith(".depth")
+                parts.setdefault(choice.name if is_depth else choice.name.rpartition(".")[0], []).append(choice)
+        return [
+            [
+                self.arch({**whole, **dict(zip((choice.name for choice in part), options, strict=True))})
+                for options in itertools.product(*(choice.options for choice in part))
+            ]
+            for part in parts.values()
+        ]
 
     def build(self, arch: Arch, make: Make) -> nn.Module:
         """The network of ``arch``."""

@@ -16,8 +16,9 @@ from toy_spaces import make_data
 from training_runs import CPU, copy_state, differences
 
 from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings, refit, repaired
+from oneshot.evaluation.reference import BlockReference, Places
 from oneshot.evaluation.refit import RIDGE, Fit, Layer, UnfitError
-from oneshot.evaluation.repair import BlockReference, Places, readers_of, repair_block
+from oneshot.evaluation.repair import readers_of, repair_block
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces import NASBenchMacro, SearchSpace, TimmSpace
 from oneshot.supernet import Supernet

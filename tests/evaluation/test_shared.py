@@ -108,6 +108,23 @@ def count_calls(action: Callable[[], object]) -> int:
     return sum(1 for size in _CALLS if size > 2)
 
 
+def test_statistics_of_the_training_are_shared_as_they_are() -> None:
+    supernet = toy_supernet(CountedSpace(resolutions=(6, 8))).eval()
+    for name, buffer in supernet.named_buffers():
+        if name.endswith("var"):
+            buffer.mul_(4.0)
+    data = make_data(16, 12, 2, size=8)
+    evaluator = Evaluator(supernet, data, ScoreSettings(batch_size=6), device=CPU, stored_statistics=True)
+    archs = list(supernet.space.enumerate())
+    expected: list[Score] = []
+    slow = count_calls(lambda: expected.extend(one_by_one(evaluator, archs)))
+    found: list[Score] = []
+    fast = count_calls(lambda: found.extend(evaluator.score_all(archs)))
+    assert found == expected
+    assert found != make_evaluator(supernet).score_all(archs)
+    assert fast < slow / 1.5
+
+
 def test_every_call_is_made_once() -> None:
     space = CountedSpace(resolutions=(6, 8))
     evaluator = make_evaluator(toy_supernet(space), batch_size=6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,19 @@ from typing import Any
 import pytest
 import timm
 import torch
-from pipeline_runs import make_settings, search
+from pipeline_runs import make_settings, read_rows, search, train
 from toy_spaces import ToySpace, make_data
 
 from oneshot.arch import Arch
 from oneshot.batch_norm import with_batch_statistics
+from oneshot.costs import CostTable
 from oneshot.data import Augmentation
 from oneshot.evaluation import Evaluator, RepairSettings
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import SandwichSampler
+from oneshot.search import Knapsack
 from oneshot.spaces import TimmSpace
 from oneshot.supernet import Supernet
 from oneshot.training import Distillation, PhaseSettings
@@ -157,6 +161,49 @@ def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: P
 
     search(tmp_path / "run", tmp_path / "recalibrated", data=data, repair=False)
     assert "repair_images" not in load_subnet(tmp_path / "recalibrated").card
+
+
+def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(augmentation=Augmentation(), num_held_out=32)
+    torch.manual_seed(0)
+    weights = timm.create_model(MODEL, num_classes=4, zero_init_last=False).state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"), input_ratios=(0.5, 1.0), width_ratios=(0.5, 1.0))
+    train_supernet(space, data, SupernetTraining(make_settings(epochs=0), config={"seed": 0}), tmp_path / "run")
+    measured: list[Arch] = []
+    plain = Evaluator.block_errors
+
+    def block_errors(self: Evaluator, archs: list[Arch]) -> Iterator[tuple[Arch, float]]:
+        for pair in plain(self, archs):
+            measured.append(pair[0])
+            yield pair
+
+    monkeypatch.setattr(Evaluator, "block_errors", block_errors)
+    limit = 0.6 * CostTable(space).original().macs
+    given = {"data": data, "repair_images": 64, "cost": {"max_macs": limit}}
+    found = search(tmp_path / "run", tmp_path / "search", Knapsack(num_samples=3), **given)
+    options = sum(len(choice.options) - 1 for choice in space.choices if choice.name != "resolution")
+    assert len(measured) == 2 * options == len(set(measured))
+    rows = [row for row in read_rows(tmp_path / "search") if row["source"] in ("search", "random")]
+    assert all(float(row["macs"]) <= limit for row in rows)
+    sums = {row["arch"]: float(row["block_errors"]) for row in rows}
+    for row in rows[:2]:  # the best of both sizes: no network of their size that was scored loses less
+        size = json.loads(row["arch"])["resolution"]
+        assert sums[row["arch"]] == min(sums[arch] for arch in sums if json.loads(arch)["resolution"] == size)
+    assert min(error for arch, error in sums.items() if json.loads(arch)["resolution"] == 32) > 0
+
+    measured.clear()
+    again = search(tmp_path / "run", tmp_path / "search", Knapsack(num_samples=4), **given)
+    assert not measured
+    assert again.outcomes[0].archs[:2] == found.outcomes[0].archs[:2]
+    with pytest.raises(ValueError, match=r"errors of repaired blocks: set evaluation\.repair=true"):
+        search(tmp_path / "run", tmp_path / "none", Knapsack(), repair=False, **given)
+    train(tmp_path / "toys", epochs=1)
+    with pytest.raises(ValueError, match="ToySpace was made of none: choose another search"):
+        search(tmp_path / "toys", tmp_path / "none", Knapsack())
+    assert not (tmp_path / "none").exists()
 
 
 def test_without_training_the_weights_are_trained_ones(tmp_path: Path) -> None:
