@@ -261,12 +261,12 @@ def _scale(heard: Listener, reader: str) -> tuple[int, Tensor] | None:
     """
     layer, mine, output = heard.layer(reader), heard.outputs[reader], heard.output
     dim, size = channel_dim(layer), mine.std()
-    args, kwargs = heard.given
     drawn = torch.rand(mine.shape, generator=torch.Generator().manual_seed(0)).to(mine) * size
 
     def change(by: Tensor) -> Tensor:
         hook = layer.register_forward_hook(lambda module, inputs, found: found + by)
         heard.is_paused = True
+        args, kwargs = mapped(heard.given, torch.clone)  # the block may change them
         try:
             changed: Tensor = heard.block(*args, **kwargs) - output
         finally:

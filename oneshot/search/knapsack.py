@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,13 +76,15 @@ class Knapsack:
                 f"costs do not add up over the parts of these networks, so none is found within {problem.limits}"
             )
         places = [int(history.find(answer)[0]) for _, answer in known]
-        best = {int(row): rank for rank, row in enumerate(np.lexsort(-first.scores.T[::-1]))}
-        ranked = sorted((best[place], size) for (size, _), place in zip(known, places, strict=True) if place >= 0)
-        turn = [size for _, size in ranked[:2]]
+        size_of = {place: pair for place, pair in zip(places, known, strict=True) if place >= 0}
+        turn = [size_of[row] for row in np.lexsort(-first.scores.T[::-1]).tolist()[:2]]
 
         def draw(number: int) -> Codes:
-            drawn = [turn[index % len(turn)].least(self.spread, rng) for index in range(number)]
-            return np.concatenate([first.codes[:0], *(code for code in drawn if code is not None)])
+            drawn = [
+                (size.least(self.spread, rng), answer)
+                for size, answer in itertools.islice(itertools.cycle(turn), number)
+            ]
+            return np.concatenate([answer if code is None else code for code, answer in drawn])
 
         history.vary(draw, history.left)
         history.evaluate()
@@ -108,9 +111,6 @@ class _Size:
             if changed.any():  # otherwise it is there in any case
                 row[self._codes[:, np.flatnonzero(changed.any(axis=0))[0]] < 0] = 1  # options without the part
             start += len(part)
-
-    def __lt__(self, other: _Size) -> bool:
-        return False
 
     def least(self, spread: float = 0.0, rng: np.random.Generator | None = None) -> Codes | None:
         """``(1, num_choices)``: the architecture that loses least; None where none meets the limits. With ``spread`` errors are
