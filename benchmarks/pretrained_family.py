@@ -266,7 +266,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     )
     statistics: Statistics = "stored" if phase.stored_statistics else "tracked"
     alike = ((teacher, size), data, share, settings, distillation)
-    train(compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics)
+    train(
+        compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics
+    )
     for limit in LIMITS:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
