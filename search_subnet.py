@@ -31,6 +31,7 @@ from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
+from oneshot.pipeline.relaxed import inheritance_notes
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import (
     INHERITED,
@@ -45,6 +46,7 @@ from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.pipeline.untrained_search import PUT_TOGETHER, UntrainedSettings, check_names, search_untrained
+from oneshot.samplers import DifferentiableSampler
 from oneshot.search import Derivation, Knapsack
 from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
@@ -99,12 +101,17 @@ def main(config: DictConfig, folder: Path) -> None:
     trained = load_supernets(
         [newest_run(one, "runs/supernet", "step-*.pt", "supernet", "train_supernet", "+space=ofa") for one in given]
     )
-    space = trained.supernet.space
+    space, weights = trained.supernet.space, {}
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     search = replace(search, costs=_in_numbers(costs, space))
     if isinstance(search.strategy, Derivation):
-        search = replace(search, strategy=replace(search.strategy, draw=trained_sampler(trained).derive))
+        sampler = trained_sampler(trained)
+        search = replace(search, strategy=replace(search.strategy, draw=sampler.derive))
+        if isinstance(sampler, DifferentiableSampler):
+            for note in inheritance_notes(sampler):
+                log.warning("%s", note)
+            weights = {"retrain.weights": "scratch"}  # as published
     data_config = moved_data(trained.config.get("data"), config.data)
     if number is not None:
         search = replace(search, truth=RetrainedTruth(number, trainer, retrain, search.ranking.num_seeds))
@@ -125,7 +132,7 @@ def main(config: DictConfig, folder: Path) -> None:
     chosen = {"subnet": found.folders[-1], **code_setting(space)}
     if space.original is not None:
         log.info("the subnets can be used as they are: %s", command("export_subnet", **chosen))
-    log.info("next: %s", command("retrain_subnet", **chosen))
+    log.info("next: %s", command("retrain_subnet", **chosen, **weights))
 
 
 def _search_untrained(config: DictConfig, search: SearchSettings, folder: Path) -> None:

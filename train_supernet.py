@@ -21,6 +21,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.pipeline.recorded import of_training
+from oneshot.pipeline.relaxed import DERIVED, Strongest
 from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.training import Distillation, TrainSettings, plan_phases
@@ -41,7 +42,8 @@ def main(config: DictConfig, folder: Path) -> None:
     data_config = data_settings(config)
     newest = newest_checkpoint(folder, "train_supernet")
     data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
-    space, options = make_space(config.get("space"), data), patterns_of(config.options)
+    space = make_space(config.get("space"), data)
+    options = patterns_of(config.options) | settings(Strongest, config, "strongest").of(space)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
         type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
@@ -52,7 +54,7 @@ def main(config: DictConfig, folder: Path) -> None:
             "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
             PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in planned.items()),
         )  # fmt: skip
-    recorded = plain(config) | {"data": data_config}
+    recorded = plain(config) | {"data": data_config, "options": options}
     del recorded["run"], recorded["code"]
     training = SupernetTraining(
         trainer=trainer,
@@ -71,7 +73,8 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     else:
         log.info("supernet in %s, without training", folder)
-    log.info("next: %s", command("search_subnet", supernet=folder, **code_setting(space)))
+    derived = {"search": "derivation"} if (folder / DERIVED).is_file() else {}
+    log.info("next: %s", command("search_subnet", supernet=folder, **derived, **code_setting(space)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -20,14 +21,19 @@ class Mix(Mapping[str, Tensor]):
         probed: by choice, positions of options that are run although they may weigh nothing: their outputs are constants, so
             that their weights get a gradient and the options themselves none (ProxylessNAS's two paths).
 
+    Attributes:
+        partial_channels: the options work on one of so many parts of the channels; 1 is all, see ``on_part``.
+        skip_dropout: with this probability a value that an identity passes is dropped in training, see ``dropping``.
+
     Raises:
         ValueError: weights that are not one finite floating-point number for each option, or a position that is none.
     """
 
-    __slots__ = ("_numbers", "_probed", "_weights")
+    __slots__ = ("_numbers", "_probed", "_weights", "partial_channels", "skip_dropout")
 
     def __init__(self, weights: Mapping[str, Tensor], probed: Mapping[str, Iterable[int]] | None = None) -> None:
         self._weights = dict(weights)
+        self.partial_channels, self.skip_dropout = 1, 0.0
         for name, value in self._weights.items():
             if not isinstance(value, Tensor) or value.dim() != 1 or not value.is_floating_point():
                 raise ValueError(f"the weights of {name!r} are a tensor of one dimension, not {short(value)}")
@@ -98,4 +104,17 @@ class Mix(Mapping[str, Tensor]):
 
     def detach(self) -> Mix:
         """The same weights as constants, without what is only probed."""
-        return Mix({name: value.detach() for name, value in self._weights.items()})
+        constant = Mix({name: value.detach() for name, value in self._weights.items()})
+        return constant.on_part(self.partial_channels).dropping(self.skip_dropout)
+
+    def on_part(self, partial_channels: int) -> Mix:
+        """The same mix on one of so many parts of the channels, see ``oneshot.spaces.partial``."""
+        made = copy.copy(self)
+        made.partial_channels = partial_channels
+        return made
+
+    def dropping(self, skip_dropout: float) -> Mix:
+        """The same mix with dropout after options that are an identity (P-DARTS)."""
+        made = copy.copy(self)
+        made.skip_dropout = skip_dropout
+        return made

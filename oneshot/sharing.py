@@ -145,13 +145,15 @@ class KernelTransform(SharingRule):
         self.sizes = sorted(int(size) for size in sizes)
 
     def prepare(self, stored: torch.Size, name: str) -> None:
-        """Makes the matrices, ``(k * k, k * k)`` each for every size k below the largest.
+        """Makes the matrices, ``(k * k, k * k)`` each for every size k below that of the stored kernel, which is the largest of
+        the space, or of the part of it that the supernet is of.
 
         Raises:
-            ValueError: the stored kernel is not the largest of the sizes.
+            ValueError: the stored kernel is none of the sizes.
         """
-        if stored[-1] != self.sizes[-1]:
+        if stored[-1] not in self.sizes:
             raise ValueError(f"{name} is {stored[-1]} wide, but the kernel sizes of its transform are {self.sizes}")
+        self.sizes = [size for size in self.sizes if size <= stored[-1]]
         for small, large in zip(self.sizes, self.sizes[1:], strict=False):
             self.register_parameter(f"{large}to{small}", nn.Parameter(torch.eye(small * small)))
 

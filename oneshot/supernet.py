@@ -50,7 +50,7 @@ class Supernet(nn.Module):
         ValueError: a network of the space has tensors that were not made through ``make``, or shapes that no rule can share.
     """
 
-    _mixing: tuple[tuple[Choice, ...], RelaxedSkeleton, _Plan] | None
+    _mixing: tuple[tuple[Choice, ...], int, RelaxedSkeleton, _Plan] | None
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
@@ -87,7 +87,11 @@ class Supernet(nn.Module):
         Raises:
             ValueError: ``arch`` is not an architecture of the space.
         """
-        return self._relaxed()[1].may_crash if isinstance(arch, Mix) else self._planned(arch).may_crash
+        return (
+            self._relaxed(arch.partial_channels)[1].may_crash
+            if isinstance(arch, Mix)
+            else self._planned(arch).may_crash
+        )
 
     def input_shape(self, arch: Arch | Mix) -> tuple[int, int, int]:
         """``(channels, height, width)`` of the images that it takes, in pixels.
@@ -186,7 +190,7 @@ class Supernet(nn.Module):
         """
         training = self.training
         if isinstance(arch, Mix):
-            skeleton, (network, _, _, droppers, keepers, _) = self._relaxed()
+            skeleton, (network, _, _, droppers, keepers, _) = self._relaxed(arch.partial_channels)
             used, mixtures = skeleton.fill(arch)
             bindings = [binding for block in used for binding in self._bindings_of(block)]
             blocks = [block.module for block in used]
@@ -218,15 +222,15 @@ class Supernet(nn.Module):
             self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
         return plan
 
-    def _relaxed(self) -> tuple[RelaxedSkeleton, _Plan]:
-        """The skeleton of mixes over the options of the space as it is now."""
-        if self._mixing is None or self._mixing[0] is not self.space.choices:
-            skeleton = RelaxedSkeleton(self.space, self._skeletons)
+    def _relaxed(self, parts: int = 1) -> tuple[RelaxedSkeleton, _Plan]:
+        """The skeleton of mixes over the options of the space as it is now, on one of so many parts of the channels."""
+        if self._mixing is None or self._mixing[0] is not self.space.choices or self._mixing[1] != parts:
+            skeleton = RelaxedSkeleton(self.space, self._skeletons, parts)
             network = skeleton.network
             droppers = [module for module in network.modules() if _drops(module)]
             plan = _Plan(network, [], [], droppers, _keepers(network), may_crash(network))
-            self._mixing = self.space.choices, skeleton, plan
-        return self._mixing[1:]
+            self._mixing = self.space.choices, parts, skeleton, plan
+        return self._mixing[2:]
 
     def _plan(self, arch: Arch) -> _Plan:
         self.space.validate(arch)

@@ -204,7 +204,7 @@ def test_a_space_has_every_argument_at_its_default(group: str, name: str) -> Non
 @pytest.mark.parametrize(("group", "name"), options("sampler"))
 def test_a_sampler(group: str, name: str) -> None:
     config = composed("train_supernet", f"{group}={name}").sampler
-    kind = "NASBench201" if name == "pc_darts" else "NASBenchMacro"  # which has no nodes
+    kind = {"p_darts": "DARTS", "pc_darts": "NASBench201", "i_darts": "NASBench201"}.get(name, "NASBenchMacro")
     own = CONF / "space" / f"{name}.yaml"  # a sampler's settings for one space
     space = make_space(OmegaConf.load(own), toy_data()) if own.is_file() else find_class(f"oneshot.spaces.{kind}")()
     sampler = make_sampler(plain(config), space, 3)

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice, Option
 from oneshot.mix import Mix
 from oneshot.spaces import Make, NASBench201, SearchSpace
-from oneshot.spaces.mixed import weighted_sum
+from oneshot.spaces.cell_layers import EdgeGraph
+from oneshot.spaces.mixed import Mixed
 from oneshot.spaces.relaxed import RelaxedSkeleton
 from oneshot.spaces.skeleton import Skeletons
+from oneshot.spaces.weighted_sum import weighted_sum
 from oneshot.supernet import Supernet
 
 ROOT = Path(__file__).parent.parent
@@ -269,6 +271,63 @@ def test_a_depth_is_a_mixture_of_prefixes_each_block_of_which_runs_once() -> Non
     assert len({tuple(output.flatten().tolist()) for output in outputs}) == 3
 
 
+class Prefixes(SearchSpace):
+    """Depths whose blocks end with normalisation, and two choices that begin with the same pooling."""
+
+    num_classes, resolution = 3, 6
+
+    def __init__(self) -> None:
+        self.choices = (Choice("depth", (1, 2, 3)), *(Choice(f"edge{edge}", ("pool", "conv")) for edge in (1, 2)))
+
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        def block(name: str) -> nn.Module:
+            return nn.Sequential(make(f"{name}.conv", nn.Conv2d, 3, 3, 1), make(f"{name}.norm", nn.BatchNorm2d, 3))
+
+        def option(edge: str, name: str) -> nn.Module:
+            pool = nn.AvgPool2d(3, 1, 1)
+            return pool if name == "pool" else nn.Sequential(pool, block(edge))
+
+        blocks = [block(f"block{index}") for index in range(3)]
+        edges = {(0, 1): make.choose("depth", lambda depth: nn.Sequential(*blocks[:depth]))}
+        for target in (2, 3):
+            edge = f"edge{target - 1}"
+            edges[1, target] = make.choose(edge, functools.partial(option, edge))
+        graph = EdgeGraph(edges, num_inputs=1, num_nodes=3, num_outputs=2)
+        return nn.Sequential(graph, nn.Flatten(), make("head", nn.Linear, 216, 3))
+
+
+def test_a_mixture_is_the_sum_of_its_options_also_where_they_share_layers() -> None:
+    space = Prefixes()
+    supernet = Supernet(space)
+    weights = random_mix(space, dtype=torch.float32)
+    outputs: dict[str, Tensor] = {}
+    pools: list[Tensor] = []
+    for module in supernet._relaxed()[0].network.modules():
+        if isinstance(module, Mixed):
+            module.register_forward_hook(lambda mixed, _, output: outputs.update({mixed.choice: output}))
+        if type(module) is nn.AvgPool2d:
+            module.register_forward_hook(lambda module, _, output: pools.append(output))
+    x = torch.randn(4, 3, 6, 6)
+
+    def run(**changed: Tensor) -> dict[str, Tensor]:
+        pools.clear()
+        supernet(x, Mix({**weights, **changed}))
+        return dict(outputs)
+
+    found = run()
+    assert len(pools) == 1
+    for choice in space.choices:
+        one_hot = torch.eye(len(choice.options))
+        alone = [run(**{choice.name: row})[choice.name] for row in one_hot]
+        expected = sum(weight * output for weight, output in zip(weights[choice.name], alone, strict=True))
+        torch.testing.assert_close(found[choice.name], expected)
+        reading = torch.randn(x.shape)
+        (grad,) = torch.autograd.grad((run()[choice.name] * reading).sum(), weights[choice.name])
+        torch.testing.assert_close(
+            grad, torch.stack([(output * reading).sum() for output in alone]), atol=1e-4, rtol=1e-4
+        )
+
+
 # What it costs, and what it leaves alone -----------------------------------------------------------------------------
 
 
@@ -359,3 +418,96 @@ def test_a_space_that_names_no_choice_is_told_so() -> None:
 
     with pytest.raises(ValueError, match=r"make\.choose\('ops'\), which is no choice; did you mean 'op'"):
         RelaxedSkeleton(Mistyped(), Skeletons(Mistyped()))
+
+
+def test_values_that_skip_connections_pass_are_dropped_in_training_alone() -> None:
+    space, twin = made("nasbench201")
+    x, skips = (
+        images(space, space.largest, 2),
+        Mix.one_hot(space.choices, {c.name: "skip_connect" for c in space.choices}),
+    )
+    pools = Mix.one_hot(space.choices, {c.name: "avg_pool_3x3" for c in space.choices})
+    expected = twin(x, skips)
+    assert torch.equal(twin(x, skips.dropping(0.5)), expected)
+    assert torch.equal(twin.extract(skips.dropping(0.5))(x), expected)
+    twin.train()
+    assert torch.equal(twin(x, pools.dropping(0.5), statistics="batch"), twin(x, pools, statistics="batch"))
+    assert not torch.equal(twin(x, skips.dropping(0.5), statistics="batch"), twin(x, skips, statistics="batch"))
+    inputs: list[Tensor] = []
+    cell = twin._relaxed()[0].network.get_submodule("stage1_cell1")
+    hook = cell.register_forward_hook(lambda module, given, output: inputs.extend([given[0], output]))
+    edge = {c.name: ("skip_connect" if c.name == "node3.from0" else "none") for c in space.choices}
+    twin(x, Mix.one_hot(space.choices, edge).dropping(0.5))
+    hook.remove()
+    passed = inputs[1] != 0
+    assert torch.equal(inputs[1][passed], 2 * inputs[0][passed])
+    assert 0.3 < float(passed.float().mean()) < 0.7
+
+
+# A part of the channels ------------------------------------------------------------------------------------------------
+
+
+def by_hand(space: NASBench201, supernet: Supernet, weights: Mapping[str, Tensor], x: Tensor, parts: int) -> Tensor:
+    """The first cell of a network, as PC-DARTS computes it."""
+    bank, first = supernet.bank.stage1.cell1, space.channels // parts  # type: ignore[union-attr]
+    nodes = [x]
+    for target in (1, 2, 3):
+        total: Tensor | float = 0.0
+        for source in range(target):
+            name = f"node{target}.from{source}"
+            quarter, rest = nodes[source][:, :first], nodes[source][:, first:]
+            made = weights[name][1] * quarter + weights[name][2] * nn.functional.avg_pool2d(
+                quarter, 3, 1, 1, count_include_pad=False
+            )
+            for position, kernel in ((3, 1), (4, 3)):
+                block = bank.get_submodule(f"{name}.nor_conv_{kernel}x{kernel}")
+                conv = nn.functional.conv2d(
+                    quarter.relu(), block.get_submodule("1").weight[:first, :first], padding=kernel // 2
+                )
+                norm = nn.functional.batch_norm(conv, None, None, training=True)
+                affine = block.get_submodule("2")
+                made = made + weights[name][position] * (
+                    norm * affine.weight[:first, None, None] + affine.bias[:first, None, None]
+                )
+            joined = torch.cat((made, rest), 1)
+            batch, channels, height, width = joined.shape
+            shuffled = joined.view(batch, parts, channels // parts, height, width).transpose(1, 2).reshape(joined.shape)
+            total = total + shuffled
+        assert isinstance(total, Tensor)
+        nodes.append(total)
+    return nodes[-1]
+
+
+def test_a_quarter_of_the_channels_is_mixed_and_the_rest_is_shuffled_in() -> None:
+    space = NASBench201(num_classes=3, resolution=8, channels=8, num_cells=1)
+    supernet = Supernet(space).double()
+    weights = random_mix(space)
+    mix = Mix(weights).on_part(4)
+    inputs: list[Tensor] = []
+    cell = supernet._relaxed(4)[0].network.get_submodule("stage1_cell1")
+    hook = cell.register_forward_hook(lambda module, given, output: inputs.extend([given[0], output]))
+    supernet(torch.randn(2, 3, 8, 8, dtype=torch.float64), mix).sum().backward()
+    hook.remove()
+    torch.testing.assert_close(by_hand(space, supernet, weights, inputs[0], 4), inputs[1])
+    conv = supernet.bank.stage1.cell1.node1.from0.nor_conv_3x3.get_submodule("1").weight.grad  # type: ignore[union-attr]
+    assert (conv[:2, :2] != 0).any()
+    assert not conv[2:].any()
+    assert not conv[:, 2:].any()
+
+
+def test_parts_of_the_channels_are_halved_dropped_and_copied_as_all_are() -> None:
+    space = SPACES["darts"]()
+    supernet = Supernet(space)
+    x = images(space, space.largest, 2)
+    weights = {choice.name: torch.zeros(len(choice.options)) for choice in space.choices}
+    for values in weights.values():
+        values[torch.randint(len(values), ())] = 1.0  # "none" leaves the other channels
+    mix = Mix(weights).on_part(2)
+    expected = supernet.eval()(x, mix)
+    assert torch.equal(supernet.extract(mix)(x), expected)
+    assert not torch.equal(supernet(x, Mix(weights)), expected)
+    with pytest.raises(ValueError, match=r"partial_channels=3 does not divide the \d+ channels of choice 'normal"):
+        supernet(x, Mix(weights).on_part(3))
+    macro, twin = made("nasbench_macro")
+    with pytest.raises(ValueError, match=r"partial_channels=2: NASBenchMacro does not say on how many channels"):
+        twin(images(macro, macro.largest, 2), Mix(random_mix(macro)).on_part(2))

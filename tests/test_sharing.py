@@ -102,6 +102,14 @@ def test_the_kernel_transform_refuses_other_sizes() -> None:
         rule(torch.randn(4, 1, 5, 5), torch.Size((4, 1, 1, 1)))
 
 
+def test_the_kernel_transform_of_a_part_of_the_sizes_is_that_of_the_same_kernels() -> None:
+    part = make_transform((3, 5, 7), torch.Size((4, 1, 5, 5)))
+    assert [name for name, _ in part.named_parameters()] == ["5to3"]
+    stored = torch.randn(4, 1, 5, 5, dtype=torch.float64)
+    expected = make_transform((3, 5), torch.Size((4, 1, 5, 5)))(stored, torch.Size((2, 1, 3, 3)))
+    assert torch.equal(part(stored, torch.Size((2, 1, 3, 3))), expected)
+
+
 @pytest.mark.parametrize(
     ("stored", "shape", "expected"),
     [

@@ -5,22 +5,27 @@ architecture.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from oneshot.arch import Option
+from oneshot.checking import check_least
 from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.score import evaluate
-from oneshot.mix import Mix
 from oneshot.runs import write_text
 from oneshot.samplers import DifferentiableSampler
+from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import ArchitectureImages, TrainSettings
 from oneshot.training.randomness import make_generator
+
+DERIVED = "derived.json"
+"""What the folder of a training calls its derived architecture."""
 
 
 def part_of_architecture(
@@ -50,8 +55,7 @@ def relaxed_scores(supernet: Supernet, evaluator: Evaluator, sampler: Differenti
     """Accuracies and losses on the held-out images of the relaxed network, of the derived one as it was trained, and of the
     derived one before its statistics are measured anew: what discretisation costs.
     """
-    derived = Mix.one_hot(supernet.space.choices, sampler.derived())
-    relaxed = Mix(sampler.strengths())
+    derived, relaxed = sampler.derived_mix(), sampler.relaxed()
     found: dict[str, float] = {}
     for name, mix, is_recalibrated in (
         ("relaxed", relaxed, True),
@@ -67,8 +71,80 @@ def relaxed_scores(supernet: Supernet, evaluator: Evaluator, sampler: Differenti
     return found
 
 
+def inheritance_notes(sampler: DifferentiableSampler) -> list[str]:
+    """What somebody has to know who gives the derived network the weights of the training, in a line each."""
+    notes: list[str] = []
+    if sampler.partial_channels > 1:
+        notes.append(
+            f"the options were trained on one of {sampler.partial_channels} parts of their channels (sampler.partial_channels), "
+            "and the derived network has all: the other weights are as they began, and scores with inherited weights say nothing"
+        )
+    (arch,), trained = sampler.derive(0), sampler.derived()
+    other = [name for name, value in trained.items() if name in arch and arch[name] != value]
+    if other:
+        notes.append(
+            f"the derived cell was trained in a form that is not its canonical one ({len(other)} choices differ, {other[0]} "
+            "first), which may inherit the weights of other edges: training.html has the score of the cell as it was trained"
+        )
+    return notes
+
+
 def write_derived(path: Path, sampler: DifferentiableSampler) -> None:
-    """What was derived: as it was trained, and the architecture that this is, whose canonical form may inherit other weights."""
+    """What was derived: as it was trained, and the architecture that this is, whose canonical form may inherit other weights; and
+    how strong the options of each choice are.
+    """
     (arch,) = sampler.derive(0)
-    record = {"trained": sampler.derived(), "architecture": arch.to_dict()}
+    shares = {choice.name: {choice.options[0]: 1.0} for choice in sampler.space.choices} | dict(
+        sampler.probabilities(0)
+    )
+    strengths = {name: [*of_options.items()] for name, of_options in shares.items()}
+    record = {"trained": sampler.derived(), "architecture": arch.to_dict(), "strengths": strengths}
     write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Of each choice, only the options that an earlier run by gradient found strongest: what the next stage of P-DARTS is trained
+    on (Chen et al., ICCV 2019, section 3.2). The option that is no edge is always among them where an architecture keeps a number
+    of edges, because the edges that go take it.
+
+    Args:
+        run: the folder of that run; None is none.
+        options: how many of each choice.
+
+    Raises:
+        ValueError: one without the other, or a number below 1.
+    """
+
+    run: str | None = None
+    options: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) != (self.options is None):
+            raise ValueError("strongest.run, a run by gradient, and strongest.options, how many options, go together")
+        check_least(1, "strongest.", options=self.options)
+
+    def of(self, space: SearchSpace) -> dict[str, list[Option]]:
+        """Options by name of a choice, for ``restrict``.
+
+        Raises:
+            ValueError: the file of the run holds no such thing.
+            FileNotFoundError: there is no such run.
+        """
+        if self.run is None:
+            return {}
+        path = Path(self.run) / DERIVED
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"strongest.run: there is no {path}, which a training by gradient writes when it ends"
+            )
+        nothing = {name: join.none for join in space.joins if join.kept is not None for name in join.choices}
+        found: dict[str, list[Option]] = {}
+        try:
+            for name, pairs in json.loads(path.read_text(encoding="utf-8"))["strengths"].items():
+                ranked = [option for option, _ in sorted(pairs, key=lambda pair: -float(pair[1]))]
+                first = [option for option in ranked if option == nothing.get(name)]
+                found[name] = (first + [option for option in ranked if option not in first])[: self.options]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"strongest.run: {path} holds no strengths of options") from None
+        return found

@@ -21,7 +21,7 @@ from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, load_weights, save_subnet
-from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores, write_derived
+from oneshot.pipeline.relaxed import DERIVED, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.untrained import check_untrained, run_facts, start_family
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
@@ -267,7 +267,7 @@ class _Run:
         assert isinstance(trained, Supernet)
         self.sampler_state = task.sampler.state_dict()
         if isinstance(sampler, DifferentiableSampler):
-            write_derived(self.folder / "derived.json", sampler)
+            write_derived(self.folder / DERIVED, sampler)
         return trained
 
     def _task(self, supernet: Supernet, sampler: Sampler, phase: PhaseSettings, first_step: int) -> SupernetTask:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from oneshot.spaces.mixed import is_silent
+from oneshot.spaces.mixed import Computed, Mixed, is_silent
 
 
 class ReLUConvNorm(nn.Sequential):
@@ -118,8 +118,13 @@ class EdgeGraph(nn.Module):
         rounded up.
         """
         nodes = list(inputs)
+        computed: Computed = {}
         for sources in self._read_sources():
-            terms = [self.edges[f"{source}to{len(nodes)}"](nodes[source]) for source in sources]
+            edges = [self.edges[f"{source}to{len(nodes)}"] for source in sources]
+            terms = [
+                edge(nodes[source], computed=computed) if isinstance(edge, Mixed) else edge(nodes[source])
+                for source, edge in zip(sources, edges, strict=True)
+            ]
             total = terms[0] if terms else torch.zeros_like(inputs[0][:, :, :: self.stride, :: self.stride])
             for term in terms[1:]:
                 total = total + term

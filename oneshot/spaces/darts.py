@@ -151,11 +151,10 @@ class DARTS(SearchSpace):
                     _block,
                     make,
                     f"{name}.node{target}.from{source}",
-                    channels,
                     stride,
                     live.get(kind, {}).get((source, target)),
                 )
-                blocks[source, target] = make.choose(_name(kind, source, target), operation)
+                blocks[source, target] = make.choose(_name(kind, source, target), operation, channels)
             first = make(f"{name}.input0", FactorizedReduce if was_reduced else ReLUConvNorm, widths[-2], channels)
             second = make(f"{name}.input1", ReLUConvNorm, widths[-1], channels)
             graph = EdgeGraph(blocks, num_inputs=2, num_nodes=4, num_outputs=4, stride=2 if reduces else 1)
@@ -204,7 +203,7 @@ def _name(cell: str, source: int, target: int) -> str:
     return f"{cell}.node{target}.from{source}"
 
 
-def _block(make: Make, edge: str, channels: int, stride: int, canonical: str | None, option: str) -> nn.Module | None:
+def _block(make: Make, edge: str, stride: int, canonical: str | None, option: str, channels: int) -> nn.Module | None:
     operation = (
         canonical or option
     )  # of a network, the operation in its canonical form, in which nodes may have changed places

@@ -21,10 +21,14 @@ class Make(Protocol):
 
     def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module: ...
 
-    def choose(self, name: str, option: Callable[[Any], Chosen]) -> Chosen:
+    def choose(self, name: str, option: Callable[..., Chosen], channels: int | None = None) -> Chosen:
         """What stands where the options of choice ``name`` meet: ``option(value)`` of the architecture's value, or a module that
         adds up what all options make of its input, each by its weight. None from ``option`` is zero, and what comes back
         is None where there is nothing but zero.
+
+        Args:
+            channels: of the input and the output, where options can work on fewer: it is then ``option(value, channels)``, and
+                a relaxed network may give it a part of them, see ``oneshot.spaces.partial``.
         """
 
     def unless(self, taken: Mapping[str, Option], build: Callable[[], nn.Module]) -> nn.Module | None:
@@ -47,9 +51,9 @@ class Making:
     def __call__(self, name: str, block: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
         return self._make(name, block, *args, **kwargs)
 
-    def choose(self, name: str, option: Callable[[Any], Chosen]) -> Chosen:
+    def choose(self, name: str, option: Callable[..., Chosen], channels: int | None = None) -> Chosen:
         """The module of the architecture's option."""
-        return option(self._arch[name])
+        return option(self._arch[name]) if channels is None else option(self._arch[name], channels)
 
     def unless(self, taken: Mapping[str, Option], build: Callable[[], nn.Module]) -> nn.Module | None:
         """What ``build`` makes, or None where the architecture has one of these values."""

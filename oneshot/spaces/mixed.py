@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from oneshot.mix import Mix
+from oneshot.spaces.weighted_sum import weighted_sum
+
+Computed = dict[tuple[Hashable, ...], Tensor]
+"""What layers made of an input, by the input and the layers up to there."""
 
 
 class Mixed(nn.Module):
@@ -18,7 +24,9 @@ class Mixed(nn.Module):
     None makes zeros.
 
     Options that are ``nn.Sequential`` and begin with the same modules share what these compute, so that a depth is a mixture of
-    the prefixes of one chain, each block of which runs once.
+    the prefixes of one chain, each block of which runs once. So do options, of several mixtures too, that begin with equal
+    activations or poolings of one input. An option that ends with batch normalisation is weighed by its scale and shift, which
+    takes no pass over the output.
 
     Args:
         choice: its name.
@@ -29,6 +37,7 @@ class Mixed(nn.Module):
     numbers: tuple[float, ...]
     running: tuple[int, ...]
     constant: frozenset[int]
+    skip_dropout: float
 
     def __init__(self, choice: str, options: Sequence[nn.Module | None]) -> None:
         super().__init__()
@@ -37,6 +46,7 @@ class Mixed(nn.Module):
         places = iter(range(len(self.options)))
         self.places = tuple(-1 if option is None else next(places) for option in options)
         self._sizes = _Sizes(self.options)
+        self._chains: list[list[tuple[nn.Module, Hashable]]] | None = None  # made when they are first run
         self.blank()
 
     def fill(self, mix: Mix) -> tuple[int, ...]:
@@ -51,6 +61,7 @@ class Mixed(nn.Module):
             raise ValueError(
                 f"choice {self.choice!r} has {len(self.places)} options, and {len(mix[self.choice])} weights in the mix"
             )
+        self.skip_dropout = mix.skip_dropout
         return self._take(mix[self.choice], mix.numbers(self.choice), mix.probed(self.choice))
 
     def _take(self, weights: Tensor, numbers: tuple[float, ...], probed: frozenset[int]) -> tuple[int, ...]:
@@ -66,47 +77,83 @@ class Mixed(nn.Module):
     def blank(self) -> None:
         """Lets go of the weights."""
         self.weights, self.numbers, self.running, self.constant = None, (), (), frozenset()
+        self.skip_dropout = 0.0
 
     @property
     def is_silent(self) -> bool:
         """Whether all that weighs anything is zero."""
         return not self.running
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, computed: Computed | None = None) -> Tensor:
         """Inputs and output are those of the options.
+
+        Args:
+            computed: what other mixtures have computed of inputs that are still there, to which this one adds.
 
         Raises:
             ValueError: options whose outputs differ in shape.
         """
         if not self.running:
             return self._sizes.zeros(inputs)
-        computed: dict[tuple[int, ...], Any] = {}
-        outputs = [self._run(position, inputs, computed) for position in self.running]
+        assert self.weights is not None
+        if self._chains is None:
+            self._chains = [_chain(option) for option in self.options]
+        computed = {} if computed is None else computed
+        own: Computed = {}
+        norms = {position: norm for position in self.running if (norm := self._closing_norm(position)) is not None}
+        parts = self.weights.unbind() if norms else ()
+        outputs = []
+        for position in self.running:
+            if position in norms:
+                with _scaled(norms[position], parts[position]):
+                    outputs.append(self._run(position, inputs, computed, own))
+            else:
+                outputs.append(self._run(position, inputs, computed, own))
         for position, output in zip(self.running, outputs, strict=True):
             if output.shape != outputs[0].shape:
                 raise ValueError(
                     f"the options of choice {self.choice!r} make different shapes of one input: option {self.running[0]} "
                     f"{tuple(outputs[0].shape)}, option {position} {tuple(output.shape)}"
                 )
-        assert self.weights is not None
-        return weighted_sum(self.weights, self.numbers, self.running, outputs)
+        if self.skip_dropout and self.training:
+            is_identity = [type(self.options[self.places[position]]) is nn.Identity for position in self.running]
+            outputs = [
+                functional.dropout(output, self.skip_dropout) if is_dropped else output
+                for output, is_dropped in zip(outputs, is_identity, strict=True)
+            ]
+        return weighted_sum(self.weights, self.numbers, self.running, outputs, frozenset(norms))
 
-    def _run(self, position: int, inputs: tuple[Any, ...], computed: dict[tuple[int, ...], Any]) -> Tensor:
+    def _closing_norm(self, position: int) -> nn.BatchNorm2d | None:
+        """The normalisation by which an option can be weighed; none where its output is a constant, or taken as it is."""
+        assert self.weights is not None
+        assert self._chains is not None
+        if position in self.constant or (self.numbers[position] == 1 and not self.weights.requires_grad):
+            return None
+        chain = self._chains[self.places[position]]
+        last = chain[-1][0] if chain else None
+        is_shared = sum(layer is last for other in self._chains for layer, _ in other) > 1
+        return last if type(last) is nn.BatchNorm2d and last.affine and not is_shared else None
+
+    def _run(self, position: int, inputs: tuple[Any, ...], computed: Computed, own: Computed) -> Tensor:
         option = self.options[self.places[position]]
         if position in self.constant:
             with torch.no_grad():
                 constant: Tensor = option(*inputs)
             return constant
-        if type(option) is not nn.Sequential or len(inputs) != 1 or len(self.running) == 1:
+        if len(inputs) != 1 or len(self.running) == 1:
             output: Tensor = option(*inputs)
             return output
+        assert self._chains is not None
         value: Tensor = inputs[0]
-        path: tuple[int, ...] = ()
-        for layer in option:
-            path = (*path, id(layer))
-            if path not in computed:
-                computed[path] = layer(value)
-            value = computed[path]
+        path: tuple[Hashable, ...] = (id(value),)
+        store = computed
+        for layer, key in self._chains[self.places[position]]:
+            path = (*path, key)
+            if isinstance(key, int):  # a layer of these options alone
+                store = own
+            if path not in store:
+                store[path] = layer(value)
+            value = store[path]
         return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Mixed:
@@ -118,9 +165,10 @@ class Mixed(nn.Module):
         kept = [self.places[position] for position in self.running]
         twin.options = nn.ModuleList([copy.deepcopy(self.options[place], memo) for place in kept])
         twin.places = tuple(kept.index(place) if place in kept else -1 for place in self.places)
-        twin._sizes = self._sizes
+        twin._sizes, twin._chains = self._sizes, None
         twin.weights = None if self.weights is None else self.weights.detach().clone()
         twin.numbers, twin.running, twin.constant = self.numbers, self.running, self.constant
+        twin.skip_dropout = self.skip_dropout
         return twin
 
 
@@ -206,55 +254,27 @@ def _on_meta(value: Any) -> Any:
     return type(value)(_on_meta(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-def weighted_sum(
-    weights: Tensor, numbers: Sequence[float], positions: Sequence[int], outputs: Sequence[Tensor]
-) -> Tensor:
-    """``sum(weights[p] * output)`` over the outputs and their positions; ``numbers`` are the weights as plain numbers. The
-    gradient of a weight is the inner product of the output with the gradient of the sum, that of one without output zero.
-    """
-    chosen = [numbers[position] for position in positions]
-    if not weights.requires_grad and chosen == [1.0]:
-        return outputs[0]
-    picked = weights if len(positions) == len(weights) else weights[list(positions)]
-    total: Tensor = _WeightedSum.apply(chosen, picked, *outputs)
-    return total
+_SHARED = (nn.ReLU, nn.AvgPool2d, nn.MaxPool2d)
 
 
-class _WeightedSum(torch.autograd.Function):
-    """One pass over each output, and none is kept where the weights are constants."""
-
-    @staticmethod
-    def forward(ctx: Any, numbers: Sequence[float], weights: Tensor, *outputs: Tensor) -> Tensor:
-        dtype = outputs[0].dtype
-        for output in outputs[1:]:
-            dtype = torch.promote_types(dtype, output.dtype)
-        total = outputs[0].to(dtype) * numbers[0]
-        for number, output in zip(numbers[1:], outputs[1:], strict=True):
-            total.add_(output, alpha=number)
-        ctx.dtypes = [output.dtype for output in outputs]
-        ctx.save_for_backward(weights, *(outputs if ctx.needs_input_grad[1] else ()))
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        weights, *outputs = ctx.saved_tensors
-        found = None
-        if ctx.needs_input_grad[1]:
-            found = torch.stack([_dot(grad, output).to(weights.dtype) for output in outputs])
-        # By weights on the CPU as by numbers: a tensor without dimensions may lie on another device.
-        parts = [
-            (grad * weights[index]).to(dtype) if needed else None
-            for index, (dtype, needed) in enumerate(zip(ctx.dtypes, ctx.needs_input_grad[2:], strict=True))
-        ]
-        return None, found, *parts
+def _chain(option: nn.Module) -> list[tuple[nn.Module, Hashable]]:
+    """The layers that run one after another, and by what each is known: equal layers without weights are one."""
+    if type(option).forward is nn.Sequential.forward:
+        return [pair for layer in option.children() for pair in _chain(layer)]
+    if type(option) in _SHARED and not getattr(option, "inplace", False):
+        settings = {
+            name: value for name, value in vars(option).items() if not name.startswith("_") and name != "training"
+        }
+        return [(option, (type(option).__name__, *settings.items()))]
+    return [(option, id(option))]
 
 
-def _dot(one: Tensor, two: Tensor) -> Tensor:
-    if one.dtype in (torch.float16, torch.bfloat16) or two.dtype != one.dtype:
-        return (one * two).sum(dtype=torch.promote_types(one.dtype, torch.float32))
-    if one.dim() == 4 and two.is_contiguous(memory_format=torch.channels_last):
-        one, two = (
-            one.permute(0, 2, 3, 1),
-            two.permute(0, 2, 3, 1),
-        )  # in the order of the memory, so that nothing is copied
-    return torch.dot(one.reshape(-1), two.reshape(-1))
+@contextlib.contextmanager
+def _scaled(norm: nn.BatchNorm2d, weight: Tensor) -> Iterator[None]:
+    """Inside, the scale and the shift are multiplied by a weight."""
+    kept = dict(norm._parameters)
+    try:
+        norm._parameters.update({name: value * weight for name, value in kept.items() if value is not None})  # type: ignore[misc]
+        yield
+    finally:
+        norm._parameters.update(kept)

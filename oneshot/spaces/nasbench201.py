@@ -105,8 +105,8 @@ class NASBench201(SearchSpace):
 
         live = _EDGES if arch.is_open else _live(_operations(arch))
 
-        def cell(name: str, channels: int) -> nn.Module:
-            def operation(edge: str, option: str) -> nn.Module | None:
+        def cell(name: str, width: int) -> nn.Module:
+            def operation(edge: str, option: str, channels: int) -> nn.Module | None:
                 if option in _KERNELS:
                     return make(f"{name}.{edge}.{option}", ReLUConvNorm, channels, channels, _KERNELS[option])
                 if option == "avg_pool_3x3":
@@ -116,7 +116,7 @@ class NASBench201(SearchSpace):
             blocks = {}
             for source, target in live:
                 edge = f"node{target}.from{source}"
-                blocks[source, target] = make.choose(edge, functools.partial(operation, edge))
+                blocks[source, target] = make.choose(edge, functools.partial(operation, edge), width)
             return EdgeGraph(blocks, num_inputs=1, num_nodes=3, num_outputs=1)
 
         channels = self.channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from oneshot.arch import Choice, OpenArch, OpenChoiceError, Option, suggest
 from oneshot.mix import Mix
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.mixed import Mixed, Remaining
+from oneshot.spaces.partial import PartialMixed
 from oneshot.spaces.skeleton import Block, Skeletons
 
 
@@ -26,23 +28,33 @@ class _Scope:
 class RelaxedSkeleton:
     """A weightless network in which all options of ``space`` are mixed.
 
+    Args:
+        partial_channels: options work on one of so many parts of the channels, where the space says how many there are.
+
     Attributes:
         network: on the meta device.
         arch: what ``build`` was given, with the values of choices that have one option.
 
     Raises:
         OpenChoiceError: the space does not say where the options of a choice meet.
-        ValueError: ``build`` calls ``make.choose`` with a name that is no choice, or an option that is no module.
+        ValueError: ``build`` calls ``make.choose`` with a name that is no choice, or an option that is no module; or the channels
+            cannot be divided.
     """
 
-    def __init__(self, space: SearchSpace, skeletons: Skeletons) -> None:
-        make = _RelaxedMaking(space, skeletons)
+    def __init__(self, space: SearchSpace, skeletons: Skeletons, partial_channels: int = 1) -> None:
+        make = _RelaxedMaking(space, skeletons, partial_channels)
         self.arch = OpenArch(space.choices)
         self.network = space.build(self.arch, make)
         self._scope = make.scopes[0]
         for choice in space.choices:
             if len(choice.options) > 1 and choice.name not in make.chosen:
                 raise OpenChoiceError(choice)
+        if partial_channels > 1 and not make.are_partial:
+            name = next(iter(make.chosen), "")
+            raise ValueError(
+                f"partial_channels={partial_channels}: {type(space).__name__} does not say on how many channels options work: "
+                f"write make.choose({name!r}, lambda option, channels: ..., channels=...), or leave partial_channels at 1"
+            )
 
     def fill(self, mix: Mix) -> tuple[dict[Block, None], list[Mixed]]:
         """Gives the mixtures that run their weights; returns the blocks that run, each once, and these mixtures.
@@ -67,7 +79,9 @@ class RelaxedSkeleton:
 class _RelaxedMaking:
     """The ``make`` that mixes."""
 
-    def __init__(self, space: SearchSpace, skeletons: Skeletons) -> None:
+    def __init__(self, space: SearchSpace, skeletons: Skeletons, partial_channels: int) -> None:
+        self._parts = partial_channels
+        self.are_partial = False
         self._choices = {choice.name: choice for choice in space.choices}
         self._skeletons = skeletons
         self._mixed: dict[tuple[Any, ...], Mixed] = {}
@@ -79,12 +93,18 @@ class _RelaxedMaking:
         self.scopes[-1].blocks.append(made)
         return made.module
 
-    def choose(self, name: str, option: Callable[[Any], Any]) -> Any:
+    def choose(self, name: str, option: Callable[..., Any], channels: int | None = None) -> Any:
         """A mixture of all options; the same one where the same modules meet again."""
         choice = self._choice(name)
         if len(choice.options) == 1:
-            return option(choice.options[0])
+            return option(choice.options[0]) if channels is None else option(choice.options[0], channels)
         self.chosen.add(name)
+        if channels is not None:
+            if channels % self._parts:
+                raise ValueError(
+                    f"partial_channels={self._parts} does not divide the {channels} channels of choice {name!r}"
+                )
+            option = functools.partial(_on, option, channels // self._parts)
         made = [self._inside(option, value) for value in choice.options]
         modules = [module for module, _ in made]
         for value, module in zip(choice.options, modules, strict=True):
@@ -97,7 +117,11 @@ class _RelaxedMaking:
             return None
         key = (name, *(module if module is None else id(module) for module in modules))
         if key not in self._mixed:
-            self._mixed[key] = Mixed(name, modules)
+            if channels is None or self._parts == 1:
+                self._mixed[key] = Mixed(name, modules)
+            else:
+                self._mixed[key] = PartialMixed(name, modules, channels, self._parts)
+                self.are_partial = True
         mixed = self._mixed[key]
         self.scopes[-1].mixtures.append((mixed, [scope for _, scope in made]))
         return mixed
@@ -131,3 +155,7 @@ class _RelaxedMaking:
         if name not in self._choices:
             raise ValueError(f"build calls make.choose({name!r}), which is no choice{suggest(name, self._choices)}")
         return self._choices[name]
+
+
+def _on(option: Callable[..., Any], channels: int, value: Any) -> Any:
+    return option(value, channels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from oneshot.data import ImageData, Images, augment
 from oneshot.mix import Mix
 from oneshot.report import Graph
 from oneshot.samplers import DifferentiableSampler, Moment
+from oneshot.samplers.differentiable.deriving import count_skips, is_skip
 from oneshot.spaces.graph import HasCells
 from oneshot.supernet import Supernet
 from oneshot.training.engine import Engine
@@ -23,7 +23,6 @@ from oneshot.training.tasks import HELPS, NonFiniteLossError, StepResult, Supern
 from oneshot.training.unrolling import unrolled_gradients
 
 log = logging.getLogger(__name__)
-_SKIPS = ("skip_connect", "identity", "skip")
 _MANY_SKIPS = 0.5
 
 
@@ -174,7 +173,7 @@ class ArchitectureTask(SupernetTask):
         if temperature is not None:
             values["architecture_temperature/temperature"] = temperature
         skips, edges = count_skips(self.sampler.derived())
-        if any(option in _SKIPS for choice in self.sampler.space.choices for option in choice.options):
+        if any(is_skip(option) for choice in self.sampler.space.choices for option in choice.options):
             values["derived_skips/skip connections"] = skips
             if moment.epoch + 1 == self._epochs and skips > _MANY_SKIPS * edges:
                 log.warning(
@@ -196,9 +195,3 @@ class ArchitectureTask(SupernetTask):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
-
-
-def count_skips(values: Mapping[str, object]) -> tuple[int, int]:
-    """How many of the choices among whose values skip connections may be took one, and how many are something at all."""
-    counts = Counter(str(value) for value in values.values() if isinstance(value, str))
-    return sum(counts[name] for name in _SKIPS), sum(counts.values()) - counts["none"]

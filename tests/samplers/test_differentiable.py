@@ -19,17 +19,19 @@ from oneshot.samplers import (
     DifferentiableSampler,
     Dirichlet,
     EdgeNormalisation,
+    EnsembleGumbel,
     HardGumbel,
     Moment,
+    NodeSoftmax,
     Relaxation,
     Sigmoid,
     Softmax,
     Temperature,
     ZeroOne,
 )
-from oneshot.samplers.differentiable.deriving import derive
+from oneshot.samplers.differentiable.deriving import count_skips, derive
+from oneshot.samplers.differentiable.skip_dropout import skip_dropout_at
 from oneshot.spaces import DARTS, NASBench201
-from oneshot.training.architecture import count_skips
 
 SPACE = NASBench201(num_classes=4, channels=4, num_cells=1)
 RELAXATIONS: dict[str, Relaxation] = {
@@ -42,6 +44,8 @@ RELAXATIONS: dict[str, Relaxation] = {
     "dirichlet": Dirichlet(),
     "edges": EdgeNormalisation(Softmax()),
     "hard_edges": EdgeNormalisation(HardGumbel()),
+    "nodes": NodeSoftmax(),
+    "ensemble": EnsembleGumbel(),
 }
 START = Moment(0, 0, 10)
 every_relaxation = pytest.mark.parametrize("name", RELAXATIONS)
@@ -80,7 +84,7 @@ def test_a_mix_is_a_function_of_seed_and_step(name: str) -> None:
     torch.manual_seed(0)
     assert repr(sampler_of(name).mix(START)) == first
     assert torch.equal(torch.rand(1), drawn), "the global generator was used"
-    if name not in ("softmax", "sigmoid", "edges"):
+    if name not in ("softmax", "sigmoid", "edges", "nodes"):
         sampler = sampler_of(name)
         assert len({repr(sampler.mix(Moment(step, 0, 10))) for step in range(8)}) == 8
 
@@ -194,6 +198,49 @@ def test_edges_into_a_node_compete() -> None:
         DifferentiableSampler(Decisions(3, 4), 0, EdgeNormalisation())
 
 
+def test_operations_on_all_edges_into_a_node_compete() -> None:
+    sampler = sampler_of("nodes")
+    name, other = "node3.from0", "node3.from2"
+    with torch.no_grad():
+        sampler.parameters[name].add_(torch.tensor([0.3, -0.2, 0.5, 0.0, 2.1]))
+    values = torch.stack([sampler.parameters[f"node3.from{source}"] for source in range(3)])
+    shares = values.exp() / values.exp().sum()
+    mix, strengths = sampler.mix(START), sampler.strengths()
+    for source in range(3):
+        torch.testing.assert_close(mix[f"node3.from{source}"], shares[source])
+        torch.testing.assert_close(strengths[f"node3.from{source}"], shares[source].detach())
+    (grad,) = torch.autograd.grad(mix[other][1], sampler.parameters[name])
+    torch.testing.assert_close(grad, -(shares[0] * shares[2, 1]).detach())
+    part = DifferentiableSampler(
+        SPACE.restrict({"node3.from1": ["none"], "node3.from2": ["none", "skip_connect"]}), 0, NodeSoftmax()
+    )
+    assert sum(sum(part.mix(START).numbers(edge)) for edge in (name, other)) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match=r"Decisions has no such nodes"):
+        DifferentiableSampler(Decisions(3, 4), 0, NodeSoftmax())
+
+
+def test_an_ensemble_mixes_what_its_draws_take_with_the_gradient_of_their_soft_weights() -> None:
+    sampler = DifferentiableSampler(SPACE, 5, EnsembleGumbel(3, Temperature(0.7, 0.7)))
+    name, reading = SPACE.choices[0].name, torch.arange(1.0, 6.0)
+    generator = sampler.generator(0, "architecture")
+    values = sampler.parameters[name].detach().requires_grad_()
+    noise = torch.stack([-torch.empty(5).exponential_(generator=generator).log() for _ in range(3)])
+    soft = ((values.log_softmax(0) + noise) / 0.7).softmax(1)
+    hard = torch.nn.functional.one_hot(soft.argmax(1), 5) + soft - soft.detach()
+    taken = hard.max(0).values
+    mix = sampler.mix(START)
+    torch.testing.assert_close(mix[name], taken / taken.sum())
+    (found,) = torch.autograd.grad((mix[name] * reading).sum(), sampler.parameters[name])
+    (expected,) = torch.autograd.grad((taken / taken.sum() * reading).sum(), values)
+    torch.testing.assert_close(found, expected)
+    drawn = [position for position, number in enumerate(mix.numbers(name)) if number]
+    assert 1 < len(drawn) <= 3
+    assert mix.probed(name) == set(range(5)) - set(drawn)
+    assert not sampler.mix(START, for_weights=True).probed(name)
+    with pytest.raises(ValueError, match=r"num_draws is at least 1, not 0"):
+        EnsembleGumbel(0)
+
+
 def test_dirichlet_weights_have_their_mean_and_the_gradient_of_their_mean() -> None:
     sampler = sampler_of("dirichlet")
     name = SPACE.choices[0].name
@@ -278,6 +325,44 @@ def test_conditional_choices_are_derived_and_dropped_where_they_do_not_exist() -
     sampler.parameters["depth"].data = torch.tensor([1.0, 0.0])
     assert set(sampler.derived()) == {"depth", "kernel"}
     assert dict(sampler.derive(0)[0]) == {"depth": 1}
+
+
+def test_more_skip_connections_than_allowed_are_replaced_weakest_first() -> None:
+    space = DARTS(num_classes=4, channels=2, num_cells=4)
+    strengths = {c.name: torch.linspace(0.01, 0.08, len(c.options)) for c in space.choices}
+    edges = {"node2.from0": 0.9, "node2.from1": 0.3, "node3.from0": 0.5, "node4.from3": 0.7}
+    for cell in ("normal", "reduce"):
+        for edge, strength in edges.items():
+            strengths[f"{cell}.{edge}"][1] = strength  # a skip connection
+    before, values = derive(space, strengths), derive(space, strengths, max_skips={"normal.*": 2})
+    assert {name for name in before if before[name] == "skip_connect" and name.startswith("normal")} == {
+        f"normal.{edge}" for edge in edges
+    }
+    assert {name for name in values if values[name] == "skip_connect" and name.startswith("normal")} == {
+        "normal.node2.from0",
+        "normal.node4.from3",
+    }
+    assert values["normal.node2.from1"] == "sep_conv_5x5"  # the edge has to stay, with its next operation
+    assert [n for n in values if values[n] != "none"] == [n for n in before if before[n] != "none"]
+    assert all(values[name] == before[name] for name in values if name.startswith("reduce"))
+    only = SPACE.restrict({"*": ["none", "skip_connect"]})
+    kept = {c.name: torch.tensor([0.1, 0.9]) for c in only.choices}
+    assert set(derive(only, kept, max_skips={"*": 0}).values()) == {"none"}
+    alone = SPACE.restrict({"node*": ["skip_connect"]})
+    assert count_skips(derive(alone, {}, max_skips={"*": 2})) == (6, 6)  # there is nothing else
+
+
+def test_dropout_of_skip_connections_falls_as_published() -> None:
+    rates = [skip_dropout_at(0.4, Moment(0, epoch, 25), 10) for epoch in (0, 9, 10, 15)]
+    assert rates == pytest.approx([0.4 * 24 / 25, 0.4 * 15 / 25, 0.4, 0.4 * math.exp(-1)])
+    sampler = sampler_of("softmax", skip_dropout=0.4, learning=ArchitectureLearning(first_epoch=10))
+    mix = sampler.mix(Moment(0, 15, 25), for_weights=True)
+    assert mix.skip_dropout == pytest.approx(0.4 * math.exp(-1))
+    assert sampler.relaxed().skip_dropout == sampler.derived_mix().skip_dropout == 0
+    with pytest.raises(ValueError, match=r"skip_dropout is from 0 to below 1, not 1"):
+        sampler_of("softmax", skip_dropout=1)
+    with pytest.raises(ValueError, match=r"max_skips: 'norma\.\*' matches no choice"):
+        sampler_of("softmax", max_skips={"norma.*": 2})
 
 
 def test_skips_are_counted() -> None:

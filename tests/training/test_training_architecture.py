@@ -19,9 +19,10 @@ from training_runs import CPU, differences, values_of
 
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.mix import Mix
-from oneshot.pipeline.relaxed import part_of_architecture, relaxed_scores
+from oneshot.pipeline.relaxed import Strongest, inheritance_notes, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.samplers import ArchitectureLearning, DifferentiableSampler, HardGumbel, Moment, Relaxation, Temperature
+from oneshot.spaces import DARTS, NASBench201
 from oneshot.spaces.mixed import Mixed
 from oneshot.supernet import Supernet
 from oneshot.training import (
@@ -295,3 +296,59 @@ def test_phases_mix_the_options_that_they_open(tmp_path: Path) -> None:
     recorded = [list(policy["node2.from1"]) for policy in values_of(tmp_path, "policy")]  # type: ignore[index]
     assert recorded == [["skip_connect", "conv"], ["none", "skip_connect", "conv"]]
     assert [len(part.parameters["node2.from1"]) for part in parts] == [2, 3]
+
+
+def test_what_cannot_be_inherited_is_said() -> None:
+    space = NASBench201(num_classes=4, channels=4, num_cells=1)
+    trained = {choice.name: "nor_conv_3x3" for choice in space.choices}
+    sampler = DifferentiableSampler(space, 0)
+
+    def derive(values: Mapping[str, str]) -> None:
+        for choice in space.choices:
+            sampler.parameters[choice.name].data = torch.tensor(
+                [float(o == values[choice.name]) for o in choice.options]
+            )
+
+    derive(trained)
+    assert inheritance_notes(sampler) == []
+    # The second node is computed from the input in both; that it is the second is not canonical.
+    derive(dict.fromkeys(trained, "none") | {"node2.from0": "nor_conv_3x3", "node3.from2": "skip_connect"})
+    (note,) = inheritance_notes(sampler)
+    assert "choices differ, node" in note
+    assert sampler.derived() != dict(sampler.derive(0)[0])
+    sampler.partial_channels = 4
+    assert "one of 4 parts of their channels" in inheritance_notes(sampler)[0]
+
+
+def test_the_next_stage_is_trained_on_the_options_that_one_found_strongest(tmp_path: Path) -> None:
+    space = DARTS(num_classes=4, channels=2, num_cells=4).restrict({"reduce.node2.from0": ["skip_connect"]})
+    sampler = DifferentiableSampler(space, 3)
+    edge = "normal.node3.from2"
+    sampler.parameters[edge].data = torch.tensor([-1.0, 3.0, 0.5, 2.0, 0.4, 0.3, 2.5, 0.1])
+    write_derived(tmp_path / "derived.json", sampler)
+    larger = DARTS(num_classes=4, channels=2, num_cells=7)
+    options = Strongest(str(tmp_path), 4).of(larger)
+    assert set(options[edge]) == {
+        "none",
+        "skip_connect",
+        "sep_conv_3x3",
+        "max_pool_3x3",
+    }  # with the weakest, for edges that go
+    part = larger.restrict(options)
+    assert {len(choice.options) for choice in part.choices} == {1, 4}
+    assert len(dict.fromkeys(DifferentiableSampler(part, 0).derived())) == 28
+    cell = NASBench201(num_classes=4, channels=4, num_cells=1)
+    write_derived(tmp_path / "derived.json", DifferentiableSampler(cell, 0))
+    strengths = DifferentiableSampler(cell, 0).strengths()
+    for name, kept in Strongest(str(tmp_path), 2).of(cell).items():
+        assert kept == [cell.choices[0].options[index] for index in strengths[name].topk(2).indices]
+    assert Strongest().of(cell) == {}
+    with pytest.raises(ValueError, match=r"strongest\.run, .* and strongest\.options, .* go together"):
+        Strongest(run="somewhere")
+    with pytest.raises(ValueError, match=r"strongest\.options is at least 1, not 0"):
+        Strongest("somewhere", 0)
+    with pytest.raises(FileNotFoundError, match=r"strongest\.run: there is no .*derived\.json"):
+        Strongest(str(tmp_path / "no"), 2).of(cell)
+    (tmp_path / "derived.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"derived\.json holds no strengths of options"):
+        Strongest(str(tmp_path), 2).of(cell)

@@ -3,10 +3,12 @@
 from oneshot.samplers.differentiable.concrete import Concrete
 from oneshot.samplers.differentiable.dirichlet import Dirichlet
 from oneshot.samplers.differentiable.edges import EdgeNormalisation
+from oneshot.samplers.differentiable.ensemble_gumbel import EnsembleGumbel
 from oneshot.samplers.differentiable.gates import BinaryGates
 from oneshot.samplers.differentiable.hard_gumbel import HardGumbel
 from oneshot.samplers.differentiable.learning import ArchitectureLearning
 from oneshot.samplers.differentiable.moment import Moment, Temperature
+from oneshot.samplers.differentiable.nodes import NodeSoftmax
 from oneshot.samplers.differentiable.regulariser import Regulariser, ZeroOne
 from oneshot.samplers.differentiable.relaxation import Relaxation
 from oneshot.samplers.differentiable.sampler import DifferentiableSampler
@@ -20,8 +22,10 @@ __all__ = [
     "DifferentiableSampler",
     "Dirichlet",
     "EdgeNormalisation",
+    "EnsembleGumbel",
     "HardGumbel",
     "Moment",
+    "NodeSoftmax",
     "Regulariser",
     "Relaxation",
     "Sigmoid",

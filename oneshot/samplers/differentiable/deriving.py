@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -10,16 +12,54 @@ from oneshot.arch import Choice, Join, Option
 from oneshot.spaces.base import SearchSpace
 
 Strengths = Mapping[str, Tensor]
+_SKIPS = ("skip_connect", "identity", "skip")
 
 
-def derive(space: SearchSpace, strengths: Strengths, threshold: float = 0.0) -> dict[str, Option]:
+def derive(
+    space: SearchSpace, strengths: Strengths, threshold: float = 0.0, max_skips: Mapping[str, int] | None = None
+) -> dict[str, Option]:
     """The option of every choice, in the form in which it was trained: ``space.arch`` of it is the architecture, whose canonical
     form may inherit the weights of other edges.
 
     In joins that keep a number of edges, "none" is no option, and the edges are those with the strongest best options
     (quark0/darts ``model_search.py``, ``genotype``). Edges whose best option is weaker than ``threshold`` go as well
     (xiaomi-automl/FairDARTS ``fairdarts/utils.py``, ``threshold_sparse``).
+
+    ``max_skips`` is the most skip connections among the choices of a pattern: as long as there are more, the weakest of them is
+    passed over, and edges and operations are chosen anew, where others are left (chenxin061/pdarts ``train_search.py``,
+    ``delete_min_sk_prob``).
     """
+    weights = {name: values.clone() for name, values in strengths.items()}
+    choices = {choice.name: choice for choice in space.choices}
+    while True:
+        values = _derived(space, weights, threshold)
+        skips = [
+            (float(weights[name][position]), name, position)
+            for pattern, most in (max_skips or {}).items()
+            if count_skips(part := {name: values[name] for name in fnmatch.filter(values, pattern)})[0] > most
+            for name in part
+            if values[name] in _SKIPS and name in weights
+            for position in [choices[name].options.index(values[name])]
+            if weights[name][position] >= 0
+        ]
+        if not skips:
+            return values
+        _, name, position = min(skips)
+        weights[name][position] = -1.0
+
+
+def count_skips(values: Mapping[str, object]) -> tuple[int, int]:
+    """How many of the choices among whose values skip connections may be took one, and how many are something at all."""
+    counts = Counter(str(value) for value in values.values() if isinstance(value, str))
+    return sum(counts[name] for name in _SKIPS), sum(counts.values()) - counts["none"]
+
+
+def is_skip(option: Option) -> bool:
+    """Whether an option is called as skip connections are."""
+    return option in _SKIPS
+
+
+def _derived(space: SearchSpace, strengths: Strengths, threshold: float) -> dict[str, Option]:
     values = {choice.name: strongest(choice, strengths) for choice in space.choices}
     choices = {choice.name: choice for choice in space.choices}
     for join in space.joins:

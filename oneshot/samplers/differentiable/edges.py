@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from oneshot.arch import Join
 from oneshot.mix import Mix
 from oneshot.samplers.differentiable.moment import Moment
 from oneshot.samplers.differentiable.relaxation import Parameters, Relaxation, normal
@@ -25,14 +24,14 @@ class EdgeNormalisation(Relaxation):
 
     of: Relaxation = field(default_factory=Softmax)
 
+    def on(self, space: SearchSpace) -> EdgeNormalisation:
+        joined(space)
+        return replace(self, of=self.of.on(space))
+
     def parameters(self, space: SearchSpace, generator: torch.Generator) -> dict[str, Tensor]:
-        if not space.joins:
-            raise ValueError(
-                f"edges are normalised where several meet in a node, and {type(space).__name__} has no such nodes (joins)"
-            )
         own = self.of.parameters(space, generator)
-        joins = [(join, [name for name in join.choices if name in own]) for join in space.joins]
-        return own | {_name(join, names): normal(len(names), generator) for join, names in joins if names}
+        nodes = [[name for name in node if name in own] for node in joined(space)]
+        return own | {_name(names): normal(len(names), generator) for names in nodes if names}
 
     def mix(self, parameters: Parameters, moment: Moment, generator: torch.Generator, for_weights: bool) -> Mix:
         own, edges = _parted(parameters)
@@ -56,7 +55,21 @@ class EdgeNormalisation(Relaxation):
 _PREFIX = "edges\n"  # no choice has a line break in its name
 
 
-def _name(join: Join, names: list[str]) -> str:
+def joined(space: SearchSpace) -> tuple[tuple[str, ...], ...]:
+    """The choices that meet in each node of a space.
+
+    Raises:
+        ValueError: the space has no nodes.
+    """
+    if not space.joins:
+        raise ValueError(
+            f"edges compete where several meet in a node, and {type(space).__name__} has no such nodes (joins): take another "
+            "relaxation, such as sampler=darts"
+        )
+    return tuple(tuple(join.choices) for join in space.joins)
+
+
+def _name(names: list[str]) -> str:
     return _PREFIX + "\n".join(names)
 
 

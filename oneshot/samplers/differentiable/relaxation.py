@@ -21,6 +21,14 @@ Parameters = Mapping[str, Tensor]
 class Relaxation(ABC):
     """Mixes from parameters. A method overrides ``mix``, and the others where it differs."""
 
+    def on(self, space: SearchSpace) -> Relaxation:
+        """The same relaxation with what it has to know of a space.
+
+        Raises:
+            ValueError: it has no use in this space.
+        """
+        return self
+
     def parameters(self, space: SearchSpace, generator: torch.Generator) -> dict[str, Tensor]:
         """Initial parameters: normal with deviation 1e-3, as in DARTS's code, one for each option of each open choice."""
         return {choice.name: normal(len(choice.options), generator) for choice in open_choices(space)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oneshot.arch import Arch, Option
+from oneshot.arch import Arch, Option, suggest
+from oneshot.checking import check_least
 from oneshot.mix import Mix
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.differentiable.deriving import derive
@@ -17,6 +19,7 @@ from oneshot.samplers.differentiable.learning import ArchitectureLearning
 from oneshot.samplers.differentiable.moment import Moment
 from oneshot.samplers.differentiable.regulariser import Regulariser
 from oneshot.samplers.differentiable.relaxation import Relaxation, open_choices
+from oneshot.samplers.differentiable.skip_dropout import skip_dropout_at
 from oneshot.samplers.differentiable.softmax import Softmax
 from oneshot.spaces.base import SearchSpace
 
@@ -28,6 +31,10 @@ class DifferentiableSampler(Sampler):
     Args:
         relaxation: how weights over options are drawn.
         learning: how the parameters learn.
+        partial_channels: options work on one of so many parts of the channels, and leave the others as they are (Xu et al.,
+            PC-DARTS, ICLR 2020, section 3.2; published 4); 1 is all.
+        skip_dropout: dropout on options that are an identity, in training: falls from epoch to epoch, see ``skip_dropout_at``.
+        max_skips: the most skip connections that are derived, by pattern of choice names, see ``derive``.
         regularisers: what is added to their loss, by name, in order.
         threshold: an edge that is derived is at least so strong, where the space keeps a number of edges; FairDARTS 0.85.
 
@@ -41,6 +48,9 @@ class DifferentiableSampler(Sampler):
         seed: int = 0,
         relaxation: Relaxation | None = None,
         learning: ArchitectureLearning | None = None,
+        partial_channels: int = 1,
+        skip_dropout: float = 0.0,
+        max_skips: Mapping[str, int] | None = None,
         regularisers: Mapping[str, Regulariser] | None = None,
         threshold: float = 0.0,
     ) -> None:
@@ -49,8 +59,20 @@ class DifferentiableSampler(Sampler):
             raise ValueError("every choice has one option: there is nothing to mix")
         if not 0 <= threshold < 1:
             raise ValueError(f"sampler.threshold is from 0 to below 1, not {threshold}")
-        self.relaxation = relaxation or Softmax()
+        self.relaxation = (relaxation or Softmax()).on(space)
         self.learning = learning or ArchitectureLearning()
+        check_least(1, "sampler.", partial_channels=partial_channels)
+        self.partial_channels = partial_channels
+        if not 0 <= skip_dropout < 1:
+            raise ValueError(f"sampler.skip_dropout is from 0 to below 1, not {skip_dropout}")
+        self.skip_dropout, self.max_skips = skip_dropout, dict(max_skips or {})
+        for pattern, most in self.max_skips.items():
+            check_least(0, "sampler.", **{f"max_skips[{pattern!r}]": most})
+            if not any(fnmatch.fnmatchcase(choice.name, pattern) for choice in space.choices):
+                names = [choice.name for choice in space.choices]
+                raise ValueError(
+                    f"sampler.max_skips: {pattern!r} matches no choice of the space{suggest(pattern, names)}"
+                )
         self.regularisers = dict(regularisers or {})
         self.threshold = threshold
         for regulariser in self.regularisers.values():
@@ -76,7 +98,9 @@ class DifferentiableSampler(Sampler):
         """The mix of one pass, as constants where the weights learn."""
         generator = self.generator(moment.step, "weights" if for_weights else "architecture")
         with torch.set_grad_enabled(not for_weights):
-            mix = self.relaxation.mix(self.parameters, moment, generator, for_weights)
+            mix = self.relaxation.mix(self.parameters, moment, generator, for_weights).on_part(self.partial_channels)
+        if self.skip_dropout:
+            mix = mix.dropping(skip_dropout_at(self.skip_dropout, moment, self.learning.first_epoch))
         return mix.detach() if for_weights else mix
 
     def learns(self, moment: Moment) -> bool:
@@ -114,9 +138,17 @@ class DifferentiableSampler(Sampler):
         """How strong each option of each open choice is, from 0 to 1."""
         return {name: values.cpu() for name, values in self.relaxation.strengths(self.parameters).items()}
 
+    def relaxed(self) -> Mix:
+        """The mix by the strengths of the options."""
+        return Mix(self.strengths()).on_part(self.partial_channels)
+
+    def derived_mix(self) -> Mix:
+        """What is derived, as it was trained."""
+        return Mix.one_hot(self.space.choices, self.derived()).on_part(self.partial_channels)
+
     def derived(self) -> dict[str, Option]:
         """The strongest options, see ``derive``; of all choices, in the form in which they were trained."""
-        return derive(self.space, self.strengths(), self.threshold)
+        return derive(self.space, self.strengths(), self.threshold, self.max_skips)
 
     def sample(self, step: int) -> list[Arch]:
         """An architecture drawn by the strengths of the options; training mixes them instead."""
