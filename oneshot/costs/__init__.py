@@ -1,6 +1,7 @@
 """What a network costs: MACs, parameters, latency."""
 
 from oneshot.costs.additive import AdditiveLatency, AdditiveTable
+from oneshot.costs.expected import ExpectedCost
 from oneshot.costs.latency import Latency, measure_latency
 from oneshot.costs.layers import Layer, layer_name
 from oneshot.costs.lookup import LatencyTable, LayerTime
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "CostSettings",
     "CostTable",
+    "ExpectedCost",
     "Latency",
     "LatencyTable",
     "Layer",

@@ -113,15 +113,15 @@ class LayerWalk:
             ValueError: ``arch`` is not an architecture of the space.
         """
         self.space.validate(arch)
-        named = []
-        for call in self._walk(arch).calls:
-            # Views move no data.
-            if call.block is None and (call.source.is_view or next(tensors_in((call.args, call.kwargs)), None) is None):
-                continue
-            name = layer_name(self.space, self._layer(call), arch)
-            if name:
-                named.append((name, call))
-        return named
+        named = ((self.name(call, arch), call) for call in self._walk(arch).calls)
+        return [(name, call) for name, call in named if name]
+
+    def name(self, call: Call, arch: Arch) -> str:
+        """What tables call it in a network of ``arch``; empty for what they leave out."""
+        # Views move no data.
+        if call.block is None and (call.source.is_view or next(tensors_in((call.args, call.kwargs)), None) is None):
+            return ""
+        return layer_name(self.space, self._layer(call), arch)
 
     def _layer(self, call: Call) -> Layer:
         if call.block is None:

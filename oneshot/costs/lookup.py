@@ -106,17 +106,25 @@ class LatencyTable:
         """
         if self.space is None or self._walk is None:
             raise ValueError("the latency table does not say of which space it is: LatencyTable.load(path, space)")
-        named = self._walk(arch)
+        named, taken = self._walk(arch), dict[str, float]()
         size = self.space.input_shape(arch)[-1]
+        for name, call in named:
+            block = "" if call.block is None else call.block.name
+            taken[block] = taken.get(block, 0.0) + self.time(size, name)
+        return taken
+
+    def time(self, size: int, name: str) -> float:
+        """The milliseconds of a layer at an input size in pixels.
+
+        Raises:
+            ValueError: the table has no such input size or layer; the message names the nearest that it has.
+        """
         if size not in self.times:
             raise ValueError(f"there is no latency table of input size {size}; there are {sorted(self.times)}")
-        layers, taken = self.times[size], dict[str, float]()
-        for name, call in named:
-            if name not in layers:
-                raise ValueError(f"the latency table of input size {size} has no layer {name!r}{suggest(name, layers)}")
-            block = "" if call.block is None else call.block.name
-            taken[block] = taken.get(block, 0.0) + layers[name].mean
-        return taken
+        layers = self.times[size]
+        if name not in layers:
+            raise ValueError(f"the latency table of input size {size} has no layer {name!r}{suggest(name, layers)}")
+        return layers[name].mean
 
     def latency(self, arch: Arch) -> float:
         """Milliseconds of ``arch``: the sum of its layers.

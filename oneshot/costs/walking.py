@@ -14,6 +14,9 @@ from oneshot.arch import Arch
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.skeleton import Block, Skeletons
 
+Stand = Callable[[Block], nn.Module]
+"""Makes what stands in a network for a block."""
+
 
 class Call(NamedTuple):
     """One call in a network, with tensors on the meta device.
@@ -55,6 +58,15 @@ class Walk:
     def __call__(self, arch: Arch) -> Walked:
         """The network of ``arch``, an architecture of the space, and its calls."""
         calls: list[Call] = []
+        network, image, logits = self.run(arch, lambda stand: self._skeletons.network(arch, stand)[0], calls.append)
+        return Walked(network, calls, image, logits)
+
+    def run(
+        self, arch: Arch, build: Callable[[Stand], nn.Module], record: Callable[[Call], None]
+    ) -> tuple[nn.Module, Tensor, Tensor]:
+        """Records each call of what ``build`` makes with stands for its blocks, on an image of the size that ``arch`` takes.
+        Returns the network, the image and the logits.
+        """
 
         def run(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             key = (block, shapes_of(args), shapes_of(kwargs))
@@ -62,16 +74,16 @@ class Walk:
                 block.module.eval()
                 self._known[key] = recorder.inside(lambda: block.module(*args, **kwargs))
             output, macs = self._known[key]
-            calls.append(Call(block, block, args, kwargs, output, macs))
+            record(Call(block, block, args, kwargs, output, macs))
             return output
 
-        recorder = _Recorder(calls)
-        network, _ = self._skeletons.network(arch, wrap=lambda block: _Stand(block, run))
+        recorder = _Recorder(record)
+        network = build(lambda block: _Stand(block, run))
         network.eval()
         image = torch.empty(self._batch, *self.space.input_shape(arch), device="meta")
         with torch.no_grad(), recorder:
             logits = network(image)
-        return Walked(network, calls, image, logits)
+        return network, image, logits
 
 
 class _Stand(nn.Module):
@@ -100,9 +112,9 @@ class _Recorder(TorchDispatchMode):
     the shape are spared their meta kernels, which take milliseconds.
     """
 
-    def __init__(self, calls: list[Call]) -> None:
+    def __init__(self, record: Callable[[Call], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._calls = calls
+        self._record = record
         self._is_inside = False
         self._macs = 0
 
@@ -132,7 +144,7 @@ class _Recorder(TorchDispatchMode):
         if self._is_inside:
             self._macs += macs
         else:
-            self._calls.append(Call(None, func, args, kwargs, output, macs))
+            self._record(Call(None, func, args, kwargs, output, macs))
         return output
 
 
