@@ -98,14 +98,22 @@ class Mix(Mapping[str, Tensor]):
         """The weights of a choice as plain numbers."""
         return self._numbers[name]
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether at most one option of each choice weighs anything, so that it is a path rather than a mixture."""
+        return all(sum(number != 0 for number in numbers) <= 1 for numbers in self._numbers.values())
+
     def probed(self, name: str) -> frozenset[int]:
         """Positions of the options of a choice that are run as constants."""
         return self._probed.get(name, frozenset())
 
     def detach(self) -> Mix:
         """The same weights as constants, without what is only probed."""
-        constant = Mix({name: value.detach() for name, value in self._weights.items()})
-        return constant.on_part(self.partial_channels).dropping(self.skip_dropout)
+        return self.weighing({name: value.detach() for name, value in self._weights.items()})
+
+    def weighing(self, weights: Mapping[str, Tensor]) -> Mix:
+        """The same mix by other weights, without what is only probed."""
+        return Mix(weights).on_part(self.partial_channels).dropping(self.skip_dropout)
 
     def on_part(self, partial_channels: int) -> Mix:
         """The same mix on one of so many parts of the channels, see ``oneshot.spaces.partial``."""

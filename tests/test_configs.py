@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -114,13 +115,13 @@ def toy_data() -> ImageData:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_it_opens_with_what_it_is(path: Path) -> None:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line != GLOBAL]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package ")]
     assert re.fullmatch(r"# \S.{30,}", lines[0])
     assert "TODO" not in path.read_text(encoding="utf-8")
 
 
 def test_every_file_belongs_to_a_command() -> None:
-    assert {path.parent.name for path in FILES if path.parent != CONF} == {*COMMAND_OF, "experiment"}
+    assert {path.parent.name for path in FILES if path.parent != CONF} == {*COMMAND_OF, "experiment", "regulariser"}
     assert {path.stem for path in FILES if path.parent == CONF} == set(ENTRIES)
 
 
@@ -204,7 +205,9 @@ def test_a_space_has_every_argument_at_its_default(group: str, name: str) -> Non
 @pytest.mark.parametrize(("group", "name"), options("sampler"))
 def test_a_sampler(group: str, name: str) -> None:
     config = composed("train_supernet", f"{group}={name}").sampler
-    kind = {"p_darts": "DARTS", "pc_darts": "NASBench201", "i_darts": "NASBench201"}.get(name, "NASBenchMacro")
+    kind = {"p_darts": "DARTS", "pc_darts": "NASBench201", "i_darts": "NASBench201", "mask_connect": "NASBench201"}.get(
+        name, "NASBenchMacro"
+    )
     own = CONF / "space" / f"{name}.yaml"  # a sampler's settings for one space
     space = make_space(OmegaConf.load(own), toy_data()) if own.is_file() else find_class(f"oneshot.spaces.{kind}")()
     sampler = make_sampler(plain(config), space, 3)
@@ -224,6 +227,40 @@ def test_a_sampler(group: str, name: str) -> None:
     defaults |= {key: made() for key, made in POLICY_DEFAULTS.items() if key in defaults}
     given = hydra.utils.instantiate({**config, "_target_": "builtins.dict", "_convert_": "all"})
     assert given == defaults
+
+
+@pytest.mark.parametrize(("group", "name"), options("regulariser"))
+def test_a_regulariser_joins_any_sampler_that_mixes(group: str, name: str) -> None:
+    """In the place that its file names, with every setting at the default of its class or as in its paper."""
+    file = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+    place = file.splitlines()[0].removeprefix("# @package sampler.")
+    given = OmegaConf.create(file)
+    needed = [f"sampler.{place}.reference=1e6"] if name == "expected_macs" else []
+    if name == "expected_latency":
+        needed = [f"sampler.{place}.latency_table=latencies"]
+    config = composed("train_supernet", "sampler=drnas", f"+{group}={name}", *needed)
+    assert set(config) == set(composed("train_supernet"))
+    found = plain(OmegaConf.select(config.sampler, place))
+    made = find_public(str(found.pop("_target_")))
+    fields = {field.name: field for field in dataclasses.fields(made) if field.init}
+    assert list(found) == list(fields)
+    if name in ("beta_decay", "early_stopping", "smooth_random"):
+        assert made(**found) == made()
+    assert {key for key in given if OmegaConf.is_missing(given, key)} == {
+        word.split("=")[0].rpartition(".")[2] for word in needed
+    }
+    if name != "expected_latency":
+        sampler = make_sampler(
+            plain(config.sampler), find_class("oneshot.spaces.NASBench201")(channels=4, num_cells=1), 3
+        )
+        assert isinstance(sampler, DifferentiableSampler)
+        assert made in {type(sampler.learning.stopping), *map(type, sampler.regularisers.values())}
+
+
+def find_public(target: str) -> type[Any]:
+    package, _, name = target.rpartition(".")
+    found: type[Any] = getattr(importlib.import_module(package), name)
+    return found
 
 
 @pytest.mark.parametrize(("group", "name"), options("predictor"))
@@ -249,7 +286,8 @@ def test_a_predictor(group: str, name: str, shared_data: Path) -> None:
 @pytest.mark.parametrize(("group", "name"), options("search"))
 def test_a_strategy(group: str, name: str) -> None:
     strategy = make_strategy(composed("search_subnet", f"{group}={name}"))
-    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000, "knapsack": 20}.get(name, 1000)
+    budgets = {"derivation": 10, "exhaustive": 100_000, "knapsack": 20, "perturbation": 1}
+    assert strategy.budget == budgets.get(name, 1000)
     assert strategy == type(strategy)()
 
 

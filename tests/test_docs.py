@@ -257,7 +257,8 @@ def all_settings() -> set[str]:
     """Every setting of every file of every group, such as ``data.root``."""
     found = set()
     for path in CONF.glob("*/*.yaml"):
-        found |= set(keys(OmegaConf.load(path), path.parent.name))
+        place = re.match(r"# @package (\w+\..*)", path.read_text(encoding="utf-8"))  # in another group
+        found |= set(keys(OmegaConf.load(path), place[1] if place else path.parent.name))
     return found
 
 
@@ -278,7 +279,7 @@ def test_settings_in_the_text_exist(page: Path) -> None:
 def test_options_in_the_text_exist(page: Path) -> None:
     """Of ``search=evolution`` and the like."""
     for span in spans(page):
-        match = re.fullmatch(r"\+?(space|data|sampler|search)=([a-z]\w+)", span)
+        match = re.fullmatch(r"\+?(space|data|sampler|search|regulariser)=([a-z]\w+)", span)
         if match and match.group(2) != "my_space":
             assert (CONF / match.group(1) / f"{match.group(2)}.yaml").is_file(), span
 
@@ -299,7 +300,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 def test_every_option_is_in_the_documentation() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for group in ("space", "data", "sampler", "search"):
+    for group in ("space", "data", "sampler", "search", "regulariser"):
         for path in (CONF / group).glob("*.yaml"):
             assert f"`{path.stem}`" in text, f"{group}={path.stem}"
 

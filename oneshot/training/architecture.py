@@ -17,6 +17,7 @@ from oneshot.samplers import DifferentiableSampler, Moment
 from oneshot.samplers.differentiable.deriving import count_skips, is_skip
 from oneshot.spaces.graph import HasCells
 from oneshot.supernet import Supernet
+from oneshot.training.curvature import Curvature
 from oneshot.training.engine import Engine
 from oneshot.training.randomness import make_generator
 from oneshot.training.tasks import HELPS, NonFiniteLossError, StepResult, SupernetTask
@@ -39,16 +40,16 @@ class ArchitectureImages:
             raise ValueError(
                 "no training images are left for the architecture to learn from: raise sampler.learning.images"
             )
-        self._images, self._data, self._seed = images, data, seed
+        self.images, self._data, self._seed = images, data, seed
         self.batch_size = min(batch_size, len(images))
 
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
         """Augmented uint8 images ``(batch, 3, size, size)`` and their labels."""
-        count = len(self._images) // self.batch_size
-        order = torch.randperm(len(self._images), generator=make_generator("architecture", self._seed, number // count))
+        count = len(self.images) // self.batch_size
+        order = torch.randperm(len(self.images), generator=make_generator("architecture", self._seed, number // count))
         chosen = order[number % count * self.batch_size :][: self.batch_size]
         crops = make_generator("architecture crops", self._seed, number)
-        ((images, labels),) = self._images.training_batches([chosen], self._data.augmentation, iter([crops]))
+        ((images, labels),) = self.images.training_batches([chosen], self._data.augmentation, iter([crops]))
         return augment(
             images, self._data.augmentation, make_generator("architecture pixels", self._seed, number)
         ), labels
@@ -87,6 +88,13 @@ class ArchitectureTask(SupernetTask):
         supernet.may_crash(mix)  # a space that cannot be mixed is refused before anything is trained
         self._resolution_of_all = image_size or supernet.input_shape(mix)[-1]
         self._losses: list[Tensor] = []
+        stopping = sampler.learning.stopping
+        self._curvature = None if stopping is None else Curvature(stopping, sampler)
+        if stopping is not None and sampler.mix(self.moment(first_step)).takes_one:
+            raise ValueError(
+                "sampler.learning.stopping needs the second derivatives of a mixture, and this sampler takes one option of each "
+                "choice: leave it out, or take another relaxation"
+            )
         first_epoch = sampler.learning.first_epoch
         if first_epoch >= epochs:
             log.warning(
@@ -102,10 +110,13 @@ class ArchitectureTask(SupernetTask):
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         moment = self.moment(step)
         inputs = engine.prepare(images, self._resolution_of_all)
-        if self._images is not None and self.sampler.learns(moment):
+        learns = self.sampler.learns(moment) and not self._is_frozen
+        if self._images is not None and learns:
             self._learn(inputs, labels, moment, engine, self._images)
-        together = self._images is None and self.sampler.learns(moment)
+        together = self._images is None and learns
         mix = self.sampler.mix(moment, for_weights=not together)
+        if not together:
+            mix = self.sampler.disturbed(mix, self._loss_of(inputs, labels, engine), moment)
         with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
             logits = self.supernet(inputs, mix)
             loss = self.criterion(logits, labels)
@@ -125,22 +136,14 @@ class ArchitectureTask(SupernetTask):
     def _learn(
         self, inputs: Tensor, labels: Tensor, moment: Moment, engine: Engine, images: ArchitectureImages
     ) -> None:
-        others, their_labels = images.batch(moment.step)
-        others = engine.prepare(others.to(inputs.device), self._resolution_of_all)
-        their_labels = their_labels.to(inputs.device)
+        others_loss_of = self._loss_on(images, moment.step, inputs.device, engine)
         names, parameters = zip(*self.sampler.parameters.items(), strict=True)
 
-        def loss_of(inputs: Tensor, labels: Tensor) -> Callable[[], tuple[Tensor, Mix]]:
-            def run() -> tuple[Tensor, Mix]:
-                mix = self.sampler.mix(moment)
-                with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
-                    logits = self.supernet(inputs, mix, dropout=False, statistics="batch")
-                    return torch.nn.functional.cross_entropy(logits, labels), mix
-
-            return run
+        loss_of = self._loss_of(inputs, labels, engine)
 
         def other_loss() -> Tensor:
-            loss, mix = loss_of(others, their_labels)()
+            mix = self.sampler.mix(moment)
+            loss = others_loss_of(mix)
             self._check(loss, moment.step)
             self._losses.append(loss.detach())
             return self.sampler.regularised(loss, mix, moment)
@@ -149,7 +152,7 @@ class ArchitectureTask(SupernetTask):
             gradients = unrolled_gradients(
                 engine.optimizer,
                 parameters,
-                lambda: loss_of(inputs, labels)()[0],
+                lambda: loss_of(self.sampler.mix(moment)),
                 other_loss,
                 self.sampler.learning.epsilon,
             )
@@ -158,6 +161,27 @@ class ArchitectureTask(SupernetTask):
         self.sampler.step(
             {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
         )
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._curvature is not None and self._curvature.stopped is not None
+
+    def _loss_on(
+        self, images: ArchitectureImages, number: int, device: torch.device, engine: Engine
+    ) -> Callable[[Mix], Tensor]:
+        """The loss of mixes on a batch of the architecture's images."""
+        others, labels = images.batch(number)
+        return self._loss_of(engine.prepare(others.to(device), self._resolution_of_all), labels.to(device), engine)
+
+    def _loss_of(self, inputs: Tensor, labels: Tensor, engine: Engine) -> Callable[[Mix], Tensor]:
+        """The loss of mixes on prepared images, by the batch and without dropout: statistics stay as they are."""
+
+        def loss(mix: Mix) -> Tensor:
+            with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
+                logits = self.supernet(inputs, mix, dropout=False, statistics="batch")
+                return torch.nn.functional.cross_entropy(logits, labels)
+
+        return loss
 
     def _check(self, loss: Tensor, step: int) -> None:
         if not torch.isfinite(loss):
@@ -172,17 +196,46 @@ class ArchitectureTask(SupernetTask):
         temperature = self.sampler.relaxation.temperature(moment)
         if temperature is not None:
             values["architecture_temperature/temperature"] = temperature
-        skips, edges = count_skips(self.sampler.derived())
-        if any(is_skip(option) for choice in self.sampler.space.choices for option in choice.options):
-            values["derived_skips/skip connections"] = skips
-            if moment.epoch + 1 == self._epochs and skips > _MANY_SKIPS * edges:
-                log.warning(
-                    "%d of the %d edges of the derived architecture are skip connections: the search may have collapsed (Zela "
-                    "et al., RobustDARTS, ICLR 2020); fewer epochs or another sampler may help",
-                    skips,
-                    edges,
-                )
+        if self._curvature is not None and self._images is not None:
+            device = next(iter(self.supernet.parameters())).device
+            loss_of = self._loss_on(self._images, step - 1, device, engine)
+            values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)))
+        strengths = self.sampler.strengths()
+        for regulariser in self.sampler.regularisers.values():
+            values |= regulariser.records(strengths)
+        if self._has_skips:
+            values["derived_skips/skip connections"] = count_skips(self.sampler.derived())[0]
+            if moment.epoch + 1 == self._epochs and self._signs:
+                log.warning("%s; fewer epochs or another sampler may help", self._signs)
         return values
+
+    @property
+    def _has_skips(self) -> bool:
+        return any(is_skip(option) for choice in self.sampler.space.choices for option in choice.options)
+
+    @property
+    def _signs(self) -> str:
+        """What of the derived architecture, and of the course of the eigenvalue, says that skip connections have won; "" for
+        nothing.
+        """
+        skips, edges = count_skips(self.sampler.derived())
+        if skips <= _MANY_SKIPS * edges:
+            return ""
+        course = "" if self._curvature is None else self._curvature.course
+        grown = course and f", and the largest eigenvalue went {course}"
+        return (
+            f"{skips} of the {edges} edges of the derived architecture are skip connections{grown}: the "
+            "search may have collapsed (Zela et al., RobustDARTS, ICLR 2020)"
+        )
+
+    def facts(self) -> Mapping[str, str]:
+        found = {}
+        if self._curvature is not None:
+            found["largest eigenvalue"] = self._curvature.course
+            found["architecture"] = f"frozen: {self._curvature.why}" if self._is_frozen else "learned to the end"
+        if self._has_skips and self._signs:
+            found["warning"] = self._signs
+        return found
 
     def graphs(self) -> Sequence[Graph]:
         space = self.sampler.space
@@ -190,8 +243,11 @@ class ArchitectureTask(SupernetTask):
         return [Graph(name, cell.nodes, cell.edges) for name, cell in cells.items()]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sampler": self.sampler.state_dict(), "losses": [float(loss) for loss in self._losses]}
+        curvature = {} if self._curvature is None else {"curvature": self._curvature.state_dict()}
+        return {"sampler": self.sampler.state_dict(), "losses": [float(loss) for loss in self._losses], **curvature}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._losses = [torch.tensor(loss) for loss in state["losses"]]
+        if self._curvature is not None:
+            self._curvature.load_state_dict(state["curvature"])

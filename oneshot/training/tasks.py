@@ -64,6 +64,10 @@ class Task(ABC):
         """The cells of an architecture that was derived, for the page of the run."""
         return ()
 
+    def facts(self) -> Mapping[str, str]:
+        """What else there is to say of the training, in words, for the page of the run."""
+        return {}
+
     def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
         """How likely each option of each choice is drawn after ``step`` steps, for the record; empty where that never changes."""
         return {}

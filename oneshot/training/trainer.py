@@ -161,6 +161,7 @@ class Trainer:
                 "steps": str(self.last_step),
                 "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
                 "device": str(self.device),
+                **self.task.facts(),
             }
             metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts, self.task.graphs())
         finally:
@@ -228,10 +229,11 @@ class Trainer:
                 values = dict(self.evaluate(self.best_module))
                 metrics.write(self.step, values)
                 log.info(
-                    "%sepoch %d of %d: %s",
+                    "%sepoch %d of %d%s%s",
                     f"{self.part.title} " if self.part.title else "",
                     epoch,
                     settings.epochs,
+                    ": " if values else "",
                     ", ".join(f"{k} {v:.4f}" for k, v in values.items()),
                 )
                 window = time.monotonic()

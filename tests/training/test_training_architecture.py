@@ -21,7 +21,16 @@ from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.mix import Mix
 from oneshot.pipeline.relaxed import Strongest, inheritance_notes, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.train import SupernetTraining, train_supernet
-from oneshot.samplers import ArchitectureLearning, DifferentiableSampler, HardGumbel, Moment, Relaxation, Temperature
+from oneshot.samplers import (
+    ArchitectureLearning,
+    DifferentiableSampler,
+    EarlyStopping,
+    HardGumbel,
+    Moment,
+    Relaxation,
+    Smoothing,
+    Temperature,
+)
 from oneshot.spaces import DARTS, NASBench201
 from oneshot.spaces.mixed import Mixed
 from oneshot.supernet import Supernet
@@ -34,6 +43,7 @@ from oneshot.training import (
     TrainSettings,
     load_newest,
 )
+from oneshot.training.curvature import largest_eigenvalue
 from oneshot.training.unrolling import unrolled_gradients
 
 MOMENT = Moment(0, 0, 2)
@@ -198,6 +208,85 @@ def test_weights_and_architecture_may_learn_from_one_batch(tmp_path: Path) -> No
     assert differences(copies(task.module.state_dict()), weights)
 
 
+# Beside any method ---------------------------------------------------------------------------------------------------
+
+
+def test_the_eigenvalue_is_that_of_the_hessian_by_finite_differences() -> None:
+    torch.manual_seed(1)
+    supernet = Supernet(ToyCell()).double().train()
+    names = [choice.name for choice in supernet.space.choices]
+    x, labels = torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.randint(4, (6,))
+
+    def loss(*alphas: Tensor) -> Tensor:
+        mix = Mix({name: alpha.softmax(0) for name, alpha in zip(names, alphas, strict=True)})
+        return nn.functional.cross_entropy(supernet(x, mix, False, "batch"), labels)
+
+    alphas = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in names]
+
+    def slope(place: int, move: float) -> Tensor:
+        moved = (
+            torch.cat(alphas).detach().index_add(0, torch.tensor([place]), torch.tensor([move], dtype=torch.float64))
+        )
+        parts = [part.clone().requires_grad_() for part in moved.split(3)]
+        return torch.cat(torch.autograd.grad(loss(*parts), parts))
+
+    rows = [(slope(place, 1e-5) - slope(place, -1e-5)) / 2e-5 for place in range(9)]
+    exact = torch.linalg.eigvalsh(torch.stack(rows))[-1]
+    assert largest_eigenvalue(loss(*alphas), alphas, tolerance=1e-9) == pytest.approx(float(exact), rel=1e-5)
+
+
+def test_an_architecture_that_becomes_sharp_goes_back_and_is_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = iter([1.0, 1.1, 1.2, 2.0, 3.0])
+    monkeypatch.setattr("oneshot.training.curvature.largest_eigenvalue", lambda loss, parameters: next(values))
+    stopping = EarlyStopping(every=1, window=1, distance=2, first_epoch=1)
+    task = make_task(ArchitectureLearning(lr=0.05, stopping=stopping), epochs=5)
+    trainer = make_trainer(task, tmp_path, epochs=5)
+    kept: list[dict[str, Tensor]] = []
+    end_epoch = task.end_epoch
+
+    def watch(step: int, engine: Trainer) -> Mapping[str, float]:
+        kept.append(copies(task.sampler.parameters))
+        return end_epoch(step, engine)
+
+    monkeypatch.setattr(task, "end_epoch", watch)
+    trainer.run()
+    # 1.1 / 2.0 is below 0.75: as of the second epoch, after the fourth.
+    assert differences(kept[3], kept[2])
+    assert differences(kept[4], kept[1]) == []
+    assert differences(copies(task.sampler.parameters), kept[1]) == []
+    assert "the architecture is frozen: after epoch 4" in caplog.text
+    assert "it is that of epoch 2" in caplog.text
+    assert values_of(tmp_path, "architecture_eigenvalue/largest eigenvalue") == [1.0, 1.1, 1.2, 2.0, 3.0]
+    page = (tmp_path / "training.html").read_text()
+    assert "frozen: after epoch 4" in page
+    assert "from 1 to 3" in page
+    again = make_task(ArchitectureLearning(lr=0.05, stopping=stopping), epochs=5)
+    again.load_state_dict(task.state_dict())
+    assert again.state_dict()["curvature"] == task.state_dict()["curvature"]
+    assert again.facts() == task.facts()
+
+
+def test_a_sharp_architecture_needs_a_mixture() -> None:
+    with pytest.raises(ValueError, match=r"stopping needs the second derivatives of a mixture"):
+        make_task(ArchitectureLearning(stopping=EarlyStopping()), HardGumbel())
+
+
+def test_smoothing_changes_what_the_weights_learn_on_and_nothing_else(tmp_path: Path) -> None:
+    parameters, weights = [], []
+    for name, regularisers in (("plain", {}), ("smooth", {"smooth": Smoothing("adversarial", 0.3, 0.3, steps=2)})):
+        task = make_task(ArchitectureLearning(lr=0.05, every=6))
+        task.sampler.regularisers = dict(regularisers)
+        make_trainer(task, tmp_path / name, epochs=1).run()
+        parameters.append(copies(task.sampler.parameters))
+        weights.append(copies(task.module.state_dict()))
+    assert differences(*parameters) == [], "the architecture took its one step before the weights"
+    assert differences(*weights)
+    counts = [[value for key, value in one.items() if key.endswith("num_batches_tracked")] for one in weights]
+    assert counts[0] == counts[1], "passes of the ascent leave statistics as they are"
+
+
 # Images --------------------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +294,7 @@ def test_the_architecture_has_images_of_its_own_and_other_ones_at_each_step() ->
     data = make_data()
     kept, images = part_of_architecture(data, 0.25, TrainSettings(batch_size=8))
     assert images is not None
-    others = images._images
+    others = images.images
     assert len(others) == round(0.25 * len(data.train))
     assert set(kept.train.keys) | set(others.keys) == set(data.train.keys)
     assert not set(kept.train.keys) & set(others.keys)

@@ -1,6 +1,10 @@
 """Differentiable search: mixes of all options, whose weights learn by gradient."""
 
+from oneshot.samplers.differentiable.auxiliary_skip import AuxiliarySkip
+from oneshot.samplers.differentiable.beta_decay import BetaDecay
 from oneshot.samplers.differentiable.concrete import Concrete
+from oneshot.samplers.differentiable.connections import Connections
+from oneshot.samplers.differentiable.cost_term import CostTerm
 from oneshot.samplers.differentiable.dirichlet import Dirichlet
 from oneshot.samplers.differentiable.edges import EdgeNormalisation
 from oneshot.samplers.differentiable.ensemble_gumbel import EnsembleGumbel
@@ -13,14 +17,21 @@ from oneshot.samplers.differentiable.regulariser import Regulariser, ZeroOne
 from oneshot.samplers.differentiable.relaxation import Relaxation
 from oneshot.samplers.differentiable.sampler import DifferentiableSampler
 from oneshot.samplers.differentiable.sigmoid import Sigmoid
+from oneshot.samplers.differentiable.smoothing import Smoothing
 from oneshot.samplers.differentiable.softmax import Softmax
+from oneshot.samplers.differentiable.stopping import EarlyStopping
 
 __all__ = [
     "ArchitectureLearning",
+    "AuxiliarySkip",
+    "BetaDecay",
     "BinaryGates",
     "Concrete",
+    "Connections",
+    "CostTerm",
     "DifferentiableSampler",
     "Dirichlet",
+    "EarlyStopping",
     "EdgeNormalisation",
     "EnsembleGumbel",
     "HardGumbel",
@@ -29,6 +40,7 @@ __all__ = [
     "Regulariser",
     "Relaxation",
     "Sigmoid",
+    "Smoothing",
     "Softmax",
     "Temperature",
     "ZeroOne",

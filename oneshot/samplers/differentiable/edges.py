@@ -34,7 +34,7 @@ class EdgeNormalisation(Relaxation):
         return own | {_name(names): normal(len(names), generator) for names in nodes if names}
 
     def mix(self, parameters: Parameters, moment: Moment, generator: torch.Generator, for_weights: bool) -> Mix:
-        own, edges = _parted(parameters)
+        own, edges = parted(parameters)
         mix = self.of.mix(own, moment, generator, for_weights)
         factors = _factors(edges)
         return Mix(
@@ -43,13 +43,16 @@ class EdgeNormalisation(Relaxation):
         )
 
     def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
-        own, edges = _parted(parameters)
+        own, edges = parted(parameters)
         factors = _factors(edges)
         found = self.of.strengths(own)
         return {name: found[name] * factors[name].detach() if name in factors else found[name] for name in found}
 
     def temperature(self, moment: Moment) -> float | None:
         return self.of.temperature(moment)
+
+    def settle(self, before: Parameters, parameters: Parameters) -> None:
+        self.of.settle(parted(before)[0], parted(parameters)[0])
 
 
 _PREFIX = "edges\n"  # no choice has a line break in its name
@@ -73,7 +76,13 @@ def _name(names: list[str]) -> str:
     return _PREFIX + "\n".join(names)
 
 
-def _parted(parameters: Parameters) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def named(parameter: str) -> list[str]:
+    """The choices whose edges a parameter is of."""
+    return parameter.removeprefix(_PREFIX).split("\n")
+
+
+def parted(parameters: Parameters) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of the options, and those of the edges."""
     own = {name: values for name, values in parameters.items() if not name.startswith(_PREFIX)}
     return own, {name: values for name, values in parameters.items() if name.startswith(_PREFIX)}
 
@@ -83,5 +92,5 @@ def _factors(edges: Parameters) -> dict[str, Tensor]:
     return {
         choice: factor
         for name, values in edges.items()
-        for choice, factor in zip(name.removeprefix(_PREFIX).split("\n"), values.softmax(0), strict=True)
+        for choice, factor in zip(named(name), values.softmax(0), strict=True)
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from oneshot.arch import suggest
 from oneshot.checking import check_least
+from oneshot.samplers.differentiable.stopping import EarlyStopping
 
 _ORDERS = ("first", "second", "joint")
 
@@ -26,6 +27,7 @@ class ArchitectureLearning:
         clip_grad: largest norm of their gradient; None is off.
         epsilon: of the second order: by how much the weights move to measure its product of a vector and a matrix,
             ``epsilon / norm of the vector``.
+        stopping: when they stop to learn; None is never.
 
     Raises:
         ValueError: a number out of range.
@@ -40,6 +42,7 @@ class ArchitectureLearning:
     every: int = 1
     clip_grad: float | None = None
     epsilon: float = 1e-2
+    stopping: EarlyStopping | None = None
 
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:
@@ -50,6 +53,11 @@ class ArchitectureLearning:
             raise ValueError(f"order=joint learns from the weights' own images: its images is 0, not {self.images}")
         if self.order != "joint" and not 0 < self.images < 1:
             raise ValueError(f"sampler.learning.images is a share between 0 and 1, not {self.images}")
+        if self.order == "joint" and self.stopping is not None:
+            raise ValueError(
+                "sampler.learning.stopping looks at the loss on the architecture's own images, and with order=joint it has none: "
+                "take order=first or another sampler"
+            )
         check_least(0, "sampler.learning.", first_epoch=self.first_epoch)
         check_least(1, "sampler.learning.", every=self.every)
         betas = tuple(self.betas)

@@ -1,9 +1,9 @@
-"""What is added to the loss from which architecture parameters learn."""
+"""What keeps the architecture from going astray: terms of the loss from which it learns, and changes of what weights see."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,24 +16,49 @@ from oneshot.samplers.differentiable.relaxation import Parameters
 from oneshot.spaces.base import SearchSpace
 
 
-class Regulariser(ABC):
-    """A term of the architecture's loss. A sampler may have several, by names of their own."""
+class Regulariser:
+    """What a sampler may have beside its method, several of them by names of their own. Each does one of these, or more.
 
-    def prepare(self, space: SearchSpace) -> None:  # noqa: B027 - optional
+    Attributes:
+        disturbs: whether it changes mixes on which weights learn, for which they need passes of their own.
+    """
+
+    disturbs = False
+
+    def prepare(self, space: SearchSpace) -> None:
         """Called once with the space, where it needs something of it, such as its costs.
 
         Raises:
             ValueError: it has no use in this space.
         """
 
-    @abstractmethod
     def __call__(self, loss: Tensor, mix: Mix, parameters: Parameters, moment: Moment) -> Tensor:
-        """The loss with the term in it, by which it is usually added to, or multiplied with.
+        """The loss of the architecture with a term in it, by which it is usually added to, or multiplied with.
 
         Args:
             loss: so far, with those of earlier regularisers.
             mix: of the pass that made the loss.
         """
+        return loss
+
+    def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment, generator: torch.Generator) -> Mix:
+        """The mix on which the weights learn in place of ``mix``.
+
+        Args:
+            loss: of a mix, on the images of the step; leaves no trace.
+        """
+        return mix
+
+    def records(self, strengths: Mapping[str, Tensor]) -> dict[str, float]:
+        """What to record after an epoch, from the strengths of the options: curves by ``"group/name"``."""
+        return {}
+
+
+def check_weight(**values: float) -> None:
+    """Raises ValueError unless they are finite numbers from 0."""
+    for name, value in values.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"the {name} of a regulariser is at least 0, not {value}")
 
 
 @dataclass(frozen=True)
@@ -50,8 +75,7 @@ class ZeroOne(Regulariser):
     norm: str = "l2"
 
     def __post_init__(self) -> None:
-        if not (self.weight >= 0 and math.isfinite(self.weight)):
-            raise ValueError(f"the weight of a regulariser is at least 0, not {self.weight}")
+        check_weight(weight=self.weight)
         if self.norm not in ("l1", "l2"):
             raise ValueError(f"norm is l1 or l2, not {self.norm!r}{suggest(self.norm, ('l1', 'l2'))}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class DifferentiableSampler(Sampler):
             PC-DARTS, ICLR 2020, section 3.2; published 4); 1 is all.
         skip_dropout: dropout on options that are an identity, in training: falls from epoch to epoch, see ``skip_dropout_at``.
         max_skips: the most skip connections that are derived, by pattern of choice names, see ``derive``.
-        regularisers: what is added to their loss, by name, in order.
+        regularisers: what keeps them from going astray, by name, in order.
         threshold: an edge that is derived is at least so strong, where the space keeps a number of edges; FairDARTS 0.85.
 
     Raises:
@@ -75,7 +75,12 @@ class DifferentiableSampler(Sampler):
                 )
         self.regularisers = dict(regularisers or {})
         self.threshold = threshold
-        for regulariser in self.regularisers.values():
+        for name, regulariser in self.regularisers.items():
+            if regulariser.disturbs and self.learning.order == "joint":
+                raise ValueError(
+                    f"sampler.regularisers.{name} changes what weights alone learn on, and with order=joint the architecture "
+                    "learns in the same pass: take order=first or another sampler"
+                )
             regulariser.prepare(space)
         self.parameters = {
             name: values.requires_grad_()
@@ -112,6 +117,12 @@ class DifferentiableSampler(Sampler):
         for regulariser in self.regularisers.values():
             loss = regulariser(loss, mix, self.parameters, moment)
         return loss
+
+    def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment) -> Mix:
+        """The mix on which the weights learn, with what the regularisers make of it; ``loss`` as ``Regulariser.disturbed``."""
+        for name, regulariser in self.regularisers.items():
+            mix = regulariser.disturbed(mix, loss, moment, self.generator(moment.step, name))
+        return mix
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """One step of the parameters. Those without a gradient have one of zero: decay and momentum move them, as they do where
