@@ -2,6 +2,7 @@
 supernet: ``python search_subnet.py +space=ofa data=digits score=naswot``. docs/searching.md.
 """
 
+import functools
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,11 @@ from oneshot.config import (
     predictor_for_repaired,
     settings,
     trained_sampler,
+    training_of,
     warn_unread,
 )
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
+from oneshot.pipeline.discretising import choose_by_perturbation
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
@@ -47,7 +50,7 @@ from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.pipeline.untrained_search import PUT_TOGETHER, UntrainedSettings, check_names, search_untrained
 from oneshot.samplers import DifferentiableSampler
-from oneshot.search import Derivation, Knapsack
+from oneshot.search import Derivation, Knapsack, Perturbation
 from oneshot.spaces import SearchSpace
 from oneshot.training import TrainSettings
 
@@ -105,6 +108,18 @@ def main(config: DictConfig, folder: Path) -> None:
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     search = replace(search, costs=_in_numbers(costs, space))
+    if isinstance(search.strategy, Perturbation):
+        sampler = trained_sampler(trained)
+        if not isinstance(sampler, DifferentiableSampler):
+            raise ValueError(
+                f"search=perturbation needs a supernet that was trained by gradient, such as with sampler=darts, not with "
+                f"{type(sampler).__name__}"
+            )
+        if config.get("predictor") is not None:
+            raise ValueError("search=perturbation proposes one network, which needs no predictor: leave out predictor")
+        if sampler.partial_channels > 1:
+            log.warning("%s", inheritance_notes(sampler)[0])
+        weights = {"retrain.weights": "scratch"}  # as published
     if isinstance(search.strategy, Derivation):
         sampler = trained_sampler(trained)
         search = replace(search, strategy=replace(search.strategy, draw=sampler.derive))
@@ -119,6 +134,12 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, truth=read_truth(Path(config.truth), space))
     recorded = of_step(trained.record, f"the supernet {trained.folder}", folder, None, config.new_images)
     data = make_data(data_config, recorded)
+    if isinstance(search.strategy, Perturbation):
+        assert isinstance(sampler, DifferentiableSampler)
+        chosen_by = functools.partial(
+            choose_by_perturbation, trained, sampler, data, training_of(trained), search.strategy, folder, config.seed
+        )
+        search = replace(search, strategy=replace(search.strategy, choose=functools.cache(chosen_by)))
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
     typed = HydraConfig.get().overrides.task
     prediction = predictor_for_repaired(config, typed, is_repaired, search.prediction)
@@ -141,8 +162,10 @@ def _search_untrained(config: DictConfig, search: SearchSettings, folder: Path) 
     untrained = settings(UntrainedSettings, config, "untrained")
     if config.get("predictor") is not None:
         raise ValueError("a score of untrained networks needs no predictor: leave out predictor")
-    if isinstance(search.strategy, Derivation):
-        raise ValueError("a derivation draws from what the training of a supernet has learned: choose another search")
+    if isinstance(search.strategy, (Derivation, Perturbation)):
+        raise ValueError(
+            "search=derivation and search=perturbation take what the training of a supernet has learned: choose another search"
+        )
     check_names(names)
     data_config = later_data(config)
     data = make_data(data_config)

@@ -15,6 +15,7 @@ from oneshot.config.making import (
     plain,
     settings,
     trained_sampler,
+    training_of,
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
@@ -48,5 +49,6 @@ __all__ = [
     "register_spaces",
     "settings",
     "trained_sampler",
+    "training_of",
     "warn_unread",
 ]

@@ -20,7 +20,7 @@ from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.reading import short
 from oneshot.samplers import Sampler
 from oneshot.spaces.base import SearchSpace
-from oneshot.training import PhaseSettings
+from oneshot.training import PhaseSettings, TrainSettings
 
 T = TypeVar("T")
 
@@ -123,6 +123,22 @@ def trained_sampler(trained: Trained) -> Sampler:
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{trained.folder} does not hold the sampler of its training: {short(str(error))}") from error
     return sampler
+
+
+def training_of(trained: Trained) -> TrainSettings:
+    """How a supernet was trained.
+
+    Raises:
+        ValueError: its checkpoint does not say.
+    """
+    recorded = trained.config
+    if not isinstance(recorded.get("trainer"), Mapping):
+        raise ValueError(f"{trained.folder} does not say how it was trained")
+    config = OmegaConf.create({"trainer": recorded["trainer"], "phases": recorded.get("phases") or {}})
+    assert isinstance(config, DictConfig)
+    listed = sum(phase.epochs for phase in config.phases.values())
+    extra = {"epochs": listed} if config.trainer.get("epochs") is None else {}
+    return settings(TrainSettings, config, "trainer", seed=recorded["seed"], **extra)
 
 
 def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:

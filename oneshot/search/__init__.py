@@ -9,6 +9,7 @@ from oneshot.search.history import Evaluated, History
 from oneshot.search.knapsack import Knapsack
 from oneshot.search.local import LocalSearch
 from oneshot.search.nsga2 import NSGA2
+from oneshot.search.perturbation import Perturbation
 from oneshot.search.problem import Problem
 from oneshot.search.random_search import RandomSearch
 from oneshot.search.strategy import Strategy
@@ -23,6 +24,7 @@ __all__ = [
     "History",
     "Knapsack",
     "LocalSearch",
+    "Perturbation",
     "Problem",
     "RandomSearch",
     "Strategy",

@@ -23,6 +23,7 @@ def test_there_is_one_for_each_strategy() -> None:
         "knapsack",
         "local",
         "nsga2",
+        "perturbation",
         "random",
     ]
 
@@ -35,11 +36,12 @@ def test_it_says_what_it_is_and_gives_every_field(path: Path) -> None:
     conf = OmegaConf.load(path)
     strategy = build(OmegaConf.to_container(conf), STRATEGIES, "search")
     fields = {
-        name: value for name, value in dataclasses.asdict(strategy).items() if name not in ("draw", "errors")
+        name: value for name, value in dataclasses.asdict(strategy).items() if name not in ("draw", "errors", "choose")
     }  # comes from the supernet
     assert fields == without_targets(OmegaConf.to_container(conf))
     assert strategy == get_class(conf._target_)()
-    assert strategy.budget == {"derivation": 10, "exhaustive": 100_000, "knapsack": 20}.get(path.stem, 1000)
+    budgets = {"derivation": 10, "exhaustive": 100_000, "knapsack": 20, "perturbation": 1}
+    assert strategy.budget == budgets.get(path.stem, 1000)
 
 
 def without_targets(conf: Any) -> Any:

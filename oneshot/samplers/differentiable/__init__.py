@@ -5,6 +5,7 @@ from oneshot.samplers.differentiable.beta_decay import BetaDecay
 from oneshot.samplers.differentiable.concrete import Concrete
 from oneshot.samplers.differentiable.connections import Connections
 from oneshot.samplers.differentiable.cost_term import CostTerm
+from oneshot.samplers.differentiable.decided import Decided
 from oneshot.samplers.differentiable.dirichlet import Dirichlet
 from oneshot.samplers.differentiable.edges import EdgeNormalisation
 from oneshot.samplers.differentiable.ensemble_gumbel import EnsembleGumbel
@@ -29,6 +30,7 @@ __all__ = [
     "Concrete",
     "Connections",
     "CostTerm",
+    "Decided",
     "DifferentiableSampler",
     "Dirichlet",
     "EarlyStopping",
