@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -40,12 +40,18 @@ def default_cut(module: nn.Module, stored: Tensor, shape: torch.Size) -> Cut:
     cut = crop if isinstance(module, _CONVOLUTIONS) else leading_slice
     is_dense = shape[1:] == stored.shape[1:]
     # Statistics stay views, so that updates reach the bank.
-    return cut if is_dense or not isinstance(stored, nn.Parameter) else functools.partial(_copied, cut)
+    return cut if is_dense or not isinstance(stored, nn.Parameter) else Copied(cut)
 
 
-def _copied(cut: Cut, stored: Tensor, shape: torch.Size) -> Tensor:
+@dataclass(frozen=True)
+class Copied:
     """A copy of the slice: convolutions and matrix products would make one themselves, in forward and again in backward."""
-    return cut(stored, shape).clone()
+
+    cut: Cut
+
+    def __call__(self, stored: Tensor, shape: torch.Size) -> Tensor:
+        """``stored`` cut to ``shape``."""
+        return self.cut(stored, shape).clone()
 
 
 @contextlib.contextmanager

@@ -88,13 +88,28 @@ class ChannelOrder:
         return Place(found) if isinstance(found, int) else found
 
 
+# Where a part of a tensor begins and how long it is, in each dimension.
+Region = tuple[tuple[int, int], ...]
+
+
+def part(stored: Tensor, region: Region) -> Tensor:
+    """What lies in a region of ``stored``: a view."""
+    offset = stored.storage_offset()
+    for (start, _), stride in zip(region, stored.stride(), strict=True):
+        offset += start * stride
+    # One operation for all dimensions: every `narrow` would write a gradient of the stored size of its own.
+    return stored.as_strided([length for _, length in region], stored.stride(), offset)
+
+
+def centre(stored: torch.Size, shape: torch.Size) -> Region:
+    """The leading slice of the first two dimensions and the centre of the others."""
+    pairs = zip(stored, shape, strict=True)
+    return tuple((0 if dim < 2 else (have - want) // 2, want) for dim, (have, want) in enumerate(pairs))
+
+
 def crop(stored: Tensor, shape: torch.Size) -> Tensor:
     """Leading slice of the first two dimensions, centre crop of the others: a view."""
-    offset = stored.storage_offset()
-    for have, want, stride in zip(stored.shape[2:], shape[2:], stored.stride()[2:], strict=True):
-        offset += (have - want) // 2 * stride
-    # One operation for all dimensions: every `narrow` would write a gradient of the stored size of its own.
-    return stored.as_strided(shape, stored.stride(), offset)
+    return part(stored, centre(stored.shape, shape))
 
 
 def leading_slice(stored: Tensor, shape: torch.Size) -> Tensor:
@@ -121,6 +136,17 @@ class Pieces(SharingRule):
                 cuts = [stored.narrow(dim, start, length) for start, length in of_size[shape[dim]]]
                 stored = torch.cat(cuts, dim)
         return stored if stored.shape == shape else crop(stored, shape)
+
+    def region(self, stored: torch.Size, shape: torch.Size) -> Region | None:
+        """What ``shape`` is of a tensor of shape ``stored``, where it is one piece."""
+        region = list(centre(stored, shape))
+        for dim, of_size in self.pieces.items():
+            if shape[dim] != stored[dim]:
+                if len(of_size[shape[dim]]) > 1:
+                    return None
+                ((start, length),) = of_size[shape[dim]]
+                region[dim] = start, length
+        return tuple(region)
 
     def write(self, stored: Tensor, values: Tensor) -> None:
         """Puts ``values``, cut from ``stored`` along one dimension and changed since, back to where they were."""
@@ -163,18 +189,49 @@ class KernelTransform(SharingRule):
         Raises:
             ValueError: k is not one of the sizes.
         """
-        channels, size = shape[:2], shape[-1]
-        if size not in self.sizes:
-            raise ValueError(f"the kernel sizes of this transform are {self.sizes}, not {size}")
-        kernel = stored
-        for small, large in zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True):
-            if large == size:
-                break
-            centre = crop(kernel, torch.Size((*channels, small, small)))
-            matrix = self.get_parameter(f"{large}to{small}")
-            kernel = nn.functional.linear(centre.reshape(-1, small * small), matrix).view(*channels, small, small)
-        if kernel is stored:
+        if shape[-1] == self.sizes[-1]:
             return crop(stored, shape)
+        return self.transformed(part(stored, self.region(stored.shape, shape)), shape[-1])[0]
+
+    def region(self, stored: torch.Size, shape: torch.Size) -> Region:
+        """What is read of a tensor of shape ``stored`` for one of ``shape``.
+
+        Raises:
+            ValueError: its kernel is not one of the sizes.
+        """
+        if shape[-1] not in self.sizes:
+            raise ValueError(f"the kernel sizes of this transform are {self.sizes}, not {shape[-1]}")
+        read = shape[-1] if shape[-1] == self.sizes[-1] else self.sizes[-2]
+        return centre(stored, torch.Size((*shape[:2], *(read for _ in shape[2:]))))
+
+    def matrices(self, size: int) -> list[nn.Parameter]:
+        """Those that are applied for kernels of ``size``, in order."""
+        pairs = zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True)
+        return [self.get_parameter(f"{large}to{small}") for small, large in pairs if small >= size]
+
+    def transformed(self, read: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
+        """The kernel of ``size`` from what is read of the stored one; and what each matrix was applied to, for ``gradients``."""
+        kernel, inputs = read, []
+        for matrix in self.matrices(size):
+            small = round(len(matrix) ** 0.5)
+            if kernel.shape[-1] != small:
+                kernel = crop(kernel, torch.Size((*read.shape[:2], small, small)))
+            inputs.append(kernel.reshape(-1, small * small))
+            kernel = nn.functional.linear(inputs[-1], matrix).view(*read.shape[:2], small, small)
         # Convolutions choose their algorithm by the strides of the weight, so these are the stored weight's.
-        is_channels_last = stored.stride(1) < stored.stride(2)
-        return kernel.to(memory_format=torch.channels_last) if is_channels_last else kernel
+        is_channels_last = read.stride(1) < read.stride(2)
+        return kernel.to(memory_format=torch.channels_last) if is_channels_last else kernel, inputs
+
+    def gradients(self, gradient: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The gradients of what was read and of each matrix, from that of a kernel that ``transformed`` made of these inputs."""
+        read = torch.Size((*gradient.shape[:2], self.sizes[-2], self.sizes[-2]))
+        size = gradient.shape[-1]
+        flat, of_matrices = gradient.reshape(-1, size * size).to(inputs[0].dtype), list[Tensor]()
+        for matrix, given in zip(reversed(self.matrices(size)), reversed(inputs), strict=True):
+            margin = (round(len(matrix) ** 0.5) - size) // 2
+            if margin:
+                flat = nn.functional.pad(flat.view(-1, size, size), [margin] * 4).flatten(1)
+                size += 2 * margin
+            of_matrices.insert(0, flat.t() @ given)
+            flat = flat @ matrix
+        return flat.view(read), of_matrices

@@ -15,6 +15,7 @@ from oneshot.arch import Arch, Choice, OpenArch
 from oneshot.batch_norm import Statistics, normalising
 from oneshot.binding import Binding, copies_of, copy_module, default_cut, filled
 from oneshot.convolutions import may_crash
+from oneshot.cuts import RememberedCuts
 from oneshot.mix import Mix
 from oneshot.sharing import Pieces, SharingRule
 from oneshot.spaces.base import SearchSpace
@@ -134,6 +135,11 @@ class Supernet(nn.Module):
         with filled(bindings):
             return copy_module(block.module, copies_of(bindings))
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As of every module. It also lets go of the memory that is kept for the gradients of the next step."""
+        super().zero_grad(set_to_none)
+        self._cuts.let_go()
+
     # The bank --------------------------------------------------------------------------------------------------------
 
     def _fill_bank(self, name: str, variants: list[Block]) -> None:
@@ -194,9 +200,11 @@ class Supernet(nn.Module):
             used, mixtures = skeleton.fill(arch)
             bindings = [binding for block in used for binding in self._bindings_of(block)]
             blocks = [block.module for block in used]
+            cuts = None
         else:
             network, bindings, blocks, droppers, keepers, _ = self._planned(arch)
             mixtures = []
+            cuts = self._cuts.of(arch, bindings)
         if network.training != training:
             network.train(training)
         for module in blocks:
@@ -206,7 +214,7 @@ class Supernet(nn.Module):
         for module in droppers:
             module.training = training and dropout
         try:
-            with filled(bindings):
+            with filled(bindings) if cuts is None else cuts.filled():
                 yield network, bindings
         finally:
             for mixed in mixtures:
@@ -217,7 +225,7 @@ class Supernet(nn.Module):
         if plan is None:
             plan = self._networks[arch] = self._plan(arch)
             if len(self._networks) > _MAX_NETWORKS:
-                self._networks.popitem(last=False)
+                self._cuts.forget(self._networks.popitem(last=False)[0])
         else:
             self._networks.move_to_end(arch)  # the largest network comes back at every step of a sandwich
         return plan
@@ -276,9 +284,10 @@ class Supernet(nn.Module):
         self._bindings: dict[Block, list[Binding]] = {}
         self._networks: OrderedDict[Arch, _Plan] = OrderedDict()
         self._mixing = None
+        self._cuts = RememberedCuts()
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_skeletons", "_bindings", "_networks", "_mixing")
+        caches = ("_skeletons", "_bindings", "_networks", "_mixing", "_cuts")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
