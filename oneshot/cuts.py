@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,18 @@ class PartCut:
         """Whether the stored parameter is what and where it was."""
         stored = self.binding.source[self.binding.source_name]
         return stored is self.stored and stored.requires_grad and stored.data_ptr() == self.address
+
+    def cut(self, sources: Mapping[Tensor, Tensor]) -> Tensor:
+        """What is bound, of what stands for the stored parameter and the matrices; by autograd."""
+        stored, cut, shape = sources[self.stored], self.binding.cut, self.binding.shape
+        if self.kernel is None:
+            assert cut is not None
+            return cut(stored, shape)
+        rule, matrices = self.kernel
+        names = {matrix: name for name, matrix in rule.named_parameters()}
+        values = {names[matrix]: sources[matrix] for matrix in matrices}
+        cut_kernel: Tensor = torch.func.functional_call(rule, values, (stored, shape))
+        return cut_kernel
 
 
 def part_cut(binding: Binding, memories: dict[nn.Parameter, GradientMemory]) -> PartCut | None:
@@ -187,16 +199,17 @@ class _CutAll(torch.autograd.Function):
 
 def _differentiate(cuts: Cuts, saved: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     """The gradients of the stored tensors from those of what was cut, by autograd of the cuts one by one."""
-    used = [
-        (cut.binding, cut.stored, given) for cut, given in zip(cuts.cuts, gradients, strict=True) if given is not None
-    ]
+    used = [(cut, given) for cut, given in zip(cuts.cuts, gradients, strict=True) if given is not None]
     if not used:
         return [None] * len(cuts.sources)
     with_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        values = [binding.cut(stored, binding.shape) for binding, stored, _ in used if binding.cut is not None]
-    given = [gradient.to(value.dtype) for (*_, gradient), value in zip(used, values, strict=True)]
-    return torch.autograd.grad(values, cuts.sources, given, create_graph=with_graph, allow_unused=True)
+        # Of the same values, but without the hooks of the stored tensors, which are still to come.
+        aliases = {source: source.view_as(source) for source in saved[: len(cuts.sources)]}
+        values = [cut.cut(aliases) for cut, _ in used]
+    given = [gradient.to(value.dtype) for (_, gradient), value in zip(used, values, strict=True)]
+    asked = list(aliases.values())
+    return torch.autograd.grad(values, asked, given, create_graph=with_graph, allow_unused=True)
 
 
 def _accumulate(cuts: Cuts, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

@@ -46,7 +46,10 @@ class GradientMemory:
         memory, gradient = self._memory, self.stored.grad
         if memory is None or gradient is None or gradient.data_ptr() != memory.data_ptr():
             return None
-        if self._used is not None and self._used != region:
+        if memory._version != self._version:  # a path that used the whole tensor came between, or anybody
+            self._used = tuple((0, length) for length in memory.shape)
+            self._part(memory, self._used)
+        elif self._used is not None and self._used != region:
             self._used = _around(self._used, region)
             self._part(memory, self._used)
         return self._part(memory, region)

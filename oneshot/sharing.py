@@ -207,7 +207,7 @@ class KernelTransform(SharingRule):
     def matrices(self, size: int) -> list[nn.Parameter]:
         """Those that are applied for kernels of ``size``, in order."""
         pairs = zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True)
-        return [self.get_parameter(f"{large}to{small}") for small, large in pairs if small >= size]
+        return [getattr(self, f"{large}to{small}") for small, large in pairs if small >= size]
 
     def transformed(self, read: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
         """The kernel of ``size`` from what is read of the stored one; and what each matrix was applied to, for ``gradients``."""

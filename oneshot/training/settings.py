@@ -30,7 +30,7 @@ class TrainSettings:
         amp: mixed precision.
         amp_dtype: its type, "bfloat16" or "float16" (with loss scaling); None is bfloat16 on a CUDA device that has it, float16
             on another, and no mixed precision on a CPU, most of which it makes slower.
-        channels_last: memory format of the images.
+        channels_last: memory format of the images and the weights.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         threads: CPU threads; None leaves torch's own choice.
         seed: of the weights, the order of the images, the augmentation and the paths.

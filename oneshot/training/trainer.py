@@ -27,6 +27,7 @@ from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
 from oneshot.training.checkpoint import load_newest, save_checkpoint
 from oneshot.training.metrics import Metrics
+from oneshot.training.optimization import clip_gradients, make_optimizer
 from oneshot.training.randomness import make_generator, seeded
 from oneshot.training.settings import TrainSettings, check_optimizer
 from oneshot.training.tasks import Task, check_weights
@@ -86,7 +87,6 @@ class Trainer:
         part: RunPart,
         evaluate: Callable[[torch.nn.Module], Mapping[str, float]],
     ) -> None:
-        from timm.optim import create_optimizer_v2
         from timm.scheduler import CosineLRScheduler
 
         check_optimizer(settings.optimizer)
@@ -98,18 +98,9 @@ class Trainer:
         self.total_steps = self.last_step if part.total_steps is None else part.total_steps
         # Goyal et al., 2017: the learning rate grows with the batch.
         lr = settings.lr * (self.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0)
-        task.module.to(self.device)
+        task.module.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
         warmup_steps = round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch)
-        # timm's SGD is Nesterov's, which torch refuses without momentum.
-        plain = settings.momentum == 0 and settings.optimizer.lower().endswith(("sgd", "sgdw", "nesterov"))
-        self.optimizer = create_optimizer_v2(
-            task.module,
-            opt=settings.optimizer,
-            lr=lr,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            **({"nesterov": False} if plain else {}),
-        )
+        self.optimizer = make_optimizer(task.module, settings, lr, self.device)
         self.schedule = CosineLRScheduler(
             self.optimizer,
             t_initial=max(2, num_steps - warmup_steps),  # a cosine of one step is its peak, of which timm would warn
@@ -244,11 +235,9 @@ class Trainer:
                 raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
 
     def _update(self, parameters: list[torch.nn.Parameter]) -> None:
-        from timm.utils import dispatch_clip_grad
-
         if self.settings.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
-            dispatch_clip_grad(parameters, self.settings.clip_grad, mode=self.settings.clip_mode)
+            clip_gradients(parameters, self.settings)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # None rather than zero: momentum and weight decay must not move tensors that the sampled paths do not use.
@@ -280,8 +269,11 @@ class Trainer:
 
     def prepare(self, images: Tensor, resolution: int) -> Tensor:
         """Stored uint8 images as network input ``(batch, 3, resolution, resolution)``."""
-        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
-        return prepare(images, resolution, self.data.mean, self.data.std, memory_format=layout)
+        return prepare(images, resolution, self.data.mean, self.data.std, memory_format=self._layout)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.settings.channels_last else torch.contiguous_format
 
     def precision(self) -> AbstractContextManager[object]:
         """Mixed precision where it is on."""
