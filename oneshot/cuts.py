@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.binding import Binding, Copied, Cut, filled
-from oneshot.gradient_memory import GradientMemory
-from oneshot.sharing import KernelTransform, Pieces, Region, SharingRule, centre, crop, leading_slice, part
+from oneshot.gradient_memory import GradientMemory, Part
+from oneshot.sharing import (
+    KernelTransform,
+    Pieces,
+    Region,
+    SharingRule,
+    centre,
+    crop,
+    leading_slice,
+    part,
+    transformed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +32,25 @@ class PartCut:
     Args:
         stored: the parameter, and where it lay when the view was taken.
         memory: of its gradient.
-        region: the part.
-        view: the part, outside of autograd.
+        part: what is read, in the gradient.
+        view: what is read, outside of autograd.
         is_copied: whether a copy of it is bound.
-        kernel: the rule, with its matrices, that makes something of it.
+        rule: where something is made of it, what makes it.
     """
 
     binding: Binding
     stored: nn.Parameter
     address: int
     memory: GradientMemory
-    region: Region
+    part: Part
     view: Tensor
     is_copied: bool
-    kernel: tuple[KernelTransform, list[nn.Parameter]] | None
+    rule: KernelTransform | None
 
-    def is_current(self) -> bool:
-        """Whether the stored parameter is what and where it was."""
-        stored = self.binding.source[self.binding.source_name]
-        return stored is self.stored and stored.requires_grad and stored.data_ptr() == self.address
-
-    def cut(self, sources: Mapping[Tensor, Tensor]) -> Tensor:
-        """What is bound, of what stands for the stored parameter and the matrices; by autograd."""
-        stored, cut, shape = sources[self.stored], self.binding.cut, self.binding.shape
-        if self.kernel is None:
-            assert cut is not None
-            return cut(stored, shape)
-        rule, matrices = self.kernel
-        names = {matrix: name for name, matrix in rule.named_parameters()}
-        values = {names[matrix]: sources[matrix] for matrix in matrices}
-        cut_kernel: Tensor = torch.func.functional_call(rule, values, (stored, shape))
-        return cut_kernel
+    def by_autograd(self, stored: Tensor, matrix: Tensor | None) -> Tensor:
+        """What is bound, of what stands for the stored parameter and the rule's matrix."""
+        read = part(stored, self.part.region)
+        return read if matrix is None else transformed(read.reshape(-1, matrix.shape[1]), matrix, read)
 
 
 def part_cut(binding: Binding, memories: dict[nn.Parameter, GradientMemory]) -> PartCut | None:
@@ -60,19 +58,14 @@ def part_cut(binding: Binding, memories: dict[nn.Parameter, GradientMemory]) -> 
     stored, cut, shape = binding.source[binding.source_name], binding.cut, binding.shape
     if cut is None or not isinstance(stored, nn.Parameter) or not stored.requires_grad:
         return None
+    rule = cut if isinstance(cut, KernelTransform) and cut.matrix(shape[-1]) is not None else None
     region = _region(cut, stored.shape, shape)
     if region is None:
         return None
-    kernel = None
-    if isinstance(cut, KernelTransform) and cut.matrices(shape[-1]):
-        kernel = cut, cut.matrices(shape[-1])
-        if not all(matrix.requires_grad for matrix in kernel[1]):
-            return None
-    memory = memories.get(stored)
-    if memory is None:
-        memory = memories[stored] = GradientMemory(stored)
+    memory = memories.get(stored) or memories.setdefault(stored, GradientMemory(stored))
     view = part(stored.detach(), region)
-    return PartCut(binding, stored, stored.data_ptr(), memory, region, view, shape[1:] != stored.shape[1:], kernel)
+    is_copied = shape[1:] != stored.shape[1:]
+    return PartCut(binding, stored, stored.data_ptr(), memory, memory.part(region), view, is_copied, rule)
 
 
 def _region(cut: Cut, stored: torch.Size, shape: torch.Size) -> Region | None:
@@ -84,7 +77,9 @@ def _region(cut: Cut, stored: torch.Size, shape: torch.Size) -> Region | None:
     # Not isinstance: a subclass may cut as it likes.
     if cut is crop or type(cut) is SharingRule:
         return centre(stored, shape)
-    return cut.region(stored, shape) if type(cut) in (KernelTransform, Pieces) else None  # type: ignore[attr-defined]
+    if type(cut) is KernelTransform:
+        return centre(stored, cut.reads(shape))
+    return cut.region(stored, shape) if type(cut) is Pieces else None
 
 
 class Cuts:
@@ -92,26 +87,30 @@ class Cuts:
 
     def __init__(self, cuts: Sequence[PartCut], others: list[Binding]) -> None:
         self.cuts, self.others = cuts, others
-        self.sources: list[nn.Parameter] = []
-        for cut in cuts:
-            self.sources += [cut.stored, *(cut.kernel[1] if cut.kernel else ())]
+        self._stored = [cut.stored for cut in cuts]
+        self._places = [(cut.binding.source, cut.binding.source_name, cut.stored, cut.address) for cut in cuts]
+        self._kernels = [(cut.rule, cut.binding.shape[-1]) for cut in cuts if cut.rule is not None]
         # Part of every graph, and never among the tensors of which somebody asks for gradients.
         self._asked = torch.zeros((), requires_grad=True)
         self._node = torch.autograd.graph.get_gradient_edge(self._asked).node
 
     def is_current(self) -> bool:
         """Whether the bank is what and where it was."""
-        return all(cut.is_current() for cut in self.cuts)
+        for source, name, stored, address in self._places:
+            if source[name] is not stored or stored.data_ptr() != address or not stored.requires_grad:
+                return False
+        return True
 
     @contextlib.contextmanager
     def filled(self) -> Iterator[None]:
         """As ``oneshot.binding.filled`` of all bindings."""
+        matrices = [rule.matrix(size) for rule, size in self._kernels]
         with filled(self.others):
-            values: tuple[Tensor, ...] = _CutAll.apply(self, self._asked, *self.sources)
+            values: tuple[Tensor, ...] = _CutAll.apply(self, self._asked, *self._stored, *matrices)
             try:
                 for cut, value in zip(self.cuts, values, strict=True):
                     cut.binding.target[cut.binding.name] = value
-                del value, values
+                del value, values, matrices
                 yield
             finally:
                 for cut in self.cuts:
@@ -124,8 +123,114 @@ class Cuts:
         return (
             not torch.is_grad_enabled()
             and torch._C._will_engine_execute_node(self._node)
-            and not any(source._backward_hooks or source._post_accumulate_grad_hooks for source in self.sources)
+            and not any(stored._backward_hooks or stored._post_accumulate_grad_hooks for stored in self._stored)
         )
+
+
+class _CutAll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cuts: Cuts, asked: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        matrices = tensors[len(cuts.cuts) :]
+        remaining = iter(matrices)
+        values, numbers, changed = [], [], []
+        for cut in cuts.cuts:
+            if cut.rule is not None:
+                matrix = next(remaining)
+                numbers.append(cut.view.reshape(-1, matrix.shape[1]))
+                changed.append(cut.stored)
+                values.append(transformed(numbers[-1], matrix, cut.view))
+            else:
+                values.append(cut.view.clone() if cut.is_copied else cut.view.detach())
+        ctx.cuts, ctx.num_kernels = cuts, len(matrices)
+        ctx.save_for_backward(*matrices, *numbers, *changed)
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        matrices = ctx.saved_tensors[: ctx.num_kernels]
+        if not ctx.cuts.may_accumulate():
+            return None, None, *_differentiate(ctx.cuts.cuts, matrices, gradients)
+        numbers = ctx.saved_tensors[ctx.num_kernels : 2 * ctx.num_kernels]
+        of_matrices = _accumulate(ctx.cuts.cuts, matrices, numbers, gradients)
+        return (*((None,) * (2 + len(ctx.cuts.cuts))), *of_matrices)
+
+
+def _differentiate(
+    cuts: Sequence[PartCut], matrices: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    """The gradients of stored parameters and matrices from those of what was cut, by autograd of the cuts one by one."""
+    if all(gradient is None for gradient in gradients):
+        return [None] * (len(cuts) + len(matrices))
+    with_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # The same values, but without the hooks of those, which are still to come.
+        stored = [cut.stored.view_as(cut.stored) for cut in cuts]
+        matrices = [matrix.view_as(matrix) for matrix in matrices]
+        remaining = iter(matrices)
+        values = [
+            cut.by_autograd(source, None if cut.rule is None else next(remaining))
+            for cut, source in zip(cuts, stored, strict=True)
+        ]
+    used = [
+        (value, gradient.to(value.dtype))
+        for value, gradient in zip(values, gradients, strict=True)
+        if gradient is not None
+    ]
+    sources = [*stored, *matrices]
+    asked = [source for source in sources if source.requires_grad]
+    outputs, given = zip(*used, strict=True)
+    found = iter(torch.autograd.grad(outputs, asked, given, create_graph=with_graph, allow_unused=True))
+    return [next(found) if source.requires_grad else None for source in sources]
+
+
+def _accumulate(
+    cuts: Sequence[PartCut],
+    matrices: Sequence[Tensor],
+    numbers: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+) -> Sequence[Tensor | None]:
+    """Adds the gradients of what was cut to those of the stored parameters; returns those of the matrices."""
+    stale: list[Tensor] = []
+    written: list[GradientMemory] = []
+    first: tuple[list[Tensor], list[Tensor]] = [], []
+    further: tuple[list[Tensor], list[Tensor]] = [], []
+    of_matrices: list[Tensor | None] = []
+    for cut, gradient in zip(cuts, gradients, strict=True):
+        if cut.rule is not None:
+            kernel = len(of_matrices)
+            of_matrices.append(None)
+            if gradient is not None:
+                flat = gradient.reshape(-1, len(matrices[kernel])).to(numbers[kernel].dtype)
+                of_matrices[kernel] = (flat.t() @ numbers[kernel]).to(matrices[kernel].dtype)
+                gradient = (flat @ matrices[kernel].to(flat.dtype)).view(cut.view.shape)
+        if gradient is None:
+            continue
+        if cut.stored.grad is None:
+            place, before = cut.memory.start(cut.part)
+            if before is not None:
+                stale.append(before)
+            written.append(cut.memory)
+            places, values = first
+        else:
+            places, values = further
+            own = cut.memory.further(cut.part)
+            if own is None:  # such as that of a path that used the whole tensor
+                place = part(cut.stored.grad, cut.part.region)
+            else:
+                place = own
+                written.append(cut.memory)
+        places.append(place)
+        values.append(gradient)
+    if stale:
+        torch._foreach_zero_(stale)
+    if first[0]:
+        torch._foreach_copy_(*first)
+    if further[0]:
+        torch._foreach_add_(*further)
+    for memory in written:
+        memory.written()
+    return of_matrices
 
 
 class RememberedCuts:
@@ -170,84 +275,3 @@ class RememberedCuts:
         """Gives the memory of gradients back, which the next step takes anew."""
         for memory in self._memories.values():
             memory.let_go()
-
-
-class _CutAll(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, cuts: Cuts, asked: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        values, inputs = [], []
-        for cut in cuts.cuts:
-            if cut.kernel:
-                value, given = cut.kernel[0].transformed(cut.view, cut.binding.shape[-1])
-                inputs += given
-            else:
-                value = cut.view.clone() if cut.is_copied else cut.view.detach()
-            values.append(value)
-        ctx.cuts = cuts
-        ctx.save_for_backward(*sources, *inputs)
-        return tuple(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        cuts: Cuts = ctx.cuts
-        if not cuts.may_accumulate():
-            return None, None, *_differentiate(cuts, ctx.saved_tensors, gradients)
-        _accumulate(cuts, ctx.saved_tensors[len(cuts.sources) :], gradients)
-        return (None,) * (2 + len(cuts.sources))
-
-
-def _differentiate(cuts: Cuts, saved: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """The gradients of the stored tensors from those of what was cut, by autograd of the cuts one by one."""
-    used = [(cut, given) for cut, given in zip(cuts.cuts, gradients, strict=True) if given is not None]
-    if not used:
-        return [None] * len(cuts.sources)
-    with_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Of the same values, but without the hooks of the stored tensors, which are still to come.
-        aliases = {source: source.view_as(source) for source in saved[: len(cuts.sources)]}
-        values = [cut.cut(aliases) for cut, _ in used]
-    given = [gradient.to(value.dtype) for (_, gradient), value in zip(used, values, strict=True)]
-    asked = list(aliases.values())
-    return torch.autograd.grad(values, asked, given, create_graph=with_graph, allow_unused=True)
-
-
-def _accumulate(cuts: Cuts, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Adds the gradients of what was cut to those of the stored tensors."""
-    stale: list[Tensor] = []
-    written: list[GradientMemory] = []
-    first: tuple[list[Tensor], list[Tensor]] = [], []
-    further: tuple[list[Tensor], list[Tensor]] = [], []
-    remaining = iter(inputs)
-    for cut, gradient in zip(cuts.cuts, gradients, strict=True):
-        given = [next(remaining) for _ in cut.kernel[1]] if cut.kernel else []
-        if gradient is None:
-            continue
-        if cut.kernel:
-            gradient, of_matrices = cut.kernel[0].gradients(gradient, given)
-            for matrix, found in zip(cut.kernel[1], of_matrices, strict=True):
-                matrix.grad = found if matrix.grad is None else matrix.grad.add_(found)
-        if cut.stored.grad is None:
-            place, before = cut.memory.start(cut.region)
-            if before is not None:
-                stale.append(before)
-            written.append(cut.memory)
-            places, values = first
-        else:
-            places, values = further
-            own = cut.memory.further(cut.region)
-            if own is None:  # such as that of a path that used the whole tensor
-                place = part(cut.stored.grad, cut.region)
-            else:
-                place = own
-                written.append(cut.memory)
-        places.append(place)
-        values.append(gradient)
-    if stale:
-        torch._foreach_zero_(stale)
-    if first[0]:
-        torch._foreach_copy_(*first)
-    if further[0]:
-        torch._foreach_add_(*further)
-    for memory in written:
-        memory.written()

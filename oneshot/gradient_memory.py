@@ -8,6 +8,16 @@ from torch import Tensor, nn
 from oneshot.sharing import Region, part
 
 
+class Part:
+    """A part of a gradient, and the view that it is while there is memory for it."""
+
+    __slots__ = ("region", "view")
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.view: Tensor | None = None
+
+
 class GradientMemory:
     """Gives ``stored.grad`` the same memory at every step, zero but for the parts that the step used.
 
@@ -19,40 +29,46 @@ class GradientMemory:
 
     def __init__(self, stored: nn.Parameter) -> None:
         self.stored = stored
+        self._parts: dict[Region, Part] = {}
         self.let_go()
+
+    def part(self, region: Region) -> Part:
+        """The one ``Part`` of this region."""
+        return self._parts.setdefault(region, Part(region))
 
     def let_go(self) -> None:
         """Gives the memory back; the next step takes it anew."""
         self._memory: Tensor | None = None
-        self._parts: dict[Region, Tensor] = {}
-        self._used: Region | None = None
+        self._used: Part | None = None
+        for known in self._parts.values():
+            known.view = None
 
-    def start(self, region: Region) -> tuple[Tensor, Tensor | None]:
-        """Makes this memory the gradient, which is none, for ``region`` to be written: that part, and what to clear before."""
+    def start(self, used: Part) -> tuple[Tensor, Tensor | None]:
+        """Makes this memory the gradient, which is none, for ``used`` to be written: its view, and what to clear before that."""
         memory, stale = self._memory, None
         if memory is None or torch._C._storage_Use_Count(self._storage._cdata) != self._references:
             memory = self._take()
         elif memory._version != self._version:
             stale = memory
-        elif self._used != region and self._used is not None and _around(self._used, region) != region:
-            stale = self._parts[self._used]
-        self._used = region
-        place = self._part(memory, region)
+        elif self._used is not None and self._used is not used and self._around(self._used, used) is not used:
+            stale = self._used.view
+        self._used = used
+        view = used.view if used.view is not None else self._view(memory, used)
         self.stored.grad = memory.detach()  # an object of its own, which counts among the references
-        return place, stale
+        return view, stale
 
-    def further(self, region: Region) -> Tensor | None:
-        """The part to add ``region`` to, where this memory is the gradient."""
+    def further(self, used: Part) -> Tensor | None:
+        """The view of ``used`` to add to, where this memory is the gradient."""
         memory, gradient = self._memory, self.stored.grad
         if memory is None or gradient is None or gradient.data_ptr() != memory.data_ptr():
             return None
         if memory._version != self._version:  # a path that used the whole tensor came between, or anybody
-            self._used = tuple((0, length) for length in memory.shape)
-            self._part(memory, self._used)
-        elif self._used is not None and self._used != region:
-            self._used = _around(self._used, region)
-            self._part(memory, self._used)
-        return self._part(memory, region)
+            self._used = self.part(tuple((0, length) for length in memory.shape))
+        elif self._used is not None and self._used is not used:
+            self._used = self._around(self._used, used)
+        if self._used is not None and self._used.view is None:
+            self._view(memory, self._used)
+        return used.view if used.view is not None else self._view(memory, used)
 
     def written(self) -> None:
         """Called after the parts were written."""
@@ -60,21 +76,20 @@ class GradientMemory:
             self._version = self._memory._version
 
     def _take(self) -> Tensor:
+        self.let_go()
         self._memory = torch.zeros_like(self.stored, requires_grad=False)
         self._storage = self._memory.untyped_storage()
-        self._parts, self._used, self._version = {}, None, self._memory._version
+        self._version = self._memory._version
         self._references = torch._C._storage_Use_Count(self._storage._cdata)
         return self._memory
 
-    def _part(self, memory: Tensor, region: Region) -> Tensor:
-        found = self._parts.get(region)
-        if found is None:
-            found = self._parts[region] = part(memory, region)
-            self._references += 1
-        return found
+    def _view(self, memory: Tensor, used: Part) -> Tensor:
+        used.view = part(memory, used.region)
+        self._references += 1
+        return used.view
 
-
-def _around(one: Region, two: Region) -> Region:
-    """The smallest region with both in it."""
-    bounds = [(min(a, b), max(a + c, b + d)) for (a, c), (b, d) in zip(one, two, strict=True)]
-    return tuple((start, stop - start) for start, stop in bounds)
+    def _around(self, one: Part, two: Part) -> Part:
+        """The smallest part with both in it."""
+        pairs = zip(one.region, two.region, strict=True)
+        bounds = [(min(a, b), max(a + length, b + other)) for (a, length), (b, other) in pairs]
+        return self.part(tuple((start, stop - start) for start, stop in bounds))

@@ -159,8 +159,9 @@ class Pieces(SharingRule):
 
 class KernelTransform(SharingRule):
     """Once-for-All's elastic kernel: the centre of the next larger kernel, multiplied by a learned matrix that all channels
-    of the layer share and that starts as the identity (Cai et al., ICLR 2020, section 3.3; the published code applies the
-    matrices one after another, 7 to 5 to 3). Channels are cut by leading slices.
+    of the layer share and that starts as the identity (Cai et al., ICLR 2020, section 3.3). The published code applies the
+    matrices one after another, 7 to 5 to 3; here it is their product, the same but for rounding. Channels are cut by leading
+    slices.
 
     Args:
         sizes: the kernel sizes of the space, in any order.
@@ -189,49 +190,44 @@ class KernelTransform(SharingRule):
         Raises:
             ValueError: k is not one of the sizes.
         """
-        if shape[-1] == self.sizes[-1]:
+        matrix = self.matrix(shape[-1])
+        if matrix is None:
             return crop(stored, shape)
-        return self.transformed(part(stored, self.region(stored.shape, shape)), shape[-1])[0]
+        read = crop(stored, self.reads(shape))
+        return transformed(read.reshape(-1, matrix.shape[1]), matrix, read)
 
-    def region(self, stored: torch.Size, shape: torch.Size) -> Region:
-        """What is read of a tensor of shape ``stored`` for one of ``shape``.
+    def reads(self, shape: torch.Size) -> torch.Size:
+        """The shape of the centre of which a smaller kernel of ``shape`` is made."""
+        read = shape[-1] if shape[-1] == self.sizes[-1] else self.sizes[-2]
+        return torch.Size((*shape[:2], read, read))
+
+    def matrix(self, size: int) -> Tensor | None:
+        """By what a kernel of ``size`` is made of the numbers that it reads: the product of the matrices, each after the centre
+        of the kernel before it. None for the largest, which is cut only.
 
         Raises:
-            ValueError: its kernel is not one of the sizes.
+            ValueError: it is not one of the sizes.
         """
-        if shape[-1] not in self.sizes:
-            raise ValueError(f"the kernel sizes of this transform are {self.sizes}, not {shape[-1]}")
-        read = shape[-1] if shape[-1] == self.sizes[-1] else self.sizes[-2]
-        return centre(stored, torch.Size((*shape[:2], *(read for _ in shape[2:]))))
+        if size not in self.sizes:
+            raise ValueError(f"the kernel sizes of this transform are {self.sizes}, not {size}")
+        product: Tensor | None = None
+        for small, large in zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True):
+            if large == size:
+                break
+            matrix: Tensor = getattr(self, f"{large}to{small}")
+            if product is not None:
+                margin = (large - small) // 2
+                inside = slice(margin, margin + small)
+                matrix = matrix @ product.view(large, large, -1)[inside, inside].reshape(small * small, -1)
+            product = matrix
+        return product
 
-    def matrices(self, size: int) -> list[nn.Parameter]:
-        """Those that are applied for kernels of ``size``, in order."""
-        pairs = zip(self.sizes[-2::-1], self.sizes[:0:-1], strict=True)
-        return [getattr(self, f"{large}to{small}") for small, large in pairs if small >= size]
 
-    def transformed(self, read: Tensor, size: int) -> tuple[Tensor, list[Tensor]]:
-        """The kernel of ``size`` from what is read of the stored one; and what each matrix was applied to, for ``gradients``."""
-        kernel, inputs = read, []
-        for matrix in self.matrices(size):
-            small = round(len(matrix) ** 0.5)
-            if kernel.shape[-1] != small:
-                kernel = crop(kernel, torch.Size((*read.shape[:2], small, small)))
-            inputs.append(kernel.reshape(-1, small * small))
-            kernel = nn.functional.linear(inputs[-1], matrix).view(*read.shape[:2], small, small)
-        # Convolutions choose their algorithm by the strides of the weight, so these are the stored weight's.
-        is_channels_last = read.stride(1) < read.stride(2)
-        return kernel.to(memory_format=torch.channels_last) if is_channels_last else kernel, inputs
-
-    def gradients(self, gradient: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The gradients of what was read and of each matrix, from that of a kernel that ``transformed`` made of these inputs."""
-        read = torch.Size((*gradient.shape[:2], self.sizes[-2], self.sizes[-2]))
-        size = gradient.shape[-1]
-        flat, of_matrices = gradient.reshape(-1, size * size).to(inputs[0].dtype), list[Tensor]()
-        for matrix, given in zip(reversed(self.matrices(size)), reversed(inputs), strict=True):
-            margin = (round(len(matrix) ** 0.5) - size) // 2
-            if margin:
-                flat = nn.functional.pad(flat.view(-1, size, size), [margin] * 4).flatten(1)
-                size += 2 * margin
-            of_matrices.insert(0, flat.t() @ given)
-            flat = flat @ matrix
-        return flat.view(read), of_matrices
+def transformed(numbers: Tensor, matrix: Tensor, read: Tensor) -> Tensor:
+    """Kernels ``(channels, inputs, k, k)``, whose numbers are sums of ``numbers``, those of the larger kernels that were ``read``
+    in rows, by the rows of ``matrix``.
+    """
+    size = round(matrix.shape[0] ** 0.5)
+    kernel = nn.functional.linear(numbers, matrix).view(*read.shape[:2], size, size)
+    # Convolutions choose their algorithm by the strides of the weight, so these are the stored weight's.
+    return kernel.to(memory_format=torch.channels_last) if read.stride(1) < read.stride(2) else kernel

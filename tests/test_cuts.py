@@ -173,13 +173,8 @@ def test_gradients_that_are_asked_for_are_given(arch: Arch) -> None:
         assert [parameter.grad is not None for parameter in parameters] == [True, True] + [False] * (
             len(parameters) - 2
         )
-        found.append(
-            {
-                f"{order} {index}": value
-                for order in (first, second, [p.grad for p in some])
-                for index, value in enumerate(order)
-            }
-        )
+        orders = {"first": first, "second": second, "some": [parameter.grad for parameter in some]}
+        found.append({f"{order} {index}": value for order in orders for index, value in enumerate(orders[order])})
     assert_same(*found)
 
 
