@@ -1,10 +1,13 @@
-"""Forward+backward of ``supernet(x, arch)`` against the extracted static network of the same architecture.
+"""A training step of ``supernet(x, arch)``, of another architecture each time, against the extracted static networks'.
 
     python benchmarks/supernet_step.py [--spaces ofa spos nasbench_macro] [--archs 8] [--repeats 15] [--threads 1]
 
-Both run in this process, in turn, on the same images with weights of the same memory format (channels_last); the order within a
-pair alternates. Printed per space and batch: the ratio supernet / static over the architectures (median of each architecture's
-paired ratios), the smallest and the largest subnet's ratio, the static network's time, and the peak memory of one step of each.
+Steps are what training does: forward, backward, clipping, the optimizer's step and clearing of gradients, with the weights in
+channels_last. Architectures take turns; for each, supernet and static network step one after the other on the same images, in
+random order. On one thread of a CPU times are those of the processor, so other work on the machine counts less. Printed per space
+and batch: supernet / static without and with clipping and optimizer (median of each architecture's paired ratios, then the median
+over the random architectures with the least and the greatest, and that of the smallest and the largest subnet), what
+clipping and optimizer take, and the peak memory of one step of each.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +27,8 @@ from torch import Tensor, nn
 from oneshot.arch import Arch
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace, SPOSShuffleNetV2
 from oneshot.supernet import Supernet
+from oneshot.training import TrainSettings
+from oneshot.training.optimization import clip_gradients, make_optimizer
 
 SPACES: dict[str, Callable[..., SearchSpace]] = {
     "ofa": OFAMobileNetV3,
@@ -32,17 +38,34 @@ SPACES: dict[str, Callable[..., SearchSpace]] = {
 BATCHES = ((16, 64), (64, 32))
 
 
-def step(run: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], x: Tensor, device: torch.device) -> float:
-    """Milliseconds of one forward and backward, gradients starting from None as after an optimizer's step."""
-    for parameter in parameters:
-        parameter.grad = None
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    run(x).logsumexp(1).sum().backward()  # type: ignore[no-untyped-call]
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return 1e3 * (time.perf_counter() - start)
+class Stepper:
+    """A network as it is trained.
+
+    Args:
+        module: with the parameters.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.module, self.device = module, device
+        self.parameters = list(module.parameters())
+        self.settings = TrainSettings(lr=1e-4)
+        self.optimizer = make_optimizer(module, self.settings, self.settings.lr, device)
+
+    def __call__(self, *inputs: object) -> tuple[float, float]:
+        """Milliseconds of a step's forward, backward and clearing, and of its clipping and optimizer."""
+        start = self._now()
+        self.module(*inputs).logsumexp(1).sum().backward()
+        trained = self._now()
+        clip_gradients(self.parameters, self.settings)
+        self.optimizer.step()
+        updated = self._now()
+        self.optimizer.zero_grad()
+        return 1e3 * (trained - start + self._now() - updated), 1e3 * (updated - trained)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.thread_time() if self.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def peak_mib(action: Callable[[], object], device: torch.device) -> float:
@@ -60,26 +83,40 @@ def peak_mib(action: Callable[[], object], device: torch.device) -> float:
     return max(itertools.accumulate((size for _, size in changes), initial=0)) / 2**20
 
 
-def compare(supernet: Supernet, arch: Arch, x: Tensor, repeats: int) -> tuple[list[float], list[float]]:
-    """Paired ratios supernet / static of ``repeats`` interleaved steps, and the static network's milliseconds."""
-    static = supernet.extract(arch)
-    shared, own = list(supernet.parameters()), list(static.parameters())
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of each step of one architecture: without and with clipping and optimizer."""
 
-    def run_supernet() -> float:
-        return step(lambda images: supernet(images, arch), shared, x, x.device)
+    supernet: list[tuple[float, float]]
+    static: list[tuple[float, float]]
 
-    def run_static() -> float:
-        return step(static, own, x, x.device)
+    def ratio(self, with_update: bool) -> float:
+        """The median of the paired ratios."""
+        count = 1 + with_update
+        pairs = zip(self.supernet, self.static, strict=True)
+        return statistics.median(sum(one[:count]) / sum(two[:count]) for one, two in pairs)
 
-    ratios, times = [], []
-    for repeat in range(repeats + 3):
-        first, second = (run_supernet, run_static) if repeat % 2 else (run_static, run_supernet)
-        one, two = first(), second()
-        dynamic, fixed = (one, two) if repeat % 2 else (two, one)
-        if repeat >= 3:
-            ratios.append(dynamic / fixed)
-            times.append(fixed)
-    return ratios, times
+    def least(self) -> float:
+        """The least time of a supernet's step over that of a static one."""
+        return min(one for one, _ in self.supernet) / min(one for one, _ in self.static)
+
+
+def compare(supernet: Supernet, archs: list[Arch], x: Tensor, repeats: int, rng: random.Random) -> list[Times]:
+    """Times of the steps of each architecture, which take turns."""
+    shared = Stepper(supernet, x.device)
+    own = [Stepper(supernet.extract(arch), x.device) for arch in archs]
+    times = [Times([], []) for _ in archs]
+    for repeat in range(repeats + 2):
+        for index in rng.sample(range(len(archs)), len(archs)):
+            runs = [
+                (times[index].supernet, lambda index=index: shared(x, archs[index])),
+                (times[index].static, lambda index=index: own[index](x)),
+            ]
+            for kept, run in rng.sample(runs, 2):
+                taken = run()
+                if repeat >= 2:
+                    kept.append(taken)
+    return times
 
 
 def benchmark(name: str, space: SearchSpace, batch: int, resolution: int, args: argparse.Namespace) -> None:
@@ -87,27 +124,30 @@ def benchmark(name: str, space: SearchSpace, batch: int, resolution: int, args: 
     supernet = Supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = random.Random(args.seed)
     x = torch.randn(batch, 3, resolution, resolution, device=device).to(memory_format=torch.channels_last)
-    medians, all_times = [], []
-    for _ in range(args.archs):
-        ratios, times = compare(supernet, space.sample(rng), x, args.repeats)
-        medians.append(statistics.median(ratios))
-        all_times.append(statistics.median(times))
-    ends = {}
-    for label, arch in (("smallest", space.smallest), ("largest", space.largest)):
-        ratios, times = compare(supernet, arch, x, args.repeats)
-        quarter = statistics.quantiles(ratios, n=4)
-        ends[label] = f"{label} {statistics.median(ratios):.3f} [{quarter[0]:.3f}, {quarter[2]:.3f}]"
-    static = supernet.extract(space.largest)
-    shared, own = list(supernet.parameters()), list(static.parameters())
-    for network in (supernet, static):  # gradients of earlier steps are not this step's memory
-        network.zero_grad()
-    dynamic_peak = peak_mib(lambda: step(lambda i: supernet(i, space.largest), shared, x, device), device)
-    supernet.zero_grad()
-    static_peak = peak_mib(lambda: step(static, own, x, device), device)
+    archs = [*(space.sample(rng) for _ in range(args.archs)), space.smallest, space.largest]
+    *drawn, smallest, largest = compare(supernet, archs, x, args.repeats, rng)
+    updates = [
+        statistics.median(update for times in drawn for _, update in getattr(times, kind))
+        for kind in ("supernet", "static")
+    ]
+    peaks = []
+    for module, inputs in ((supernet, (x, space.largest)), (supernet.extract(space.largest), (x,))):
+        stepper = Stepper(module, device)
+        stepper(*inputs)  # momentum, and memory that is kept, are not this step's
+        peaks.append(peak_mib(lambda stepper=stepper, inputs=inputs: stepper(*inputs), device))
+    for label, with_update in (("forward, backward, clearing", False), ("whole step", True)):
+        ratios = [times.ratio(with_update) for times in drawn]
+        print(
+            f"{name:15s} {batch:3d}x{resolution}px  {label:27s} median {statistics.median(ratios):.3f} "
+            f"[{min(ratios):.3f}, {max(ratios):.3f}] of {args.archs} archs  smallest {smallest.ratio(with_update):.3f}  "
+            f"largest {largest.ratio(with_update):.3f}"
+        )
+    least = statistics.median(times.least() for times in drawn)
+    static = statistics.median(first for times in drawn for first, _ in times.static)
     print(
-        f"{name:15s} {batch:3d}x{resolution}px  ratio median {statistics.median(medians):.3f} "
-        f"[{min(medians):.3f}, {max(medians):.3f}] of {args.archs} archs  {ends['smallest']}  {ends['largest']}  "
-        f"static {statistics.median(all_times):.1f} ms  peak MiB supernet {dynamic_peak:.0f} static {static_peak:.0f}",
+        f"{'':26s} least times: median {least:.3f}, smallest {smallest.least():.3f}, largest {largest.least():.3f}; static "
+        f"{static:.1f} ms; clipping and optimizer: supernet {updates[0]:.1f} ms, static {updates[1]:.1f} ms; peak MiB: supernet "
+        f"{peaks[0]:.0f}, static {peaks[1]:.0f}",
         flush=True,
     )
 
@@ -118,11 +158,11 @@ def extraction(name: str, space: SearchSpace, args: argparse.Namespace) -> None:
     times = []
     for _ in range(30):
         arch = space.sample(rng)
-        start = time.perf_counter()
+        start = time.thread_time()
         supernet.extract(arch)
-        times.append(1e3 * (time.perf_counter() - start))
+        times.append(1e3 * (time.thread_time() - start))
     print(
-        f"{name:15s} extract  median {statistics.median(times):.1f} ms  max {max(times):.1f} ms  (each a new architecture)"
+        f"{name:15s} extract  median {statistics.median(times):.1f} ms  least {min(times):.1f} ms  (each a new architecture)"
     )
 
 
