@@ -75,13 +75,16 @@ def copies_of(bindings: list[Binding]) -> dict[int, Any]:
     copies: dict[int, Any] = {}
     for binding in bindings:
         bound, stored = binding.target[binding.name], binding.source[binding.source_name]
-        copied = bound.detach().clone()
-        is_parameter = isinstance(stored, nn.Parameter)
+        is_copy = isinstance(binding.cut, Copied)
+        copied = bound.detach() if is_copy else bound.detach().clone()
+        # The class first: the metaclass of parameters takes its time.
+        is_parameter = stored.__class__ is nn.Parameter or isinstance(stored, nn.Parameter)
         copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
     return copies
 
 
 _IMMUTABLE = frozenset({bool, int, float, str, type(None), torch.dtype})
+_CONTAINERS = frozenset({dict, OrderedDict, set, list})
 
 
 def copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
@@ -98,12 +101,12 @@ def copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
         kind = value.__class__
         if kind in _IMMUTABLE:
             continue
-        if name == "_modules":
+        if kind in _CONTAINERS and not value:
+            state[name] = kind()
+        elif name == "_modules":
             state[name] = {key: child and copy_module(child, copies) for key, child in value.items()}
         elif name in ("_parameters", "_buffers"):
             state[name] = {key: None if tensor is None else copies[id(tensor)] for key, tensor in value.items()}
-        elif kind in (dict, OrderedDict, set, list) and not value:
-            state[name] = kind()
-        elif not (kind is tuple and all(item.__class__ in _IMMUTABLE for item in value)):
+        elif not (kind is tuple and _IMMUTABLE.issuperset(map(type, value))):
             state[name] = copy.deepcopy(value, copies)
     return clone

@@ -21,13 +21,17 @@ def may_crash(network: nn.Module) -> bool:
     One has where a module says so by its attributes. A module of anybody else's class may call what it likes, and so may one
     whose ``forward`` was replaced or that has hooks.
     """
-    return any(
+    return any(map(module_may_crash, network.modules()))
+
+
+def module_may_crash(module: nn.Module) -> bool:
+    """``may_crash`` of what a module does beside its submodules."""
+    return bool(
         not type(module).__module__.startswith(_KNOWN)
         or "forward" in module.__dict__
         or module._forward_hooks
         or module._forward_pre_hooks
         or _is_narrow(module)
-        for module in network.modules()
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice, OpenArch
 from oneshot.batch_norm import Statistics, normalising
 from oneshot.binding import Binding, copies_of, copy_module, default_cut, filled
-from oneshot.convolutions import may_crash
+from oneshot.convolutions import module_may_crash
 from oneshot.cuts import RememberedCuts
 from oneshot.mix import Mix
 from oneshot.sharing import Pieces, SharingRule
@@ -131,7 +131,7 @@ class Supernet(nn.Module):
         """One block of a skeleton as a plain module, with the weights and the mode that it has in an extracted subnet."""
         bindings = self._bindings_of(block)
         block.module.train(self.training)
-        _forget(_keepers(block.module), self.training)
+        _forget(_keepers(block.module.modules()), self.training)
         with filled(bindings):
             return copy_module(block.module, copies_of(bindings))
 
@@ -235,8 +235,7 @@ class Supernet(nn.Module):
         if self._mixing is None or self._mixing[0] is not self.space.choices or self._mixing[1] != parts:
             skeleton = RelaxedSkeleton(self.space, self._skeletons, parts)
             network = skeleton.network
-            droppers = [module for module in network.modules() if _drops(module)]
-            plan = _Plan(network, [], [], droppers, _keepers(network), may_crash(network))
+            plan = _Plan(network, [], [], *_traits(network.modules()))
             self._mixing = self.space.choices, parts, skeleton, plan
         return self._mixing[2:]
 
@@ -246,9 +245,14 @@ class Supernet(nn.Module):
         bindings: list[Binding] = []
         for block in used:
             bindings += self._bindings_of(block)
-        droppers = [module for module in network.modules() if _drops(module)]
-        used_modules = [block.module for block in used]
-        return _Plan(network, bindings, used_modules, droppers, _keepers(network), may_crash(network))
+        modules = [block.module for block in used]
+        for module in modules:
+            if module not in self._traits:
+                self._traits[module] = _traits(module.modules())
+        traits = [_traits(_outside(network, set(modules))), *(self._traits[module] for module in modules)]
+        droppers = [module for found, _, _ in traits for module in found]
+        keepers = [module for _, found, _ in traits for module in found]
+        return _Plan(network, bindings, modules, droppers, keepers, any(narrow for *_, narrow in traits))
 
     def _bindings_of(self, block: Block) -> list[Binding]:
         if block in self._bindings:
@@ -283,11 +287,12 @@ class Supernet(nn.Module):
         self._skeletons = Skeletons(self.space)
         self._bindings: dict[Block, list[Binding]] = {}
         self._networks: OrderedDict[Arch, _Plan] = OrderedDict()
+        self._traits: dict[nn.Module, _Traits] = {}
         self._mixing = None
         self._cuts = RememberedCuts()
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_skeletons", "_bindings", "_networks", "_mixing", "_cuts")
+        caches = ("_skeletons", "_bindings", "_networks", "_traits", "_mixing", "_cuts")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -306,11 +311,31 @@ def _drops(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
 
 
-def _keepers(network: nn.Module) -> list[nn.Module]:
+def _keepers(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """The modules that do something of their own when their mode is set: some of timm's attention layers keep what they made of
     their weights from one call in eval mode to the next, until they are set to training.
     """
-    return [module for module in network.modules() if type(module).train is not nn.Module.train]
+    return [module for module in modules if type(module).train is not nn.Module.train]
+
+
+# Modules that drop values or paths, those that keep things, and whether training needs care; as in a ``_Plan``.
+_Traits = tuple[list[nn.Module], list[nn.Module], bool]
+
+
+def _traits(modules: Iterable[nn.Module]) -> _Traits:
+    found = list(modules)
+    return [module for module in found if _drops(module)], _keepers(found), any(map(module_may_crash, found))
+
+
+def _outside(network: nn.Module, blocks: set[nn.Module]) -> Iterator[nn.Module]:
+    """The modules of a network that lie in none of its blocks, each once."""
+    seen, open_ = set(blocks), [network]
+    while open_:
+        module = open_.pop()
+        if module not in seen:
+            seen.add(module)
+            yield module
+            open_ += [child for child in module._modules.values() if child is not None]
 
 
 def _forget(keepers: list[nn.Module], training: bool) -> None:
