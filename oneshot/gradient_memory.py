@@ -25,16 +25,20 @@ class GradientMemory:
     that was kept stays what it was, and one that was changed leaves nothing behind.
     """
 
-    __slots__ = ("_memory", "_parts", "_references", "_storage", "_used", "_version", "stored")
+    __slots__ = ("_joined", "_memory", "_parts", "_references", "_storage", "_used", "_version", "stored")
 
     def __init__(self, stored: nn.Parameter) -> None:
         self.stored = stored
         self._parts: dict[Region, Part] = {}
+        self._joined: dict[tuple[Part, Part], Part] = {}
         self.let_go()
 
     def part(self, region: Region) -> Part:
         """The one ``Part`` of this region."""
-        return self._parts.setdefault(region, Part(region))
+        found = self._parts.get(region)
+        if found is None:
+            found = self._parts[region] = Part(region)
+        return found
 
     def let_go(self) -> None:
         """Gives the memory back; the next step takes it anew."""
@@ -90,6 +94,9 @@ class GradientMemory:
 
     def _around(self, one: Part, two: Part) -> Part:
         """The smallest part with both in it."""
-        pairs = zip(one.region, two.region, strict=True)
-        bounds = [(min(a, b), max(a + length, b + other)) for (a, length), (b, other) in pairs]
-        return self.part(tuple((start, stop - start) for start, stop in bounds))
+        joined = self._joined.get((one, two))
+        if joined is None:
+            pairs = zip(one.region, two.region, strict=True)
+            bounds = [(min(a, b), max(a + length, b + other)) for (a, length), (b, other) in pairs]
+            joined = self._joined[one, two] = self.part(tuple((start, stop - start) for start, stop in bounds))
+        return joined
