@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -108,8 +109,8 @@ _ELEMENTWISE = frozenset({_aten.hardswish, _aten.hardswish_, _aten.hardsigmoid, 
 
 
 class _Recorder(TorchDispatchMode):
-    """Counts multiply-accumulates and records operations outside of blocks. Operations that have no multiply-accumulates and keep
-    the shape are spared their meta kernels, which take milliseconds.
+    """Counts multiply-accumulates and records operations outside of blocks. The operations of which networks mostly consist are
+    spared their meta kernels, which take milliseconds.
     """
 
     def __init__(self, record: Callable[[Call], None]) -> None:
@@ -137,6 +138,11 @@ class _Recorder(TorchDispatchMode):
             output = args[0], args[0], args[0]
         elif operation is _aten.add and shapes_of(args[0]) == shapes_of(args[1]):
             output = args[0]
+        elif func is _aten.convolution.default and (sizes := _convolved(*args)) is not None:
+            output = args[0].new_empty(sizes)
+            macs = math.prod(sizes) * math.prod(args[1].shape[1:])
+        elif func is _aten.mean.dim and args[1] and not kwargs:
+            output = args[0].new_empty(_averaged(args[0].shape, *args[1:]))
         else:
             output = func(*args, **kwargs)
             if operation in flop_registry:
@@ -146,6 +152,34 @@ class _Recorder(TorchDispatchMode):
         else:
             self._record(Call(None, func, args, kwargs, output, macs))
         return output
+
+
+def _convolved(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> tuple[int, ...] | None:
+    """The shape of what a plain convolution gives; None for others and for those that torch refuses."""
+    dims = weight.ndim - 2
+    if transposed or image.ndim != weight.ndim or image.shape[1] != weight.shape[1] * groups or len(stride) != dims:
+        return None
+    if len(padding) != dims or len(dilation) != dims:
+        return None
+    extents = zip(image.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    sizes = [(size + 2 * pad - far * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, far in extents]
+    return (image.shape[0], weight.shape[0], *sizes) if min(sizes) > 0 else None
+
+
+def _averaged(shape: torch.Size, dims: Sequence[int], keepdim: bool = False) -> list[int]:
+    """The shape of a mean over ``dims``."""
+    gone = {dim % len(shape) for dim in dims}
+    return [1 if dim in gone else size for dim, size in enumerate(shape) if keepdim or dim not in gone]
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
