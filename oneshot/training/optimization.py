@@ -37,6 +37,7 @@ def make_optimizer(
     )
     if "fused" in arguments:
         optimizer.register_step_pre_hook(_prepare_fused)
+        optimizer.register_load_state_dict_post_hook(_lay_out_state)
     return optimizer
 
 
@@ -57,28 +58,33 @@ def clip_gradients(parameters: Sequence[nn.Parameter], settings: TrainSettings) 
 
 
 def _prepare_fused(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """What torch's fused steps take for granted: momentum of all weights or of none, and one layout of a weight, its gradient and
-    its state. They would mix the values up silently.
+    """What torch's fused steps take for granted: momentum of all weights or of none, and one layout of a weight and its gradient.
+    They would mix the values up silently.
     """
     for group in optimizer.param_groups:
         if not group["fused"]:  # continued from a checkpoint of one that was not
             continue
         for weight in group["params"]:
-            if weight.grad is None:
+            gradient = weight.grad
+            if gradient is None:
                 continue
-            state = optimizer.state[weight]
-            if group.get("momentum") and state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(weight)
-            for name, value in state.items():
-                if isinstance(value, Tensor) and not _lie_alike(value, weight):
-                    state[name] = torch.empty_like(weight).copy_(value)
-            if not _lie_alike(weight.grad, weight):
-                weight.grad = torch.empty_like(weight).copy_(weight.grad)
+            if group.get("momentum") and optimizer.state[weight].get("momentum_buffer") is None:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            if not _lie_alike(gradient, weight):
+                weight.grad = torch.empty_like(weight).copy_(gradient)
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """The same of a state that was loaded: the layout of the weights that it is of."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and not _lie_alike(value, weight):
+                state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _lie_alike(one: Tensor, two: Tensor) -> bool:
-    """Whether the values of both lie in memory in the same order, or one is a number beside a tensor."""
+    """Whether the values of both, of one shape, lie in memory in the same order."""
     strides, others = one.stride(), two.stride()
     return strides == others or all(
-        size == 1 or stride == other for size, stride, other in zip(one.shape, strides, others, strict=False)
+        size == 1 or stride == other for size, stride, other in zip(one.shape, strides, others, strict=True)
     )

@@ -180,7 +180,8 @@ class Trainer:
             with seeded("step", settings.seed, self.step):
                 generator = make_generator("augmentation", settings.seed, self.step)
                 images = augment(images.to(self.device), self.data.augmentation, generator)
-                self.task.module.train()
+                if not self.task.module.training:  # after an evaluation; a supernet's bank has hundreds of modules
+                    self.task.module.train()
                 with several_values(many):
                     result = self.task.step(images, labels.to(self.device), self.step, self)
                 self._update(parameters)

@@ -23,7 +23,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "adam", "nadam"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["other layout", "same layout"])
 def test_steps_are_those_of_the_plain_optimizer(optimizer: str, layout: torch.memory_format) -> None:
-    """Tensors without a gradient in some steps, and gradients that lie otherwise in memory than the weights."""
+    """Tensors without a gradient in some steps, and gradients and state that lie otherwise in memory than the weights."""
     from timm.optim import create_optimizer_v2
 
     found = []
@@ -37,6 +37,13 @@ def test_steps_are_those_of_the_plain_optimizer(optimizer: str, layout: torch.me
             stepping = create_optimizer_v2(module, opt=optimizer, lr=0.1, weight_decay=0.1, momentum=0.9)
         generator = torch.Generator().manual_seed(0)
         for step in range(4):
+            if step == 2:  # a state that lies otherwise, too
+                state = stepping.state_dict()
+                for values in state["state"].values():
+                    for name, value in values.items():
+                        if value.ndim == 4:
+                            values[name] = value.contiguous(memory_format=layout)
+                stepping.load_state_dict(state)
             for index, parameter in enumerate(module.parameters()):
                 gradient = torch.randn(parameter.shape, generator=generator)
                 if (step + index) % 3:
