@@ -13,7 +13,7 @@ from oneshot.pipeline.folders import load_subnet
 log = logging.getLogger("export_subnet")
 
 
-@entry("export_subnet")
+@entry("export_subnet", alone=True)
 def main(config: DictConfig, folder: Path) -> None:
     for name, kinds in (("opset", (int, type(None))), ("half", (bool,))):
         if not isinstance(config[name], kinds) or (name == "opset" and isinstance(config[name], bool)):

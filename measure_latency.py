@@ -15,7 +15,7 @@ from oneshot.spaces.base import SearchSpace
 log = logging.getLogger("measure_latency")
 
 
-@entry("measure_latency")
+@entry("measure_latency", alone=True)
 def main(config: DictConfig, folder: Path) -> None:
     latency = settings(MeasureSettings, config, "latency")
     numbers = plain(config)

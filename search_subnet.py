@@ -49,6 +49,7 @@ from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.truth import num_retrained, read_truth
 from oneshot.pipeline.unscored_search import search_without_supernet
 from oneshot.pipeline.untrained_search import PUT_TOGETHER, UntrainedSettings, check_names, search_untrained
+from oneshot.processes import count
 from oneshot.samplers import DifferentiableSampler
 from oneshot.search import Derivation, Knapsack, Perturbation
 from oneshot.spaces import SearchSpace
@@ -81,7 +82,11 @@ def main(config: DictConfig, folder: Path) -> None:
         raise ValueError(
             "search=knapsack measures the blocks of a trained network: give supernet=FOLDER instead of +space"
         )
+    if count() > 1 and isinstance(search.strategy, Perturbation):
+        raise ValueError(f"search=perturbation is the work of one process, not of {count()}")
     if "space" in config:
+        if count() > 1:
+            raise ValueError(f"a search without a supernet is the work of one process, not of {count()}")
         if config.supernet is not None:
             raise ValueError(
                 "give +space, with a score of untrained networks or a predictor that has learned already, or supernet, not both"

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import torch
+
+from oneshot.processes import count
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called ``name``, a CUDA device with its number; "auto" is CUDA where there is one.
+    """The device called ``name``, a CUDA device with its number; "auto" is CUDA where there is one. Of several processes of a run
+    each has a CUDA device of its own.
 
     Raises:
-        ValueError: no such device here, or one that computes nothing ("meta").
+        ValueError: no such device here, or one that computes nothing ("meta"); or one with a number for several processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise ValueError(f"device {name!r} is one, but each of {count()} processes takes its own of 'cuda'")
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
     try:
         device = torch.empty(0, device=torch.device(name)).device
         if device.type == "meta":
@@ -20,3 +31,21 @@ def resolve_device(name: str) -> torch.device:
         return device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, where it is wanted, CUDA computes the same numbers every time; torch warns of an operation that cannot."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product on the device
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark

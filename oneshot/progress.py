@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from tqdm import tqdm
+
+from oneshot.processes import is_first
 
 SECONDS = 20.0  # between two lines
 
@@ -34,10 +35,8 @@ def progress(
         initial: how many were done before.
         leave: whether the bar stays on the terminal.
     """
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank = torch.distributed.get_rank() if together else 0
     common: dict[str, Any] = {"desc": description, "unit": unit, "total": total, "initial": initial}
-    if rank > 0:
+    if not is_first():
         return tqdm(iterable, **common, disable=True)
     if sys.stderr.isatty():
         return tqdm(iterable, **common, leave=leave, delay=1)

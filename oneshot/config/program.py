@@ -25,22 +25,30 @@ from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
 from oneshot.pipeline.folders import newest
 from oneshot.pipeline.steps import check_step
+from oneshot.processes import LostProcess, count, is_first, is_first_to_tell, joined
 from oneshot.runs import write_text, writing
 from oneshot.training import Interrupted
 
 register_names()  # here, so that the processes of a multirun know them too
 
 
-def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
+def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConfig, Path], None]], Callable[[], None]]:
     """Makes ``main(config, folder)`` a program: composes ``conf/<config_name>.yaml`` with the command line, runs it in a folder
-    of its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C).
+    of its own, and turns the errors that a user can cause into one line on stderr and exit code 2 (130 for Ctrl-C). Several
+    processes of one run (``oneshot.processes``) tell such a line once; they are refused where the program is for one, ``alone``.
     """
 
     def decorate(main: Callable[[DictConfig, Path], None]) -> Callable[[], None]:
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
         def run(config: DictConfig) -> None:
+            with joined():  # in a job of a cluster; what torchrun starts has joined before
+                run_one(config)
+
+        def run_one(config: DictConfig) -> None:
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
+                if alone and count() > 1:
+                    raise ValueError(f"{config_name} is the work of one process, not of {count()}")
                 run_code(code)  # again in the processes of a launcher, which know nothing of it
                 check_keys(config, config_name)
                 for name in ("seed", "calibration_images"):
@@ -58,7 +66,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                     if HydraConfig.get().mode is RunMode.MULTIRUN
                     else f"; the same command with {override('run', folder)} continues it"
                 )
-                raise Interrupted(f"{str(stopped) or 'stopped'}{hint}") from None
+                raise type(stopped)(f"{str(stopped) or 'stopped'}{hint}") from None
             except Exception as error:
                 # Hydra prints a line of its own about an error that it sees; in this process it need not see it.
                 if os.getpid() != process:
@@ -72,9 +80,21 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
         def program() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
             try:
+                with joined():
+                    start()
+            except LostProcess as stopped:  # by the end of another one, after this one's
+                _fail(str(stopped), 130, unless_told=True)
+
+        def start() -> None:
+            try:
                 if "${" in os.getcwd() or any(word.startswith("run=") and r"\${" in word for word in sys.argv[1:]):
                     raise ValueError(
                         "Hydra cannot work in a folder that has ${ in its path; rename it or choose another run=FOLDER"
+                    )
+                if count() > 1 and any(word.startswith("hydra/launcher=") for word in sys.argv[1:]):
+                    raise ValueError(
+                        f"there are {count()} processes for one run already, so hydra/launcher cannot start others: start "
+                        "one, or leave it out"
                     )
                 sys.argv[1:] = with_trainer(sys.argv[1:], config_name)
                 check_paths(sys.argv[1:])
@@ -82,7 +102,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig, Path], None]], Ca
                 note_fixed(sys.argv[1:])
                 run()
             except (KeyboardInterrupt, Interrupted) as stopped:
-                _fail(str(stopped) or "stopped", 130)
+                _fail(str(stopped) or "stopped", 130, unless_told=True)
             except Exception as error:
                 name_folder(error, Path(next((word[4:] for word in sys.argv if word.startswith("run=")), "runs")))
                 errors.append(error)
@@ -120,6 +140,8 @@ def _remove_unused(folder: Path, name: str) -> None:
     """Removes what a refused command ``name`` leaves: the folder with a name of its own that holds nothing but the command's
     settings and log, or in another folder the empty log.
     """
+    if not is_first():
+        return
     log = folder / f"{name}.log"
     named = any(word.startswith("run=") for word in HydraConfig.get().overrides.task)
     with contextlib.suppress(OSError):
@@ -129,8 +151,9 @@ def _remove_unused(folder: Path, name: str) -> None:
             log.unlink()
 
 
-def _fail(line: str, code: int) -> None:
-    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+def _fail(line: str, code: int, unless_told: bool = False) -> None:
+    if is_first_to_tell(line, unless_told=unless_told):
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

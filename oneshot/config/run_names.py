@@ -13,13 +13,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import ListConfig, OmegaConf
 
+from oneshot.processes import from_first
+
 FIXED = "ONESHOT_FIXED_SETTINGS"
 _LONGEST = 60
 
 
 def run_name() -> str:
-    """The local time to the millisecond and four random digits: sorted by time, and different for simultaneous starts."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"[:-3] + f"-{secrets.token_hex(2)}"
+    """The local time to the millisecond and four random digits: sorted by time, and different for simultaneous starts. The
+    processes of one run take that of the first.
+    """
+    return from_first(f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"[:-3] + f"-{secrets.token_hex(2)}")
 
 
 def job_name(number: int, overrides: Sequence[str], fixed: str) -> str:

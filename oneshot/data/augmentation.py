@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from oneshot.data.cropping import boxes_of, draw_boxes
+from oneshot.processes import Share
 
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
@@ -70,7 +71,7 @@ def _interval(name: str, value: Sequence[float], *, greatest: float) -> tuple[fl
     return float(least), float(most)
 
 
-def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, settings: Augmentation, generator: torch.Generator, share: Share | None = None) -> Tensor:
     """Shifts, mirrors and erases each image of a batch at random; crops that are resized have been cut before.
 
     Args:
@@ -78,6 +79,7 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
             gives them.
         settings: what to do.
         generator: the only source of randomness; draws are made on its device and moved to the images'.
+        share: which rows of a batch ``images`` are: what is drawn is drawn for all of it.
 
     Returns:
         uint8, same shape and device; the images themselves if there is nothing to do.
@@ -89,18 +91,19 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
         raise ValueError(
             f"images must be uint8 of shape (batch, channels, size, size), got {images.dtype} {tuple(images.shape)}"
         )
-    batch, size = images.shape[0], images.shape[2]
+    size = images.shape[2]
+    batch, rows = (len(images), slice(None)) if share is None else (share.total, share.rows)
     mirrored = torch.zeros(batch, dtype=torch.bool, device=generator.device)
     if settings.horizontal_flip:
         mirrored = _uniform((batch,), generator) < 0.5
     if settings.crop_padding:
         images = functional.pad(images, [settings.crop_padding] * 4)
         offsets = _integers((2, batch), 2 * settings.crop_padding + 1, generator)
-        images = _crops(images, offsets.to(images.device), size)
+        images = _crops(images, offsets[:, rows].to(images.device), size)
     if settings.horizontal_flip:
-        images = _mirror(images, mirrored.nonzero().flatten().to(images.device))
+        images = _mirror(images, mirrored[rows].nonzero().flatten().to(images.device))
     if settings.erase_probability:
-        images = _erase(images, settings.erase_probability, generator)
+        images = _erase(images, settings.erase_probability, generator, batch, rows)
     return images
 
 
@@ -124,9 +127,9 @@ def _mirror(images: Tensor, indices: Tensor) -> Tensor:
     return mirrored
 
 
-def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fills one random rectangle with uniform noise in a part of the images."""
-    batch, size = images.shape[0], images.shape[2]
+def _erase(images: Tensor, probability: float, generator: torch.Generator, batch: int, kept: slice) -> Tensor:
+    """Fills one random rectangle with uniform noise in a part of the images, which are those rows of a batch."""
+    size = images.shape[2]
     chosen = _uniform((batch, 1, 1), generator) < probability
     sides = torch.full((batch,), size, device=generator.device)
     boxes = boxes_of(draw_boxes(batch, generator), sides, sides, _ERASED_AREA, _ERASED_RATIO)
@@ -135,6 +138,7 @@ def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Te
     rows, columns = (line >= top) & (line < top + height), (line >= left) & (line < left + width)
     inside = chosen & rows.unsqueeze(2) & columns.unsqueeze(1)
     # Eight pixels from each draw, as drawing takes most of the time.
-    words = torch.randint(-(2**63), 2**63 - 1, (images.numel() // 8 + 1,), generator=generator, device=generator.device)
-    noise = words.view(torch.uint8)[: images.numel()].view(images.shape)
-    return torch.where(inside.unsqueeze(1).to(images.device), noise.to(images.device), images)
+    number = batch * math.prod(images.shape[1:])
+    words = torch.randint(-(2**63), 2**63 - 1, (number // 8 + 1,), generator=generator, device=generator.device)
+    noise = words.view(torch.uint8)[:number].view(batch, *images.shape[1:])[kept]
+    return torch.where(inside[kept].unsqueeze(1).to(images.device), noise.to(images.device), images)

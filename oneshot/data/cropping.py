@@ -27,6 +27,10 @@ class BoxDraws(NamedTuple):
     ratios: Tensor
     positions: Tensor
 
+    def of(self, rows: slice | Tensor) -> BoxDraws:
+        """Those of some images of the batch."""
+        return BoxDraws(self.areas[rows], self.ratios[rows], self.positions[:, rows])
+
 
 def draw_boxes(batch: int, generator: torch.Generator) -> BoxDraws:
     """Draws the numbers for the boxes of a batch, on the generator's device."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from oneshot.data.colour import to_rgb
 from oneshot.data.images import ImageSource, TensorImages
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.processes import count_here
 from oneshot.progress import progress
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ class CorruptImages:
 
 
 def num_available_cores() -> int:
-    """The number of CPU cores this process may use, at most eight."""
+    """The number of CPU cores for this process, of which those of one run on a machine have equal parts; at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
+    return max(1, min(cores // count_here(), 8))
 
 
 def read_image(source: ImageSource, index: int, preprocessing: Preprocessing) -> Image | str:

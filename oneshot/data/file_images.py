@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.cropping import BoxDraws, draw_boxes, random_crops
 from oneshot.data.decoding import CorruptImages, bombs_refused, num_available_cores, read_image
 from oneshot.data.images import Images, ImageSource
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.processes import Share
 
 
 class FileImages(Images):
@@ -50,6 +51,7 @@ class FileImages(Images):
         self.corrupt = CorruptImages(10) if corrupt is None else corrupt
         self.labels = source.labels[self.indices].to(torch.int64)
         self.keys = tuple(source.keys[i] for i in self.indices.tolist())
+        self._idle: dict[int, DataLoader[_Answer]] = {}  # by the number of workers, which wait for requests
 
     def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields centres and labels, see ``Images.batches``.
@@ -57,37 +59,41 @@ class FileImages(Images):
         Raises:
             ValueError: more images are corrupt than ``corrupt`` tolerates, or all are.
         """
-        requests = (_Request(positions, min(2, len(positions)), None) for positions in index_batches)
-        return self._answers(requests, len(index_batches), Augmentation())
+        requests = (_Request(positions, positions, min(2, len(positions)), None) for positions in index_batches)
+        return self._answers(requests, len(index_batches))
 
     def training_batches(
-        self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
+        self,
+        index_batches: Sequence[Tensor],
+        augmentation: Augmentation,
+        generators: Iterable[torch.Generator],
+        share: Share | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields crops or centres, see ``Images.training_batches``.
 
         Raises:
             ValueError: more images are corrupt than ``corrupt`` tolerates, or all are.
         """
+        rows = slice(None) if share is None else share.rows
         if augmentation.cuts_from_whole:
             requests = (
-                _Request(positions, len(positions), draw_boxes(len(positions), generator))
-                for positions, generator in zip(index_batches, generators, strict=False)
+                _Request(
+                    asked[rows], asked, len(asked[rows]), _Crops(augmentation, draw_boxes(len(asked), drawn).of(rows))
+                )
+                for asked, drawn in zip(index_batches, generators, strict=False)
             )
         else:
-            requests = (_Request(positions, len(positions), None) for positions in index_batches)
-        return self._answers(requests, len(index_batches), augmentation)
+            requests = (_Request(asked[rows], asked, len(asked[rows]), None) for asked in index_batches)
+        return self._answers(requests, len(index_batches))
 
-    def _answers(
-        self, requests: Iterator[_Request], number: int, augmentation: Augmentation
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = DataLoader(
-            _Decoder(self.source, self.indices, self.preprocessing, augmentation, self.corrupt.limit),
-            sampler=requests,  # requests rather than indices
-            batch_size=None,
-            num_workers=min(self.num_workers, number) if self.source.concurrent else 0,
-            collate_fn=_unchanged,
-            generator=torch.Generator(),  # the loader would otherwise draw from the global one
-        )
+    def _answers(self, requests: Iterator[_Request], number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        num_workers = min(self.num_workers, number) if self.source.concurrent else 0
+        loader = self._idle.pop(num_workers, None)
+        if loader is None:
+            loader = self._loader(num_workers)
+        sampler = loader.sampler
+        assert isinstance(sampler, _Requests)
+        sampler.requests = requests
         for answer in loader:
             for position, reason in answer.failures:
                 self.corrupt.add(self.keys[position], reason)
@@ -97,6 +103,19 @@ class FileImages(Images):
                     f"({answer.failures[0][1]})"
                 )
             yield answer.images, self.labels[answer.positions]
+        self._idle[num_workers] = loader
+
+    def _loader(self, num_workers: int) -> DataLoader[_Answer]:
+        """One whose workers, started once, stay for later requests as long as it does."""
+        return DataLoader(
+            _Decoder(self.source, self.indices, self.preprocessing, self.corrupt.limit),
+            sampler=_Requests(),  # requests rather than indices
+            batch_size=None,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # the loader would otherwise draw from the global one
+        )
 
     def subset(self, indices: Tensor) -> FileImages:
         """The set of the images at ``indices``, see ``Images.subset``."""
@@ -109,12 +128,31 @@ class FileImages(Images):
         )
 
 
+class _Crops(NamedTuple):
+    """Which crops are cut, and the numbers from which they follow."""
+
+    augmentation: Augmentation
+    draws: BoxDraws
+
+
 class _Request(NamedTuple):
-    """A batch: positions in the set, the least number of images, and what its crops are drawn from if it has such."""
+    """A batch, or a share of one: positions in the set, those of the whole batch, the least number of images, and its crops if it
+    has such.
+    """
 
     positions: Tensor
+    whole: Tensor
     least: int
-    draws: BoxDraws | None
+    crops: _Crops | None
+
+
+class _Requests(Sampler[_Request]):
+    """What a loader is asked for next."""
+
+    requests: Iterator[_Request] = iter(())
+
+    def __iter__(self) -> Iterator[_Request]:
+        return self.requests
 
 
 class _Answer(NamedTuple):
@@ -134,13 +172,11 @@ class _Decoder(Dataset[_Answer]):
         source: ImageSource,
         indices: Tensor,
         preprocessing: Preprocessing,
-        augmentation: Augmentation,
         max_corrupt: int,
     ) -> None:
         self.source = source
         self.indices = indices
         self.preprocessing = preprocessing
-        self.augmentation = augmentation
         self.max_corrupt = max_corrupt
 
     def __getitem__(self, request: _Request) -> _Answer:
@@ -156,7 +192,7 @@ class _Decoder(Dataset[_Answer]):
             if isinstance(image, str):
                 failures[position] = image
                 return False
-            if request.draws is None:
+            if request.crops is None:
                 decoded[place] = torch.from_numpy(self.preprocessing.centre(image).copy())
             else:
                 decoded[place] = self.preprocessing.whole(image)
@@ -169,7 +205,7 @@ class _Decoder(Dataset[_Answer]):
             for place in [place for place in range(len(wanted)) if place not in decoded]:
                 if len(decoded) >= request.least:
                     break
-                for position in self._others(wanted[place], positions):
+                for position in self._others(wanted[place], {*request.whole.tolist(), *positions}):
                     if decode(place, position) or len(failures) > self.max_corrupt:
                         break
         places = sorted(decoded)
@@ -177,9 +213,9 @@ class _Decoder(Dataset[_Answer]):
         kept = torch.tensor([positions[place] for place in places], dtype=torch.int64)
         return _Answer(self._batch(images, request, places), kept, request.least, list(failures.items()))
 
-    def _others(self, position: int, batch: Sequence[int]) -> Iterator[int]:
+    def _others(self, position: int, in_batch: set[int]) -> Iterator[int]:
         """All positions of the set from the next one on, those of the batch last."""
-        in_batch, number = set(batch), len(self.indices)
+        number = len(self.indices)
         following = [(position + step) % number for step in range(1, number)]
         yield from (other for other in following if other not in in_batch)
         yield from (other for other in following if other in in_batch)
@@ -188,12 +224,11 @@ class _Decoder(Dataset[_Answer]):
         size = self.preprocessing.image_size
         if not images:
             return torch.empty((0, 3, size, size), dtype=torch.uint8)
-        if request.draws is None:
+        if request.crops is None:
             return torch.stack(list(images))
-        chosen = torch.tensor(places)
-        draws = BoxDraws(request.draws.areas[chosen], request.draws.ratios[chosen], request.draws.positions[:, chosen])
-        area, ratio = self.augmentation.crop_scale, self.augmentation.crop_ratio
-        return random_crops(images, draws, area, ratio, size, self.preprocessing.interpolation)
+        augmentation, draws = request.crops
+        area, ratio = augmentation.crop_scale, augmentation.crop_ratio
+        return random_crops(images, draws.of(torch.tensor(places)), area, ratio, size, self.preprocessing.interpolation)
 
 
 def _unchanged(batch: Any) -> Any:

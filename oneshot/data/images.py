@@ -12,6 +12,7 @@ from torch import Tensor
 from oneshot.data import digests
 from oneshot.data.augmentation import Augmentation
 from oneshot.data.cropping import draw_boxes, random_crops
+from oneshot.processes import Share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,7 +80,11 @@ class Images(ABC):
 
     @abstractmethod
     def training_batches(
-        self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
+        self,
+        index_batches: Sequence[Tensor],
+        augmentation: Augmentation,
+        generators: Iterable[torch.Generator],
+        share: Share | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields what ``augment`` takes: resized random crops of the whole images if ``augmentation`` has such, else centres.
 
@@ -91,6 +96,7 @@ class Images(ABC):
             augmentation: says which crops.
             generators: one for each batch, from which its crops alone depend; asked for ahead of time, and not at all
                 if no crops are resized.
+            share: the rows of each batch that are wanted, which are those that they would be without it.
 
         Yields:
             uint8 images ``(batch, 3, image_size, image_size)`` and their int64 labels ``(batch,)``.
@@ -158,15 +164,20 @@ class TensorImages(Images):
             yield self.images[indices], self.labels[indices]
 
     def training_batches(
-        self, index_batches: Sequence[Tensor], augmentation: Augmentation, generators: Iterable[torch.Generator]
+        self,
+        index_batches: Sequence[Tensor],
+        augmentation: Augmentation,
+        generators: Iterable[torch.Generator],
+        share: Share | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields crops or centres, see ``Images.training_batches``."""
+        rows = slice(None) if share is None else share.rows
         if not augmentation.cuts_from_whole:
-            yield from self.batches(index_batches)
+            yield from self.batches([indices[rows] for indices in index_batches])
             return
-        for indices, generator in zip(index_batches, generators, strict=False):
+        for asked, generator in zip(index_batches, generators, strict=False):
+            draws, indices = draw_boxes(len(asked), generator).of(rows), asked[rows]
             whole = [self.images[i] if self.whole is None else self.whole[i] for i in indices.tolist()]
-            draws = draw_boxes(len(whole), generator)
             area, ratio = augmentation.crop_scale, augmentation.crop_ratio
             crops = random_crops(whole, draws, area, ratio, self.image_size, self.interpolation)
             yield crops, self.labels[indices]

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from oneshot.data import ImageData, Images, prepare
+from oneshot.data import ImageData, Images, TensorImages, prepare
 
-_CACHE_BYTES = 2**30
+_PREPARED_BYTES = 2**30
+_DECODED_BYTES = 2**32
 
 
 class Batches:
-    """Prepared batches of an image set at any resolution; kept in memory where they fit into 1 GiB.
+    """Prepared batches of an image set at any resolution; kept in memory where they fit into 1 GiB. Of others that are decoded
+    from files the pixels are kept, a quarter as large, where they fit into 4 GiB.
 
     Args:
         images: the set; batches come in its order, or in that of ``indices``.
@@ -31,15 +33,16 @@ class Batches:
         self.images, self.data, self.batch_size = images, data, batch_size
         self.device, self.memory_format = device, memory_format
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._decoded: list[tuple[Tensor, Tensor]] | None = None
 
     def at(self, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``(batch, 3, resolution, resolution)`` and labels ``(batch,)``."""
         if resolution in self._kept:
             yield from self._kept[resolution]
             return
-        keep = (len(self._kept) + 1) * len(self.images) * 12 * resolution**2 <= _CACHE_BYTES
+        keep = (len(self._kept) + 1) * len(self.images) * 12 * resolution**2 <= _PREPARED_BYTES
         kept = []
-        for images, labels in self.images.batches(torch.arange(len(self.images)).split(self.batch_size)):
+        for images, labels in self._pixels(keep):
             with torch.inference_mode(False):  # what is kept is for everyone
                 prepared = prepare(
                     images.to(self.device), resolution, self.data.mean, self.data.std, memory_format=self.memory_format
@@ -50,6 +53,21 @@ class Batches:
             yield batch
         if keep:
             self._kept[resolution] = kept
+
+    def _pixels(self, are_prepared_kept: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of uint8 images and labels."""
+        if self._decoded is not None:
+            yield from self._decoded
+            return
+        num_bytes = len(self.images) * 3 * self.images.image_size**2
+        keep = not (isinstance(self.images, TensorImages) or are_prepared_kept or num_bytes > _DECODED_BYTES)
+        decoded = []
+        for batch in self.images.batches(torch.arange(len(self.images)).split(self.batch_size)):
+            if keep:
+                decoded.append(batch)
+            yield batch
+        if keep:
+            self._decoded = decoded
 
 
 def random_indices(total: int, stop: int, seed: int, start: int = 0) -> Tensor:

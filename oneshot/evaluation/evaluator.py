@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from oneshot.arch import Arch
 from oneshot.data import ImageData
 from oneshot.evaluation.batches import Batches, random_indices
 from oneshot.evaluation.block_errors import block_errors
+from oneshot.evaluation.exchange import Portions, exchanged
 from oneshot.evaluation.family import SupernetFamily, by_member
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.repair import RepairSettings
@@ -88,7 +89,7 @@ class Evaluator:
     def scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
         """Each different architecture with its score, equal to that of a call bit for bit, as soon as it is known; what several
         have in common is computed once. The order is one in which that is easy. The supernet must not change meanwhile; closing
-        the generator frees what is kept.
+        the generator frees what is kept. Several processes of a run, all of which ask for the same, share them out.
 
         Raises:
             ValueError: one of ``archs`` is not an architecture of the supernet's space; before any is scored.
@@ -98,16 +99,22 @@ class Evaluator:
         return self._scores(archs)
 
     def _scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
+        distinct = list(dict.fromkeys(archs))
+        yield from exchanged(distinct, self._own_scores(distinct, Portions()))
+
+    def _own_scores(self, archs: Sequence[Arch], portions: Portions) -> Iterator[tuple[Arch, Score]]:
         if self.memory_limit == 0:
-            yield from ((arch, self(arch)) for arch in dict.fromkeys(archs))
+            for part in portions(len(archs)):
+                yield from ((arch, self(arch)) for arch in archs[part.start : part.stop])
             return
         for supernet, group in by_member(self.supernet, archs):
             if self.repair is not None:
                 for size, chosen in _by_size(supernet, group).items():
-                    yield from self._repaired(supernet, size).scores(chosen)
+                    yield from self._repaired(supernet, size).scores(chosen, portions)
                 continue
             calibration = None if self.stored_statistics else self.calibration
-            yield from SharedEvaluation(supernet, calibration, self.held_out, self, self.memory_limit).scores(group)
+            evaluation = SharedEvaluation(supernet, calibration, self.held_out, self, self.memory_limit)
+            yield from evaluation.scores(group, portions)
 
     def block_errors(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, float], None, None]:
         """The errors of architectures in which a single block differs from the largest network of their input size, or in which

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from oneshot.arch import Arch
 from oneshot.evaluation.batches import Batches
+from oneshot.evaluation.exchange import Portions
 from oneshot.evaluation.keeping import Store, Uses
 from oneshot.evaluation.merging import MergedGraph, Node, Operation, Trace, reads_what_changed
 from oneshot.evaluation.nesting import leaves, replaced
@@ -57,14 +58,18 @@ class SharedEvaluation:
         self._feeds: dict[tuple[str, int], Feed] = {}
         self.store = Store(limit)
 
-    def scores(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, Score], None, None]:
-        """Each architecture once, with its score, as soon as that is known."""
+    def scores(
+        self, archs: Sequence[Arch], portions: Portions | None = None
+    ) -> Generator[tuple[Arch, Score], None, None]:
+        """Each architecture once, with its score, as soon as that is known; of several processes that share them out by
+        ``portions``, those that fall to this one.
+        """
         distinct = list(dict.fromkeys(archs))
         for start in range(0, len(distinct), _WINDOW):
-            yield from self._window(distinct[start : start + _WINDOW])
+            yield from self._window(distinct[start : start + _WINDOW], portions or Portions())
             self.store.clear()
 
-    def _window(self, archs: list[Arch]) -> Iterator[tuple[Arch, Score]]:
+    def _window(self, archs: list[Arch], portions: Portions) -> Iterator[tuple[Arch, Score]]:
         graph = self.graph()
         traced: list[tuple[Arch, Trace]] = []
         others: list[Arch] = []
@@ -78,13 +83,16 @@ class SharedEvaluation:
             _LOGGER.warning("the calls of the networks' blocks do not tell what they compute: scoring them one by one")
             traced, others = [], archs
         traced.sort(key=lambda pair: [node.number for node in pair[1].nodes])
-        weights = _note_uses([trace for _, trace in traced])
-        for position, (arch, trace) in enumerate(traced):
-            score = self._score(arch, trace, weights, position)
-            self.store.tidy(position)
-            yield arch, score
-        for arch in others:
-            yield arch, self._one_by_one(arch)
+        for part in portions(len(traced)):
+            weights = _note_uses([trace for _, trace in traced[part.start : part.stop]], part.start)
+            for position in part:
+                arch, trace = traced[position]
+                score = self._score(arch, trace, weights, position)
+                self.store.tidy(position)
+                yield arch, score
+        for part in portions(len(others)):
+            for position in part:
+                yield others[position], self._one_by_one(others[position])
 
     def graph(self) -> MergedGraph:
         """An empty graph for candidates that are merged."""
@@ -297,13 +305,13 @@ class Feed:
         self._complete = True
 
 
-def _note_uses(traces: list[Trace]) -> dict[Block, Uses]:
-    """Notes, in the nodes of traces, which of these candidates first make a call that reads them, and which ones have them. For
-    blocks, returned are those that first call them on an input.
+def _note_uses(traces: list[Trace], first: int) -> dict[Block, Uses]:
+    """Notes, in the nodes of traces, which of these candidates, numbered from ``first``, first make a call that reads them, and
+    which ones have them. For blocks, returned are those that first call them on an input.
     """
     seen: set[Node] = set()
     weights: dict[Block, Uses] = {}
-    for position, trace in enumerate(traces):
+    for position, trace in enumerate(traces, first):
         for node in trace.nodes:
             if node.operation and node.operation.block:
                 node.occurrences.uses.append(position)

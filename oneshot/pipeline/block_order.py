@@ -13,6 +13,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.folders import supernet_state
+from oneshot.processes import from_first
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.block_changes import block_changes
 from oneshot.spaces.elastic_network import ElasticNetwork
@@ -49,7 +50,7 @@ def order_blocks(
     order = torch.randperm(len(data.train), generator=make_generator("blocks", settings.seed))[:_IMAGES]
     batches = Batches(data.train.subset(order.sort().values), data, 32, device).at(space.input_shape(space.largest)[-1])
     changes = block_changes(network, stages, (images for images, _ in batches))
-    removal = sorted(changes, key=lambda block: changes[block])
+    removal = from_first(sorted(changes, key=lambda block: changes[block]))
     log.info(
         "blocks that go first, by what leaving them out changes on %d training images: %s",
         len(order), ", ".join(f"{block} ({100 * changes[block]:.0f} %)" for block in removal[:3]),

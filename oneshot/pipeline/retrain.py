@@ -20,6 +20,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, read_arch, save_subnet
+from oneshot.processes import Share
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import Distillation, RunPart, SubnetTask, Trainer, TrainSettings
@@ -156,7 +157,7 @@ def retrain_subnet(
         resolution,
         settings.label_smoothing,
         mixup=_mixup(retrain, settings, data.num_classes),
-        transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean),
+        transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean, settings.seed),
         statistics="stored" if is_as_stored else "tracked",
         **_teacher(retrain.distill, training.supernet, data, device, layout),
     )
@@ -306,8 +307,10 @@ def _mixup(
     return mix
 
 
-def _rand_augment(policy: str, mean: tuple[float, float, float]) -> Callable[[Tensor], Tensor]:
-    """timm's RandAugment on each image of a uint8 batch ``(batch, 3, height, width)``; slow beside the batched augmentation."""
+def _rand_augment(policy: str, mean: tuple[float, float, float], seed: int) -> Callable[[Tensor, Share, int], Tensor]:
+    """timm's RandAugment on each image of a uint8 batch ``(batch, 3, height, width)``; slow beside the batched augmentation. What
+    happens to an image depends on its row of the batch, not on the process that has it.
+    """
     from timm.data.auto_augment import rand_augment_transform
     from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
@@ -317,7 +320,11 @@ def _rand_augment(policy: str, mean: tuple[float, float, float]) -> Callable[[Te
     except (AssertionError, ValueError) as error:
         raise ValueError(f"retrain.randaugment {policy!r} is not a policy of timm: {error}") from None
 
-    def transform(images: Tensor) -> Tensor:
-        return torch.stack([pil_to_tensor(augment(to_pil_image(image))) for image in images.cpu()]).to(images.device)
+    def transform(images: Tensor, share: Share, step: int) -> Tensor:
+        changed = []
+        for row, image in enumerate(images.cpu(), start=share.start):
+            with seeded("rand augment", seed, step, row):
+                changed.append(pil_to_tensor(augment(to_pil_image(image))))
+        return torch.stack(changed).to(images.device)
 
     return transform

@@ -16,6 +16,7 @@ from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.retrain import SubnetTraining, retrain_subnet
 from oneshot.pipeline.search_settings import RetrainedTruth
 from oneshot.pipeline.truth import Truth
+from oneshot.processes import is_first
 from oneshot.progress import progress
 from oneshot.reading import read_json
 from oneshot.runs import Store, fingerprint, write_json
@@ -23,7 +24,7 @@ from oneshot.runs import Store, fingerprint, write_json
 log = logging.getLogger(__name__)
 
 # What does not change what a network reaches.
-_FREE = ("device", "threads", "log_every", "eval_every", "checkpoint_seconds", "keep_checkpoints")
+_FREE = ("device", "deterministic", "threads", "log_every", "eval_every", "checkpoint_seconds", "keep_checkpoints")
 
 
 class Ranked(Protocol):
@@ -68,7 +69,8 @@ def retrain_truth(
                 if not (own / "retrain.json").is_file():
                     training = SubnetTraining(replace(trainer, seed=seed), settings.retrain)
                     retrain_subnet(subnet_of(arch), data, training, own)
-                    shutil.rmtree(own / "checkpoints")  # of no use any more, and many
+                    if is_first():
+                        shutil.rmtree(own / "checkpoints")  # of no use any more, and many
                 card = read_json(own / "retrain.json", "result")
                 reached.append(card["test_accuracy"])
                 kept.append(card["held_out_accuracy"])

@@ -31,6 +31,7 @@ from oneshot.pipeline.results import Conditions, SearchResult, write_search_page
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
+from oneshot.processes import count
 from oneshot.runs import Store
 from oneshot.search import Knapsack
 from oneshot.spaces.coding import Codes
@@ -119,6 +120,12 @@ def opened_candidates(
         FolderInUseError: another process writes to the folder.
     """
     evaluation = settings.evaluation
+    if count() > 1:
+        if any(cost.needs_latency and cost.latency_table is None for cost in settings.costs):
+            raise ValueError(
+                "latency is measured on a machine that does nothing else: search on one process, or give cost.latency_table"
+            )
+        log.info("searching on %d processes", count())
     if evaluation.threads is not None:
         torch.set_num_threads(evaluation.threads)
     device = resolve_device(evaluation.device)

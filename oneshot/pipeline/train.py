@@ -23,6 +23,7 @@ from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, load_weights, save_subnet
 from oneshot.pipeline.relaxed import DERIVED, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.untrained import check_untrained, run_facts, start_family
+from oneshot.processes import shared_out, wait
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -334,6 +335,7 @@ class _Run:
             }
             network = self._evaluator(supernet, is_as_stored).subnet(arch)
             save_subnet(path, Subnet(self.space, arch, network.state_dict(), self.config, card, self.data.record))
+        wait()  # until the first process has written it
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone: the network that teaches the phases of this run")
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
@@ -355,7 +357,8 @@ class _Run:
             "smallest": part.smallest,
             "random": part.sample(random.Random(f"shown {self.settings.seed}")),
         }
-        scores = {name: evaluator(arch) for name, arch in shown.items()}
+        scored = shared_out(list(shown.values()), lambda archs: [evaluator(arch) for arch in archs])
+        scores = dict(zip(shown, scored, strict=True))
         return {f"held_out_accuracy/{name}": score.accuracy for name, score in scores.items()} | {
             f"held_out_loss/{name}": score.loss for name, score in scores.items()
         }

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from oneshot.processes import is_first
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Lets ``write`` fill a new file beside ``path``, flushes it to the disk and renames it to ``path``, whose folder is made if
-    missing. A reader sees the old file or the new one.
+    missing. A reader sees the old file or the new one. Of several processes of a run the first writes; the others do nothing.
 
     Raises:
         OSError: it cannot be written; the error names ``path``, and what was there is untouched.
     """
+    if not is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from oneshot import processes
 from oneshot.runs.files import write_json
 
 _LOCK = ".lock"
@@ -24,7 +25,22 @@ class FolderInUseError(OSError):
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Holds the lock of a run folder, which is made if missing. Within one thread it may be held several times over.
+    """Holds the lock of a run folder, which is made if missing. Within one thread it may be held several times over. Processes of
+    one run enter together, so that none reads what another writes inside, and leave together; the first holds the lock for all.
+
+    Raises:
+        FolderInUseError: another process holds it.
+        OSError: the folder cannot be written.
+    """
+    with locked(folder):
+        processes.wait()
+        yield
+        processes.wait()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a run folder in the first process of a run; the others have no need of it.
 
     It is the operating system's lock on an open file (``flock``) rather than the existence of a file: it ends with its process,
     however that ends, and holds between machines on NFS. Where a file system has none, filelock says so and goes by the file.
@@ -33,6 +49,9 @@ def writing(folder: Path) -> Iterator[None]:
         FolderInUseError: another process holds it.
         OSError: the folder cannot be written.
     """
+    if not processes.is_first():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder.resolve() / _LOCK, is_singleton=True), folder.resolve() / _OWNER
     try:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from oneshot import processes
 from oneshot.runs.files import write_json, write_text
 from oneshot.runs.identity import require_same
-from oneshot.runs.lock import writing
+from oneshot.runs.lock import locked
 
 NAME = "run.sqlite"
 _VERSION = 1
@@ -74,7 +75,8 @@ class Store(Generic[K, S]):
 
     What is added is in the file within a second, and at once when ``exported`` ends; a process that is killed loses no more, and
     the file is whole (a rollback journal, which unlike a write-ahead log also works on the network file systems of clusters).
-    Others may read it meanwhile: the view ``candidates`` has the columns of ``candidates.csv``.
+    Others may read it meanwhile: the view ``candidates`` has the columns of ``candidates.csv``. Of several processes of a run the
+    first writes; each of the others works on a copy in memory.
 
     Args:
         identity: plain values on which every score depends.
@@ -106,11 +108,9 @@ class Store(Generic[K, S]):
         self._pending: list[tuple[str, tuple[object, ...]]] = []
         self._committed = -math.inf
         with contextlib.ExitStack() as opened:
-            opened.enter_context(writing(folder))
+            opened.enter_context(locked(folder))
             with self._named():
-                self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False)
-                opened.callback(self._connection.close)
-                self._prepare()
+                self._connection = self._connect(opened)
             self.claim("search", identity, "holds another search")
             with self._named():
                 self._load(decode, make_score)
@@ -253,10 +253,26 @@ class Store(Generic[K, S]):
         write_text(self.folder / "candidates.csv", text.getvalue())
         write_json(self.folder / "search.json", json.loads(identity))
 
-    def _prepare(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+    def _connect(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
+        """The file, made if missing; in other processes than the first its content, in memory."""
+        if not processes.is_first():
+            processes.wait()  # until the first has made it
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False)
+        opened.callback(connection.close)
+        if processes.is_first():
+            self._prepare(connection)
+            processes.wait()
+        else:
+            file, connection = connection, sqlite3.connect(":memory:", check_same_thread=False)
+            opened.callback(connection.close)
+            file.backup(connection)
+        processes.wait()  # until all have what it holds now
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == _VERSION:
-            self._connection.execute(_VALUES)
+            connection.execute(_VALUES)
             return
         old = [name for name in ("candidates.csv", "search.json") if (self.folder / name).exists()]
         if version or old:
@@ -265,8 +281,8 @@ class Store(Generic[K, S]):
                 f"{self.folder} holds {held}: a search by another version of this package, which this one cannot continue; "
                 "use another folder"
             )
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(_VALUES)
+        connection.executescript(_SCHEMA)
+        connection.execute(_VALUES)
 
     def _load(self, decode: Callable[[str], K], make_score: Callable[[float, float, int], S]) -> None:
         keys: dict[str, K] = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 from oneshot.convolutions import convolving
 from oneshot.data import ImageData, Images, augment
 from oneshot.mix import Mix
+from oneshot.processes import Share, add_up, share_of
 from oneshot.report import Graph
 from oneshot.samplers import DifferentiableSampler, Moment
 from oneshot.samplers.differentiable.deriving import count_skips, is_skip
@@ -21,7 +22,7 @@ from oneshot.training.curvature import Curvature
 from oneshot.training.engine import Engine
 from oneshot.training.randomness import make_generator
 from oneshot.training.tasks import HELPS, NonFiniteLossError, StepResult, SupernetTask
-from oneshot.training.unrolling import unrolled_gradients
+from oneshot.training.unrolling import added_gradients, unrolled_gradients
 
 log = logging.getLogger(__name__)
 _MANY_SKIPS = 0.5
@@ -43,16 +44,20 @@ class ArchitectureImages:
         self.images, self._data, self._seed = images, data, seed
         self.batch_size = min(batch_size, len(images))
 
+    @property
+    def share(self) -> Share:
+        """Which rows of a batch this process takes."""
+        return share_of(self.batch_size)
+
     def batch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Augmented uint8 images ``(batch, 3, size, size)`` and their labels."""
+        """Augmented uint8 images ``(batch, 3, size, size)`` and their labels, of this process's share of the batch."""
         count = len(self.images) // self.batch_size
         order = torch.randperm(len(self.images), generator=make_generator("architecture", self._seed, number // count))
         chosen = order[number % count * self.batch_size :][: self.batch_size]
         crops = make_generator("architecture crops", self._seed, number)
-        ((images, labels),) = self.images.training_batches([chosen], self._data.augmentation, iter([crops]))
-        return augment(
-            images, self._data.augmentation, make_generator("architecture pixels", self._seed, number)
-        ), labels
+        ((images, labels),) = self.images.training_batches([chosen], self._data.augmentation, iter([crops]), self.share)
+        pixels = make_generator("architecture pixels", self._seed, number)
+        return augment(images, self._data.augmentation, pixels, self.share), labels
 
 
 class ArchitectureTask(SupernetTask):
@@ -116,21 +121,22 @@ class ArchitectureTask(SupernetTask):
         together = self._images is None and learns
         mix = self.sampler.mix(moment, for_weights=not together)
         if not together:
-            mix = self.sampler.disturbed(mix, self._loss_of(inputs, labels, engine), moment)
+            loss_here = self._loss_of(inputs, labels, engine)
+            mix = self.sampler.disturbed(mix, lambda mix: loss_here(mix) * engine.share.weight, moment)
         with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
             logits = self.supernet(inputs, mix)
             loss = self.criterion(logits, labels)
         self._check(loss, step)
         engine.backward(self.sampler.regularised(loss, mix, moment) if together else loss)
         if together:
-            self._losses.append(loss.detach())
-            self.sampler.step(
-                {
-                    name: values.grad / engine.loss_scale
-                    for name, values in self.sampler.parameters.items()
-                    if values.grad is not None
-                }
-            )
+            self._note(loss, engine.share)
+            gradients = {
+                name: values.grad / engine.loss_scale
+                for name, values in self.sampler.parameters.items()
+                if values.grad is not None
+            }
+            add_up(list(gradients.values()))
+            self.sampler.step(gradients)
         return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())
 
     def _learn(
@@ -145,22 +151,28 @@ class ArchitectureTask(SupernetTask):
             mix = self.sampler.mix(moment)
             loss = others_loss_of(mix)
             self._check(loss, moment.step)
-            self._losses.append(loss.detach())
-            return self.sampler.regularised(loss, mix, moment)
+            self._note(loss, images.share)
+            return self.sampler.regularised(loss, mix, moment) * images.share.weight
 
         if self.sampler.learning.order == "second":
             gradients = unrolled_gradients(
                 engine.optimizer,
                 parameters,
-                lambda: loss_of(self.sampler.mix(moment)),
+                lambda: loss_of(self.sampler.mix(moment)) * engine.share.weight,
                 other_loss,
                 self.sampler.learning.epsilon,
             )
         else:
-            gradients = torch.autograd.grad(other_loss(), parameters, allow_unused=True)
+            gradients = added_gradients(other_loss(), parameters)
         self.sampler.step(
             {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
         )
+
+    def _note(self, loss: Tensor, share: Share) -> None:
+        """Notes the loss of a batch that several processes may share out."""
+        whole = loss.detach() * share.weight
+        add_up([whole])
+        self._losses.append(whole)
 
     @property
     def _is_frozen(self) -> bool:
@@ -199,7 +211,8 @@ class ArchitectureTask(SupernetTask):
         if self._curvature is not None and self._images is not None:
             device = next(iter(self.supernet.parameters())).device
             loss_of = self._loss_on(self._images, step - 1, device, engine)
-            values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)))
+            weight = self._images.share.weight
+            values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)) * weight)
         strengths = self.sampler.strengths()
         for regulariser in self.sampler.regularisers.values():
             values |= regulariser.records(strengths)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from oneshot.processes import is_first
 from oneshot.reading import read_torch, short
 from oneshot.runs import write_atomically
 
@@ -34,6 +35,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     """
     path = folder / f"step-{step:09d}.pt"
     write_file(path, {"format": FORMAT, "step": step, **state})
+    if not is_first():
+        return path
     for old in list_checkpoints(folder)[keep:]:
         old.unlink(missing_ok=True)
     return path

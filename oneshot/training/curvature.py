@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oneshot.processes import add_up
 from oneshot.samplers import DifferentiableSampler, EarlyStopping, Moment
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def largest_eigenvalue(loss: Tensor, parameters: list[Tensor], tolerance: float = 1e-3) -> float:
     """The largest eigenvalue of the Hessian of ``loss``, by Lanczos iterations of products with vectors (Pearlmutter, 1994), each
-    of which is one backward pass.
+    of which is one backward pass. Of a loss that several processes share out, each gives its part.
 
     Args:
         tolerance: relative accuracy.
@@ -43,7 +44,9 @@ def largest_eigenvalue(loss: Tensor, parameters: list[Tensor], tolerance: float 
             torch.zeros(size, dtype=slope.dtype) if part is None else part.detach().cpu().reshape(-1)
             for size, part in zip(sizes, found, strict=True)
         ]
-        return torch.cat(flat).double().numpy()
+        whole = torch.cat(flat).double()
+        add_up([whole])
+        return whole.numpy()
 
     size = sum(sizes)
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)

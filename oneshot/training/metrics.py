@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oneshot.arch import Option
+from oneshot.processes import is_first
 from oneshot.report import Curve, Graph, PolicyHistory, write_training_report
 from oneshot.runs import write_text
 
@@ -17,7 +19,7 @@ class Metrics:
     """Appends one line of JSON a record to ``folder/metrics.jsonl`` and the same numbers to TensorBoard in ``folder``.
 
     A run that continues from step ``resume_step`` first drops the records beyond it, so that the file reads as if the run had
-    never stopped.
+    never stopped. Of several processes that train together the first writes.
     """
 
     def __init__(self, folder: Path, resume_step: int) -> None:
@@ -26,13 +28,15 @@ class Metrics:
         self.path = folder / "metrics.jsonl"
         self.records = [record for record in _read(self.path) if record["step"] <= resume_step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
-        self._file = self.path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+        self._file = (self.path if is_first() else Path(os.devnull)).open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1) if is_first() else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records ``values``, such as ``{"train/loss": 2.3}``, at ``step``."""
         if values:
             self._write({"step": step} | {name: _finite(value) for name, value in values.items()})
+        if self._writer is None:
+            return
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -93,7 +97,8 @@ class Metrics:
     def stop(self) -> None:
         """Closes the files."""
         self._file.close()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 _POLICY = "policy"

@@ -22,15 +22,18 @@ def make_generator(*parts: object) -> torch.Generator:
 
 
 @contextlib.contextmanager
-def seeded(*parts: object) -> Iterator[None]:
-    """Inside, the global generators of torch, numpy and Python start from ``derive_seed(*parts)``; afterwards they are as before.
-    For code that takes no generator: dropout, initialisation, timm's mixup.
+def seeded(*parts: object, device: torch.device | None = None) -> Iterator[None]:
+    """Inside, the global generators of torch, numpy and Python start from ``derive_seed(*parts)``; afterwards they are as before,
+    of CUDA that of ``device``. For code that takes no generator: dropout, initialisation, timm's mixup.
     """
     seed = derive_seed(*parts)
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    is_cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng([device] if is_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if is_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from oneshot.arch import Arch
 from oneshot.batch_norm import several_values, with_batch_statistics
 from oneshot.data import ImageData
+from oneshot.processes import shared_out
 from oneshot.supernet import Supernet
 from oneshot.training.engine import Engine
 from oneshot.training.randomness import make_generator
@@ -32,12 +34,17 @@ class HeldOutReward:
         """A fraction for each architecture; the minibatches are functions of the seed and ``key``."""
         generator = make_generator("reward", self.seed, *key)
         draws = [torch.randperm(len(self.data.held_out), generator=generator)[: self.batch_size] for _ in archs]
-        rewards = []
         device = next(supernet.parameters()).device
-        for arch, (images, labels) in zip(archs, self.data.held_out.batches(draws), strict=True):
-            inputs = engine.prepare(images.to(device), supernet.space.input_shape(arch)[-1])
-            module = with_batch_statistics(supernet.extract(arch))
-            with engine.precision(), several_values(_REWARD_IMAGES.format(count=len(inputs))):
-                hits = module(inputs).argmax(1) == labels.to(device)
-            rewards.append(hits.float().mean().item())
-        return rewards
+
+        def rewards(asked: Sequence[tuple[Arch, Tensor]]) -> list[float]:
+            found = []
+            batches = self.data.held_out.batches([draw for _, draw in asked])
+            for (arch, _), (images, labels) in zip(asked, batches, strict=True):
+                inputs = engine.prepare(images.to(device), supernet.space.input_shape(arch)[-1])
+                module = with_batch_statistics(supernet.extract(arch))
+                with engine.precision(), several_values(_REWARD_IMAGES.format(count=len(inputs))):
+                    hits = module(inputs).argmax(1) == labels.to(device)
+                found.append(hits.float().mean())
+            return torch.stack(found).tolist() if found else []
+
+        return shared_out(list(zip(archs, draws, strict=True)), rewards)

@@ -32,6 +32,8 @@ class TrainSettings:
             on another, and no mixed precision on a CPU, most of which it makes slower.
         channels_last: memory format of the images and the weights.
         device: "auto", "cpu", "cuda", "cuda:1", ...
+        deterministic: on a CUDA device, only algorithms that give the same numbers every time, which are slower: without it a run
+            there is repeated only nearly. On a CPU runs are repeated bit for bit anyway.
         threads: CPU threads; None leaves torch's own choice.
         seed: of the weights, the order of the images, the augmentation and the paths.
         log_every: steps between two lines of the log.
@@ -58,6 +60,7 @@ class TrainSettings:
     amp_dtype: str | None = None
     channels_last: bool = True
     device: str = "auto"
+    deterministic: bool = False
     threads: int | None = None
     seed: int = 0
     log_every: int = 10

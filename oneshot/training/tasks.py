@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Option
 from oneshot.batch_norm import Statistics, normalising, with_batch_statistics
 from oneshot.convolutions import convolving, may_crash
+from oneshot.processes import Share, add_up
 from oneshot.report import Graph
 from oneshot.samplers import Sampler
 from oneshot.supernet import Supernet
@@ -43,17 +45,19 @@ class Task(ABC):
     Attributes:
         kind: what a checkpoint of it holds, "supernet" or "subnet".
         module: the parameters that the optimizer sees.
+        statistics: what batch normalisation goes by, see ``oneshot.batch_norm.normalising``.
     """
 
     kind: str
     module: nn.Module
+    statistics: Statistics
 
     @abstractmethod
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         """Adds the gradients of one batch of augmented uint8 images ``(batch, 3, size, size)``.
 
         Raises:
-            NonFiniteLossError: before the gradients of the loss are added.
+            NonFiniteLossError: a loss is NaN or infinite; the gradients are then of no use.
         """
 
     def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
@@ -124,6 +128,7 @@ class SupernetTask(Task):
         predictions: dict[int, Tensor] = {}
         in_place: Tensor | None = None
         losses: list[Tensor] = []
+        archs: list[Arch] = []
         accuracy: Tensor | None = None
         for position, candidates in enumerate(self.sampler.proposals(step)):
             arch = self._choose(candidates, inputs, labels, engine)
@@ -141,15 +146,17 @@ class SupernetTask(Task):
                 loss = self.criterion(logits, labels)
                 if taught_by is not None:
                     loss = self.distillation.loss(logits, taught_by, loss)
-            check_finite(loss, step, arch)
             engine.backward(loss)
             losses.append(loss.detach())
+            archs.append(arch)
             if accuracy is None:
                 accuracy = (logits.detach().argmax(1) == labels).float().mean()
                 if self.sampler.teacher_first:
                     in_place = logits.detach()
         assert accuracy is not None
-        return StepResult(torch.stack(losses).mean(), accuracy)
+        stacked = torch.stack(losses)
+        check_finite(stacked, step, archs)
+        return StepResult(stacked.mean(), accuracy)
 
     def _resolution(self, arch: Arch) -> int:
         return self.image_size or self.supernet.space.input_shape(arch)[-1]
@@ -163,9 +170,12 @@ class SupernetTask(Task):
         for arch in candidates:
             with engine.precision():
                 logits = self.supernet(inputs.at(self._resolution(arch)), arch, False, self.statistics)
-                losses.append(self.criterion(logits, labels).item())
+                losses.append(self.criterion(logits, labels) * engine.share.weight)
+        of_all = torch.stack(losses)
+        add_up([of_all])
+        found = of_all.tolist()
         choose = min if self.sampler.prefers_low_loss else max
-        return candidates[choose(range(len(losses)), key=losses.__getitem__)]
+        return candidates[choose(range(len(found)), key=found.__getitem__)]
 
     @torch.no_grad()
     def _predict(self, teacher: nn.Module, images: Tensor, engine: Engine) -> Tensor:
@@ -216,7 +226,8 @@ class SubnetTask(Task):
 
     Args:
         mixup: turns prepared images and labels into mixed ones with class shares.
-        transform: further augmentation of uint8 images ``(batch, 3, size, size)``.
+        transform: further augmentation of uint8 images ``(batch, 3, size, size)``, which are these rows of the batch
+            of a step.
         teacher: a trained network that it learns from, too, and the input size in pixels at which that sees the images.
         distillation: the loss with a teacher.
         statistics: what batch normalisation goes by, see ``oneshot.batch_norm.normalising``.
@@ -234,7 +245,7 @@ class SubnetTask(Task):
         resolution: int,
         label_smoothing: float = 0.0,
         mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
-        transform: Callable[[Tensor], Tensor] | None = None,
+        transform: Callable[[Tensor, Share, int], Tensor] | None = None,
         teacher: tuple[nn.Module, int] | None = None,
         distillation: Distillation = _IN_PLACE,
         statistics: Statistics = "tracked",
@@ -254,7 +265,7 @@ class SubnetTask(Task):
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         if self.transform is not None:
-            images = self.transform(images)
+            images = self.transform(images, engine.share, step)
         inputs = engine.prepare(images, self.resolution)
         targets = labels
         # timm's Mixup pairs images with one another and so takes an even number of them.
@@ -274,20 +285,25 @@ class SubnetTask(Task):
                 with torch.no_grad():
                     taught = network.eval()(engine.prepare(images, size))
                 loss = self.distillation.loss(logits, taught, loss)
-        check_finite(loss, step, self.arch)
+        check_finite(loss, step, [self.arch])
         engine.backward(loss)
         return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())
 
 
-def check_finite(loss: Tensor, step: int, arch: Arch) -> None:
-    """Raises NonFiniteLossError, with the step and the architecture, for a NaN or infinite loss."""
-    if not torch.isfinite(loss):
-        raise NonFiniteLossError(f"the loss is {loss.item()} at step {step} for architecture {arch.to_json()}; {HELPS}")
+def check_finite(losses: Tensor, step: int, archs: Sequence[Arch]) -> None:
+    """Raises NonFiniteLossError, with the step and the architecture, for the first NaN or infinite loss among those of
+    ``archs``. All at once, because a look at a number waits for all that the device has to do.
+    """
+    if torch.isfinite(losses).all():
+        return
+    for loss, arch in zip(losses.reshape(-1).tolist(), archs, strict=True):
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss is {loss} at step {step} for architecture {arch.to_json()}; {HELPS}")
 
 
 def check_weights(module: nn.Module, step: int) -> None:
     """Raises NonFiniteLossError if there are weights that are NaN or infinite after ``step`` steps: a gradient can overflow where
     the loss does not.
     """
-    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+    if not torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all():
         raise NonFiniteLossError(f"some weights are no finite numbers after step {step}; {HELPS}")

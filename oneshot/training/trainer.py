@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import signal
@@ -21,16 +20,19 @@ from torch import Tensor
 
 from oneshot.batch_norm import several_values
 from oneshot.data import ImageData, augment, prepare
-from oneshot.devices import resolve_device
+from oneshot.devices import deterministic, resolve_device
+from oneshot.processes import count, is_first, rank, share_of
 from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
+from oneshot.training.batches import batches_of, training_batches
 from oneshot.training.checkpoint import load_newest, save_checkpoint
 from oneshot.training.metrics import Metrics
 from oneshot.training.optimization import clip_gradients, make_optimizer
 from oneshot.training.randomness import make_generator, seeded
 from oneshot.training.settings import TrainSettings, check_optimizer
 from oneshot.training.tasks import Task, check_weights
+from oneshot.training.together import StepSum, begin_together
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -71,6 +73,9 @@ class Trainer:
     A folder that holds a checkpoint is continued. Everything random is a function of the seed and the step, so a run that is
     killed and continued ends with the weights of an undisturbed one, bit for bit, on the same machine.
 
+    Several processes (``oneshot.processes``) share out each batch. They add up their gradients once a step, of the tensors that
+    have some, and so take the step that one process takes; running statistics become the means of theirs. The first one writes.
+
     Args:
         evaluate: called with the weights to rank by (the moving average where there is one) at every evaluation; returns what
             to record, such as ``{"held_out_accuracy/largest": 0.9}``.
@@ -93,6 +98,7 @@ class Trainer:
         self.task, self.data, self.settings, self.part, self.evaluate = task, data, settings, part, evaluate
         self.folder, self.device = part.folder, resolve_device(settings.device)
         self.batch_size, self.steps_per_epoch = batches_of(data, settings)
+        self.share = share_of(self.batch_size)
         num_steps = self.steps_per_epoch * settings.epochs
         self.last_step = part.first_step + num_steps
         self.total_steps = self.last_step if part.total_steps is None else part.total_steps
@@ -115,6 +121,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.step = part.first_step
         self._stop = False
+        self._add_up = StepSum(task, self.share)
 
     # The loop --------------------------------------------------------------------------------------------------------
 
@@ -130,7 +137,7 @@ class Trainer:
             NonFiniteLossError: the loss is NaN or infinite.
             OSError: the folder cannot be written, or another process writes there.
         """
-        with writing(self.folder):
+        with writing(self.folder), deterministic(self.settings.deterministic):
             return self._run(load_newest(self.folder / "checkpoints") if newest is None else newest)
 
     def _run(self, saved: Mapping[str, Any] | None) -> torch.nn.Module:
@@ -141,6 +148,7 @@ class Trainer:
             log.info("continuing at step %d of %d", self.step, self.total_steps)
         if self.step >= self.last_step and (self.folder / "training.html").is_file():
             return self.best_module
+        begin_together((self.task.module, self.best_module), self.step, self.share, self.folder)
         metrics = Metrics(self.folder, self.step)
         started, first_step = time.monotonic(), self.step
         try:
@@ -151,7 +159,7 @@ class Trainer:
             facts = {
                 "steps": str(self.last_step),
                 "last part": f"{seconds:.0f} s, {speed:.0f} images/s",
-                "device": str(self.device),
+                "device": str(self.device) if count() == 1 else f"{count()} processes, {self.device.type}",
                 **self.task.facts(),
             }
             metrics.close(self.folder / "training.html", f"Training of the {self.task.kind}", facts, self.task.graphs())
@@ -168,48 +176,52 @@ class Trainer:
         settings, saved_at = self.settings, time.monotonic()
         loss_sum = torch.zeros((), device=self.device)
         accuracy_sum = torch.zeros((), device=self.device)
-        count, window = 0, time.monotonic()
+        num_steps, window = 0, time.monotonic()
         parameters = list(self.task.module.parameters())
         many = (
             f"trainer.batch_size={settings.batch_size} makes batches of {self.batch_size} of the {len(self.data.train)} training "
             "images, and this network needs more"
         )
-        for images, labels in self._batches():
+        steps = range(self.step, self.last_step)
+        for images, labels in training_batches(self.data, settings, self.share, steps, self.device):
             self.schedule.step_update(self.step - self.part.first_step)
             lr = self.optimizer.param_groups[0]["lr"]
-            with seeded("step", settings.seed, self.step):
+            # Dropout draws anew in each process; what has to be the same in all depends on generators of its own.
+            own = ("step", settings.seed, self.step, *([rank()] if rank() else []))
+            with seeded(*own, device=self.device):
                 generator = make_generator("augmentation", settings.seed, self.step)
-                images = augment(images.to(self.device), self.data.augmentation, generator)
+                images = augment(images, self.data.augmentation, generator, self.share)
                 if not self.task.module.training:  # after an evaluation; a supernet's bank has hundreds of modules
                     self.task.module.train()
                 with several_values(many):
-                    result = self.task.step(images, labels.to(self.device), self.step, self)
+                    result = self.task.step(images, labels, self.step, self)
+                result, stop = self._add_up(result, self._stop)
                 self._update(parameters)
             self.step += 1
             loss_sum += result.loss
             accuracy_sum += result.accuracy
-            count += 1
+            num_steps += 1
             last = self.step == self.last_step
             logged = self.step % settings.log_every == 0 or last
             epoch_end = self.step % self.steps_per_epoch == 0
             epoch = (self.step - self.part.first_step) // self.steps_per_epoch
             if logged or epoch_end:
                 seconds = time.monotonic() - window
-                loss, accuracy = loss_sum.item() / count, accuracy_sum.item() / count
-                speed = count * self.batch_size / max(seconds, 1e-9)
+                mean_loss, mean_accuracy = loss_sum.item() / num_steps, accuracy_sum.item() / num_steps
+                speed = num_steps * self.batch_size / max(seconds, 1e-9)
                 bar.set_postfix_str(
                     f"epoch {math.ceil((self.step - self.part.first_step) / self.steps_per_epoch)} of {settings.epochs}, "
-                    f"loss {loss:.3f}, accuracy {accuracy:.3f}, {speed:.0f} images/s",
+                    f"loss {mean_loss:.3f}, accuracy {mean_accuracy:.3f}, {speed:.0f} images/s",
                     refresh=False,
                 )
             if not bar.update() and epoch_end:
                 bar.refresh()
             if logged:
-                values = {"loss/train": loss, "accuracy/train": accuracy, "lr/lr": lr, "speed/train": speed}
+                values = {"loss/train": mean_loss, "accuracy/train": mean_accuracy, "lr/lr": lr, "speed/train": speed}
                 metrics.write(self.step, values)
                 loss_sum.zero_()
                 accuracy_sum.zero_()
-                count, window = 0, time.monotonic()
+                num_steps, window = 0, time.monotonic()
             if epoch_end:
                 self.average.after_epoch(epoch)
                 paused = time.monotonic()
@@ -229,10 +241,12 @@ class Trainer:
                     ", ".join(f"{k} {v:.4f}" for k, v in values.items()),
                 )
                 window = time.monotonic()
-            if last or self._stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+            if count() == 1:
+                stop = self._stop  # also where it came meanwhile
+            if last or stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
                 self._save()
                 saved_at = time.monotonic()
-            if self._stop and self.step < self.total_steps:
+            if stop and self.step < self.total_steps:
                 raise Interrupted(f"stopped at step {self.step} of {self.total_steps}")
 
     def _update(self, parameters: list[torch.nn.Parameter]) -> None:
@@ -244,27 +258,6 @@ class Trainer:
         # None rather than zero: momentum and weight decay must not move tensors that the sampled paths do not use.
         self.optimizer.zero_grad(set_to_none=True)
         self.average.after_step(self.step)
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One batch for every remaining step: each epoch in its own order, its last incomplete batch left out.
-
-        Raises:
-            ValueError: the images are fewer batches than were asked for.
-        """
-        first_epoch, position = divmod(self.step, self.steps_per_epoch)
-        for epoch in range(first_epoch, self.last_step // self.steps_per_epoch):
-            order = torch.randperm(len(self.data.train), generator=make_generator("order", self.settings.seed, epoch))
-            asked = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[position:]
-            crops = (make_generator("crops", self.settings.seed, step) for step in itertools.count(self.step))
-            given = 0
-            for batch in self.data.train.training_batches(asked, self.data.augmentation, crops):
-                yield batch
-                given += 1
-            if given < len(asked):
-                raise ValueError(
-                    f"the training images gave {given} batches of an epoch where {len(asked)} were asked for"
-                )
-            position = 0
 
     # What a task borrows ---------------------------------------------------------------------------------------------
 
@@ -288,12 +281,14 @@ class Trainer:
         return float(self.scaler.get_scale())
 
     def backward(self, loss: Tensor) -> None:
-        """The loss's backward pass, scaled in float16."""
-        self.scaler.scale(loss).backward()
+        """The loss's backward pass, by the weight of this process's share, scaled in float16."""
+        self.scaler.scale(loss if self.share.weight == 1 else loss * self.share.weight).backward()
 
     # State -----------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        if not is_first():
+            return
         check_weights(self.task.module, self.step)
         state = {
             **self.part.meta,
@@ -323,12 +318,6 @@ class Trainer:
         return progress(log, name, "step", total=self.total_steps, initial=self.step)
 
 
-def batches_of(data: ImageData, settings: TrainSettings) -> tuple[int, int]:
-    """Images a batch and batches an epoch."""
-    batch_size = min(settings.batch_size, len(data.train))
-    return batch_size, len(data.train) // batch_size
-
-
 def check_run(state: Mapping[str, Any], folder: Path, kind: str, config: Mapping[str, Any], total_steps: int) -> None:
     """Raises ValueError unless the checkpoint ``state`` in ``folder`` is one of this very run."""
     if state["kind"] != kind:
@@ -345,6 +334,7 @@ _MAY_CHANGE = {
     "trainer.keep_checkpoints",
     "trainer.threads",
     "trainer.device",
+    "trainer.deterministic",
 }
 
 
@@ -355,7 +345,8 @@ def _mixed_precision(device: torch.device, settings: TrainSettings) -> torch.dty
         return torch.float16 if settings.amp_dtype == "float16" else torch.bfloat16
     if device.type != "cuda":
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    with torch.cuda.device(device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from oneshot.processes import add_up
+
 
 def unrolled_gradients(
     optimizer: torch.optim.Optimizer,
@@ -19,6 +21,8 @@ def unrolled_gradients(
     which depends on the architecture too. The part that goes through ``w'`` is the product of a vector ``v`` and a matrix,
     measured by moving the weights, not ``w'``, to ``w + e v`` and ``w - e v`` with ``e = epsilon / |v|`` (equation 8). The
     weights are afterwards as they were, bit for bit.
+
+    Where several processes share out the images, each gives its parts of the losses and gets the gradient of the whole.
 
     Args:
         optimizer: SGD, with the weights and what momentum and decay will do to them.
@@ -37,10 +41,10 @@ def unrolled_gradients(
     weights = [weight for weight, _ in groups]
     kept = [weight.detach().clone() for weight in weights]
     try:
-        gradients = torch.autograd.grad(train_loss(), weights, allow_unused=True)
+        gradients = added_gradients(train_loss(), weights)
         factors = [_step(optimizer, *pair, gradient) for pair, gradient in zip(groups, gradients, strict=True)]
         loss = other_loss()
-        found = torch.autograd.grad(loss, [*architecture, *weights], allow_unused=True)
+        found = added_gradients(loss, [*architecture, *weights])
         direct, vector = list(found[: len(architecture)]), found[len(architecture) :]
         moves = [
             None if part is None or not factor else part * factor for part, factor in zip(vector, factors, strict=True)
@@ -56,7 +60,7 @@ def unrolled_gradients(
             with torch.no_grad():
                 for weight, before, move in zip(weights, kept, moves, strict=True):
                     weight.copy_(before if move is None else before + sign * size * move)
-            sides.append(torch.autograd.grad(train_loss(), architecture, allow_unused=True))
+            sides.append(added_gradients(train_loss(), architecture))
     finally:
         with torch.no_grad():
             for weight, before in zip(weights, kept, strict=True):
@@ -65,6 +69,14 @@ def unrolled_gradients(
         straight if above is None or below is None else _minus(straight, (above - below) / (2 * size))
         for straight, above, below in zip(direct, *sides, strict=True)
     ]
+
+
+def added_gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """The gradients of a loss, added up over all processes of the run; None where the loss does not depend on an input."""
+    found = torch.autograd.grad(loss, inputs, allow_unused=True)
+    gradients = [None if gradient is None else gradient.contiguous() for gradient in found]  # some are expanded
+    add_up([gradient for gradient in gradients if gradient is not None])
+    return gradients
 
 
 def _step(optimizer: torch.optim.SGD, weight: Tensor, group: dict[str, object], gradient: Tensor | None) -> float:

@@ -1,5 +1,6 @@
 """The contract of `Images`, over both ways of storing them."""
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from oneshot.data import Augmentation, FileImages, FileSource, Images, TensorImages, image_folder
+from oneshot.data import Augmentation, FileImages, FileSource, Images, TensorImages, augment, image_folder
 from oneshot.data.decoding import CorruptImages, decode_all
 from oneshot.data.preprocessing import Preprocessing
+from oneshot.processes import Share
 
 SIZE = 8
 
@@ -124,6 +126,38 @@ def test_images_of_the_asked_size_are_stored_once(tmp_path: Path) -> None:
     assert data.train.whole is None
     for key, pixels in zip(data.train.keys, data.train.images, strict=True):
         assert (pixels.numpy() == np.asarray(Image.open(key))).all()
+
+
+def test_workers_start_once(source: FileSource) -> None:
+    """Also where somebody stops in the middle, and for training and evaluation alike."""
+    images = FileImages(source, Preprocessing(SIZE), num_workers=2)
+    asked = list(torch.arange(12).split(4))
+    before = {process.pid for process in multiprocessing.active_children()}
+    expected = [pixels for pixels, _ in images.batches(asked)]
+    workers = {process.pid for process in multiprocessing.active_children()} - before
+    assert len(workers) == 2
+    for _ in range(2):
+        again = images.training_batches(asked, Augmentation(), iter(()))
+        assert all(torch.equal(pixels, wanted) for (pixels, _), wanted in zip(again, expected, strict=True))
+    assert {process.pid for process in multiprocessing.active_children()} - before == workers
+    halfway, whole = images.batches(asked), images.batches(asked[:2])
+    next(halfway)
+    assert len(list(whole)) == 2
+    assert torch.equal(next(halfway)[0], expected[1])
+
+
+def test_a_share_of_a_batch_is_its_rows(images: Images) -> None:
+    """Crops, flips, shifts and erased parts are those that the rows have in the whole batch."""
+    augmentation = Augmentation(1, (0.3, 1.0), (0.5, 2.0), True, 0.5)
+    asked = [torch.tensor([3, 0, 11, 5, 7])]
+
+    def batch(share: Share | None) -> torch.Tensor:
+        drawn = iter([torch.Generator().manual_seed(1)])
+        ((pixels, _),) = images.training_batches(asked, augmentation, drawn, share)
+        return augment(pixels, augmentation, torch.Generator().manual_seed(2), share)
+
+    parts = [batch(Share(start, stop, 5)) for start, stop in ((0, 2), (2, 3), (3, 5))]
+    assert torch.equal(torch.cat(parts), batch(None))
 
 
 def test_lazy_decoding_leaves_the_global_generator_alone(source: FileSource) -> None:

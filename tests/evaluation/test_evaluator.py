@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def test_prepared_images_are_kept_where_they_fit(data: ImageData, monkeypatch: p
     list(batches.at(8))
     assert len(images.asked) == 4
     assert next(batches.at(6))[0].shape == (8, 3, 6, 6)
-    monkeypatch.setattr("oneshot.evaluation.batches._CACHE_BYTES", 100)
+    monkeypatch.setattr("oneshot.evaluation.batches._PREPARED_BYTES", 100)
     few = Batches(images, data, 8, CPU)
     images.asked.clear()
     for _ in range(2):
@@ -252,8 +252,32 @@ def test_a_network_that_overflows_has_no_score(data: ImageData) -> None:
 
 def test_what_is_kept_of_several_sizes_fits_together(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     images = RecordedImages(make_images(30, seed=4))
-    monkeypatch.setattr("oneshot.evaluation.batches._CACHE_BYTES", 30 * 12 * 8**2)
+    monkeypatch.setattr("oneshot.evaluation.batches._PREPARED_BYTES", 30 * 12 * 8**2)
     batches = Batches(images, data, 30, CPU)
     for size in (8, 6, 8, 6, 6):
         list(batches.at(size))
     assert len(images.asked) == 4  # the first size is kept; the second would not fit beside it
+
+
+def test_images_from_files_that_are_too_many_prepared_are_decoded_once(
+    data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their pixels are kept, a quarter as large."""
+
+    class Decoded(Unreadable):
+        def batches(self, index_batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+            asked.append(len(index_batches))
+            return stored.batches(index_batches)
+
+    stored, asked = make_images(30, seed=4), list[int]()
+    monkeypatch.setattr("oneshot.evaluation.batches._PREPARED_BYTES", 0)
+    batches = Batches(Decoded(30, 8), data, 8, CPU)
+    for size in (8, 6, 8):
+        found = torch.cat([images for images, _ in batches.at(size)])
+        assert torch.equal(found, prepare(stored.images, size, data.mean, data.std))
+    assert asked == [4]
+    monkeypatch.setattr("oneshot.evaluation.batches._DECODED_BYTES", 30 * 3 * 8**2 - 1)
+    batches = Batches(Decoded(30, 8), data, 8, CPU)
+    for _ in range(2):
+        list(batches.at(8))
+    assert asked == [4, 4, 4]

@@ -169,7 +169,7 @@ def test_unrelated_candidates_make_no_more_calls() -> None:
 
 
 def test_images_are_prepared_only_where_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oneshot.evaluation.batches._CACHE_BYTES", 0)
+    monkeypatch.setattr("oneshot.evaluation.batches._PREPARED_BYTES", 0)
     space = ToySpace(resolutions=(8,))
     evaluator = make_evaluator(toy_supernet(space))
     asked: list[int] = []

@@ -14,6 +14,7 @@ from toy_spaces import ToySpace, make_images
 from training_runs import Scripted
 
 from oneshot.arch import Arch
+from oneshot.processes import Share
 from oneshot.samplers import SandwichSampler
 from oneshot.supernet import Supernet
 from oneshot.training import NonFiniteLossError, SubnetTask, SupernetTask
@@ -21,6 +22,8 @@ from oneshot.training import NonFiniteLossError, SubnetTask, SupernetTask
 
 class PlainEngine:
     """What the trainer does for a task, without a trainer; remembers the resolutions asked for."""
+
+    share = Share(0, 1, 1)
 
     def __init__(self) -> None:
         self.prepared: list[int] = []
@@ -183,7 +186,7 @@ def test_mixed_images_and_shares_of_classes(number: int) -> None:
 
 
 def test_a_further_augmentation_sees_uint8_images() -> None:
-    def transform(images: Tensor) -> Tensor:
+    def transform(images: Tensor, share: Share, step: int) -> Tensor:
         assert images.dtype == torch.uint8
         return 255 - images
 
@@ -210,7 +213,7 @@ def test_a_loss_that_is_no_number_names_step_and_architecture(value: float) -> N
 
 
 def test_a_subnets_loss_that_is_no_number() -> None:
-    task = make_subnet_task(transform=lambda images: images)
+    task = make_subnet_task(transform=lambda images, share, step: images)
     with torch.no_grad():
         task.module.get_submodule("classifier").weight.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match=r"at step 7 for architecture .*conv3"):

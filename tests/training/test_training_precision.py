@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,18 @@ def test_networks_run_in_the_type_that_is_asked_for(tmp_path: Path, name: str | 
 
 
 def test_the_type_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
+    """bfloat16 is for devices that have it, and not for those where torch emulates it; the run's own device is asked."""
+    cuda, current = torch.device("cuda:1"), []
+    monkeypatch.setattr("torch.cuda.device", lambda device: contextlib.nullcontext(current.append(device)))
     for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float16)):
-        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda has_bfloat16=has_bfloat16: has_bfloat16)
+        monkeypatch.setattr(
+            "torch.cuda.is_bf16_supported",
+            lambda including_emulation=True, has_bfloat16=has_bfloat16: has_bfloat16 or including_emulation,
+        )
         assert _mixed_precision(cuda, make_settings()) == dtype
         assert _mixed_precision(cuda, make_settings(amp_dtype="float16")) == torch.float16
         assert _mixed_precision(cuda, make_settings(amp=False)) is None
+    assert {*current} == {cuda}
     assert _mixed_precision(CPU, make_settings()) is None
     assert _mixed_precision(CPU, make_settings(amp=False, amp_dtype="bfloat16")) is None
 

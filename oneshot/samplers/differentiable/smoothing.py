@@ -12,6 +12,7 @@ from torch import Tensor
 from oneshot.arch import suggest
 from oneshot.checking import check_least
 from oneshot.mix import Mix
+from oneshot.processes import add_up
 from oneshot.samplers.differentiable.moment import Moment
 from oneshot.samplers.differentiable.regulariser import Regulariser
 
@@ -71,7 +72,9 @@ class Smoothing(Regulariser):
             return mix.weighing(near)
         for _ in range(self.steps):
             inputs = {name: values.requires_grad_() for name, values in near.items()}
-            uphill = torch.autograd.grad(loss(mix.weighing(inputs)), list(inputs.values()), allow_unused=True)
+            slopes = torch.autograd.grad(loss(mix.weighing(inputs)), list(inputs.values()), allow_unused=True)
+            uphill = [None if grad is None else grad.contiguous() for grad in slopes]
+            add_up([grad for grad in uphill if grad is not None])  # of the parts of a loss that several processes have
             near = {
                 name: values.detach() + (0 if grad is None else 2 * epsilon / self.steps * grad.sign())
                 for (name, values), grad in zip(inputs.items(), uphill, strict=True)
@@ -80,7 +83,9 @@ class Smoothing(Regulariser):
             near = _clipped(near, before)
         found = mix.weighing(near)
         with torch.no_grad():
-            return found if loss(found) >= loss(mix) else mix
+            losses = torch.stack([loss(found), loss(mix)])
+            add_up([losses])
+            return found if losses[0] >= losses[1] else mix
 
 
 def _clipped(weights: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,68 @@
+"""Searches and retraining on several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import torch
+from child_processes import wait
+from pipeline_runs import DATA, make_settings, search
+from process_runs import LOST, run_together
+
+from oneshot.evaluation import exchange
+from oneshot.pipeline.folders import load_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
+from oneshot.processes import rank
+from oneshot.search import Exhaustive
+
+
+def search_here(supernet: str, folder: str, die_after: int | None = None) -> None:
+    """The second process kills itself after ``die_after`` scores."""
+    torch.set_num_threads(1)
+    send, sent = exchange._send, []
+
+    def send_or_die(row: list[float]) -> None:
+        send(row)
+        sent.append(row)
+        if len(sent) == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    exchange._send = send_or_die
+    found = search(Path(supernet), Path(folder), Exhaustive(), halving_images=24)
+    scores = {arch.to_json(): (score.accuracy, score.loss, score.num_images) for arch, score in found.scores.items()}
+    Path(f"{folder}-{rank()}.json").write_text(
+        json.dumps([scores, [archs.to_json() for archs in found.outcomes[0].archs]])
+    )
+    if rank() == 1:
+        assert sent, "the first process did all"
+
+
+def retrain_here(subnet: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    training = SubnetTraining(make_settings(epochs=1, batch_size=15), RetrainSettings(randaugment="rand-m5"))
+    found = retrain_subnet(load_subnet(Path(subnet)), DATA, training, Path(folder))
+    total = sum(float(weights.double().sum()) for weights in found.subnet.weights.values())
+    Path(f"{folder}-{rank()}.json").write_text(json.dumps([found.test_accuracy, total]))
+
+
+def test_processes_score_what_one_does_bit_for_bit_and_continue_after_a_kill(
+    supernet_folder: Path, tmp_path: Path
+) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    first, second = run_together(2, search_here, str(supernet_folder), str(both), 3)
+    assert (wait(second), wait(first)) == (-9, LOST)
+    assert not (tmp_path / "both-0.json").exists()
+    runs = [*run_together(1, search_here, str(supernet_folder), str(alone))]
+    runs += run_together(2, search_here, str(supernet_folder), str(both))
+    assert [wait(process) for process in runs] == [0] * 3
+    texts = {(tmp_path / name).read_text() for name in ("alone-0.json", "both-0.json", "both-1.json")}
+    assert len(texts) == 1
+    assert (both / "candidates.csv").read_text() == (alone / "candidates.csv").read_text()
+    retrained = tmp_path / "retrained"
+    runs = run_together(2, retrain_here, str(both), str(retrained))
+    assert [wait(process) for process in runs] == [0, 0]
+    assert len({(tmp_path / f"retrained-{own}.json").read_text() for own in (0, 1)}) == 1
+    assert (retrained / "retrained.pt").is_file()
