@@ -69,23 +69,3 @@ def test_they_are_restored_after_an_error_and_may_be_nested() -> None:
     assert draw()[2] == expected
     with seeded("a"):
         assert [draw(), draw()] == drawn
-
-
-def test_the_generator_of_an_accelerator_is_seeded_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout on CUDA draws from a generator of the device; here a stand-in plays it."""
-    device = {"state": torch.tensor([17], dtype=torch.uint8)}
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
-    monkeypatch.setattr("torch.cuda.get_rng_state", lambda number: device["state"].clone())
-    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, number: device.update(state=state))
-    monkeypatch.setattr(
-        "torch.cuda.manual_seed_all", lambda seed: device.update(state=torch.tensor([seed % 251], dtype=torch.uint8))
-    )
-    inside = []
-    for step in (1, 1, 2):
-        with seeded("step", step):
-            inside.append(int(device["state"]))
-        assert int(device["state"]) == 17
-    assert inside[0] == inside[1] != inside[2]
