@@ -67,7 +67,9 @@ def weigh(
     the lower end of its 95 % interval (Fisher, 1915), 0.1 or less as none. How much quality follows size nobody knows
     beforehand, so half of its variance does; what a trained supernet says replaces that as far as the others confirm it.
 
-    Where no two families agree beyond size, size decides; a trained supernet is believed as far as it follows size.
+    Size is the sum of counts that a trained supernet follows, and otherwise the anchor alone: which counts scores of untrained
+    networks follow is a matter of their formulas. Where no two families agree beyond size, size decides; a trained supernet is
+    believed as far as it follows size.
 
     Args:
         scores: normal scores of random networks, NaN for none; a column that is constant has no weight.
@@ -89,7 +91,8 @@ def weigh(
     inside = np.stack([families == family for family in others]) if others else np.zeros((0, number), bool)
 
     consensus = _standard(_standard(values @ (inside * reliability).T).sum(axis=1))
-    by_size, agreement = _size(values, of_size, consensus, anchor), np.full(number, np.nan)
+    learned = values @ (reliability * (families == trained))
+    by_size, agreement = _size(values, of_size, learned, anchor), np.full(number, np.nan)
     agreement[of_size] = _correlations(values[:, of_size], consensus)
     height = values @ by_size
     slopes = np.where(of_size, 0.0, values.T @ height / count)
@@ -126,16 +129,16 @@ def weigh(
     return Weighting(by_size, slopes, spreads, weights / weights.sum(), agreement, agreed)
 
 
-def _size(values: Matrix, of_size: NDArray[np.bool_], consensus: Values, anchor: int) -> Values:
-    """Weights of counts, none negative, whose sum follows ``consensus`` best and has a deviation of 1, the anchor alone where
-    nothing follows it; 0 where nothing counts.
+def _size(values: Matrix, of_size: NDArray[np.bool_], learned: Values, anchor: int) -> Values:
+    """Weights of counts, none negative, whose sum has a deviation of 1 and follows ``learned`` best; the anchor alone where that
+    follows none; 0 where nothing counts.
     """
     from scipy.optimize import nnls
 
     found = np.zeros(len(of_size))
     if of_size.any():
-        found[of_size] = nnls(values[:, of_size], consensus)[0]
-        if not _lower(_correlations((values @ found)[:, None], consensus), len(values))[0] > _NO_AGREEMENT:
+        found[of_size] = nnls(values[:, of_size], learned)[0]
+        if not _lower(_correlations((values @ found)[:, None], learned), len(values))[0] > _NO_AGREEMENT:
             found[:] = 0.0
             found[anchor if of_size[anchor] else int(np.argmax(of_size))] = 1.0
         spread = (values @ found).std()
