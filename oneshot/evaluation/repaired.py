@@ -67,14 +67,14 @@ class Original:
     ) -> None:
         self.resolution, self._images = resolution, images
         self.arch = largest_at(supernet, resolution)
-        skeleton, blocks = supernet.skeleton(self.arch, lambda block: block.module)
-        self.blocks, self.paths = {block.name: block for block in blocks}, paths_of(skeleton, blocks)
         self.network = supernet.extract(self.arch).eval()
         self.supernet = supernet
         if settings.measure_statistics:
             recalibrate(self.network, self.chunks())
             self.supernet = copy.deepcopy(supernet, {id(tensor): tensor for tensor in supernet.parameters()})
             self.supernet.take_statistics(self.arch, self.network)
+        skeleton, blocks = self.supernet.skeleton(self.arch, lambda block: block.module)
+        self.blocks, self.paths = {block.name: block for block in blocks}, paths_of(skeleton, blocks)
         self.reference = Reference(
             self.network, self.paths, self.chunks, len(images.images), WORKING_BYTES, with_arguments
         )

@@ -32,8 +32,10 @@ def outputs(network: nn.Module, path: str, images: Tensor) -> Tensor:
     return found[0].double()
 
 
-@pytest.mark.parametrize("model", CASES)
-def test_they_are_what_the_block_of_a_subnet_gets_wrong(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "measure_statistics"), [("test_efficientnet", False), ("test_efficientnet", True), ("test_vit", False)]
+)
+def test_they_are_what_the_block_of_a_subnet_gets_wrong(model: str, measure_statistics: bool) -> None:
     torch.manual_seed(0)
     removal = ["blocks.2", "blocks.5"] if model == "test_vit" else None
     space = TimmSpace(model, 4, 32, width_ratios=(0.5, 1.0), input_ratios=(1.0,), removal=removal)
@@ -43,15 +45,18 @@ def test_they_are_what_the_block_of_a_subnet_gets_wrong(model: str) -> None:
         if tensor.is_floating_point() and tensor.dim() == 1 and not name.endswith("var"):
             tensor.add_(0.1 * torch.randn(tensor.shape))
     data = make_data(160, 12, 2, size=32)
-    evaluator = Evaluator(supernet, data, ScoreSettings(batch_size=25), device=CPU, repair=RepairSettings(160))
+    repair = RepairSettings(160, measure_statistics=measure_statistics)
+    evaluator = Evaluator(supernet, data, ScoreSettings(batch_size=25), device=CPU, repair=repair)
     before = copy_state(supernet)
     smaller = {case: space.arch({**space.largest, case[0]: case[1]}) for case in CASES[model]}
     archs = [space.largest, *smaller.values()]
     if removal:
         archs.append(space.arch({**space.largest, "blocks.depth": 4}))
     assert {*archs} < {arch for part in space.alternatives(space.largest) for arch in part}
-    found = dict(evaluator.block_errors(archs))
+    errors = list(evaluator.block_errors(archs))
+    found = dict(errors)
     assert found.keys() == {*archs[1:]}  # the largest itself has none
+    assert len(errors) == len(found)
     assert not differences(supernet.state_dict(), before)
     images = torch.cat([batch for batch, _ in evaluator.fitted_on.at(32)])
     whole = evaluator.subnet(space.largest)
