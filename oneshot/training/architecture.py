@@ -100,6 +100,12 @@ class ArchitectureTask(SupernetTask):
                 "sampler.learning.stopping needs the second derivatives of a mixture, and this sampler takes one option of each "
                 "choice: leave it out, or take another relaxation"
             )
+        if stopping is not None and stopping.ratio is not None and not stopping.can_stop(epochs):
+            log.warning(
+                "sampler.learning.stopping never stops in %d epochs: it compares %d eigenvalues, one every %d epochs, from "
+                "epoch %d on",
+                epochs, stopping.distance + stopping.window // 2 + 1, stopping.every, stopping.first_epoch,
+            )  # fmt: skip
         first_epoch = sampler.learning.first_epoch
         if first_epoch >= epochs:
             log.warning(

@@ -268,6 +268,15 @@ def test_an_architecture_that_becomes_sharp_goes_back_and_is_frozen(
     assert again.facts() == task.facts()
 
 
+def test_a_training_that_is_too_short_to_be_stopped_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    make_task(ArchitectureLearning(stopping=EarlyStopping()), epochs=21)
+    assert "stopping never stops in 21 epochs: it compares 7 eigenvalues, one every 2 epochs" in caplog.text
+    caplog.clear()
+    make_task(ArchitectureLearning(stopping=EarlyStopping()), epochs=22)
+    make_task(ArchitectureLearning(stopping=EarlyStopping(ratio=None)))
+    assert not caplog.text
+
+
 def test_a_sharp_architecture_needs_a_mixture() -> None:
     with pytest.raises(ValueError, match=r"stopping needs the second derivatives of a mixture"):
         make_task(ArchitectureLearning(stopping=EarlyStopping()), HardGumbel())

@@ -45,6 +45,12 @@ class EarlyStopping:
         """Whether there is an eigenvalue after that epoch: every so many, and the last."""
         return epoch % self.every == 0 or epoch == epochs - 1
 
+    def can_stop(self, epochs: int) -> bool:
+        """Whether a training of so many epochs is long enough for ``back_to`` to compare two windows."""
+        measured = [epoch for epoch in range(epochs) if self.measures(epoch, epochs)]
+        needed = self.distance + self.window // 2 + 1
+        return len(measured) >= needed and measured[-needed] >= self.first_epoch
+
     def back_to(self, epochs: Sequence[int], eigenvalues: Sequence[float]) -> int | None:
         """The position of the epoch to go back to, given all that was measured so far; None to go on."""
         half = self.window // 2
