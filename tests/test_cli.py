@@ -273,6 +273,8 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
             r"no search space: add \+space=NAME .* attentive_nas, darts, .*, nasbench_macro, network, ofa, .*, "
             r"spos, timm, my_space$",
         ),
+        (["space=ofa"], r"space=NAME takes a plus: \+space=NAME$"),
+        (["+space=ofa", "regulariser=beta_decay"], r"regulariser=NAME takes a plus: \+regulariser=NAME$"),
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
         (
             ["+space=ofa", "sampler=unifrom"],

@@ -257,6 +257,15 @@ def test_a_regulariser_joins_any_sampler_that_mixes(group: str, name: str) -> No
         assert made in {type(sampler.learning.stopping), *map(type, sampler.regularisers.values())}
 
 
+@pytest.mark.parametrize("name", ["beta_decay", "early_stopping"])
+def test_a_regulariser_needs_a_sampler_that_learns_by_gradient(name: str) -> None:
+    config = composed("train_supernet", "sampler=uniform", f"+regulariser={name}")
+    with pytest.raises(
+        ValueError, match=r"\(\+regulariser=\.\.\.\) is for samplers .* by gradient, such as sampler=darts"
+    ):
+        make_sampler(plain(config.sampler), find_class("oneshot.spaces.NASBench201")(channels=4, num_cells=1), 3)
+
+
 def find_public(target: str) -> type[Any]:
     package, _, name = target.rpartition(".")
     found: type[Any] = getattr(importlib.import_module(package), name)

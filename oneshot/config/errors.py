@@ -113,6 +113,8 @@ def _unknown_key(key: str, config_name: str) -> str:
         known = []
     if any(word.startswith("~") and key.partition(".")[0] == word[1:] for word in sys.argv[1:]):
         return f"{key} cannot be set where ~{key.partition('.')[0]} leaves it out"
+    if key == "space" or (key == "regulariser" and config_name == "train_supernet"):
+        return f"{key}=NAME takes a plus: +{key}=NAME"
     if key in known:
         return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
     return f"{no_setting(key, known)} (all settings: {command(config_name, '--cfg job')})"

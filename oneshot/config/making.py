@@ -18,7 +18,7 @@ from oneshot.data import ImageData, Recorded
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.reading import short
-from oneshot.samplers import Sampler
+from oneshot.samplers import DifferentiableSampler, Sampler
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import PhaseSettings, TrainSettings
 
@@ -96,6 +96,13 @@ def make_sampler(config: Mapping[str, Any], space: SearchSpace, seed: int, **cha
     """The sampler of a ``sampler`` config, which may come from a checkpoint, with some of its settings changed."""
     if not isinstance(config, Mapping):
         raise ValueError(f"sampler holds settings by name, not {short(config)}")
+    if SAMPLERS.made.get(str(config.get("_target_"))) is not DifferentiableSampler and (
+        name := next((name for name in ("regularisers", "learning") if name in config), None)
+    ):
+        raise ValueError(
+            f"sampler.{name} (+regulariser=...) is for samplers that learn the architecture by gradient, such as sampler=darts, "
+            f"not for {short(config.get('_target_'))}"
+        )
     made = build({**config, **changes}, SAMPLERS, "sampler", space=space, seed=seed)
     assert isinstance(made, Sampler)
     return made

@@ -71,6 +71,8 @@ class LatencyTable:
                 description = _read_description(Path(path) / _DESCRIPTION)
         else:
             files = [Path(path)] if isinstance(path, (str, Path)) else [Path(file) for file in path]
+            if missing := next((file for file in files if not file.exists()), None):
+                raise FileNotFoundError(f"there is no latency table {missing}; measure_latency.py writes one")
         times: dict[int, dict[str, LayerTime]] = {}
         for file in files:
             size = re.match(r"\d+", file.name)

@@ -207,8 +207,9 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path, name: str, text: st
 
 
 def test_tables_that_cannot_be_looked_up(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no latency table"):
-        LatencyTable.load(tmp_path / "8_lookup_table.yaml")
+    for name in ("8_lookup_table.yaml", "nowhere"):
+        with pytest.raises(FileNotFoundError, match="there is no latency table"):
+            LatencyTable.load(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="holds no latency table"):
         LatencyTable.load(tmp_path)
     space = Joined()

@@ -246,6 +246,17 @@ def test_it_stops_where_the_published_rule_does(seed: int) -> None:
     assert [epoch for epoch in range(6) if stopping.measures(epoch, 6)] == [0, 2, 4, 5]
 
 
+@pytest.mark.parametrize("settings", [{}, {"every": 1, "window": 1, "distance": 2, "first_epoch": 1}, {"every": 3}])
+def test_it_knows_how_long_a_training_has_to_be(settings: dict[str, int]) -> None:
+    """By eigenvalues that grow as fast as one likes."""
+    stopping = EarlyStopping(**settings)  # type: ignore[arg-type]
+    for epochs in range(1, 40):
+        measured = [epoch for epoch in range(epochs) if stopping.measures(epoch, epochs)]
+        values = [10.0**number for number in range(len(measured))]
+        stops = [stopping.back_to(measured[:count], values[:count]) for count in range(1, len(measured) + 1)]
+        assert stopping.can_stop(epochs) == any(place is not None for place in stops)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -254,6 +265,8 @@ def test_it_stops_where_the_published_rule_does(seed: int) -> None:
         (lambda: CostTerm(cost="latency_ms", reference=3.0), r"takes its times from latency_table=FOLDER"),
         (lambda: CostTerm(formula="multiply", reference=0.5), r"reference is a number above 1 .* not 0\.5"),
         (lambda: CostTerm(weight=-1.0, reference=1.0), r"the weight of a regulariser is at least 0, not -1\.0"),
+        (lambda: CostTerm(reference="50%"), r"reference is a number of MACs or milliseconds, not '50%'"),  # type: ignore[arg-type]
+        (lambda: sampler_of(partial_channels=1.5), r"sampler\.partial_channels must be a whole number .* got 1\.5"),
         (lambda: BetaDecay(math.nan), "at least 0, not nan"),
         (lambda: Smoothing("gentle"), "kind is random or adversarial, not 'gentle'"),
         (lambda: Smoothing(start=0.0), r"epsilon's start is above 0, not 0\.0"),

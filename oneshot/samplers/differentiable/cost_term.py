@@ -64,6 +64,8 @@ class CostTerm(Regulariser):
                 raise ValueError(f"{name} is {' or '.join(allowed)}, not {value!r}{suggest(value, allowed)}")
         check_weight(weight=self.weight, power=self.power)
         least = 0 if self.formula == "add" else 1
+        if isinstance(self.reference, str):
+            raise ValueError(f"reference is a number of MACs or milliseconds, not {self.reference!r}")
         if self.reference is not None and not (self.reference > least and math.isfinite(self.reference)):
             raise ValueError(f"reference is a number above {least} where formula={self.formula}, not {self.reference}")
         if self.reference is None and self.formula == "add":

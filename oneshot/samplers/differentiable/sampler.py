@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from oneshot.arch import Arch, Option, suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count, check_least
 from oneshot.mix import Mix
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.differentiable.deriving import derive
@@ -61,7 +61,7 @@ class DifferentiableSampler(Sampler):
             raise ValueError(f"sampler.threshold is from 0 to below 1, not {threshold}")
         self.relaxation = (relaxation or Softmax()).on(space)
         self.learning = learning or ArchitectureLearning()
-        check_least(1, "sampler.", partial_channels=partial_channels)
+        check_count(1, **{"sampler.partial_channels": partial_channels})
         self.partial_channels = partial_channels
         if not 0 <= skip_dropout < 1:
             raise ValueError(f"sampler.skip_dropout is from 0 to below 1, not {skip_dropout}")
