@@ -26,10 +26,11 @@ _SETTLED = 1e-9
 
 @dataclass(frozen=True)
 class Weighting:
-    """What each witness counts. Counts of size are taken as they are, of the others what they say beyond size.
+    """What each witness counts. Counts of size are taken as they are, of the others what they say beyond size, or all they say.
 
     Attributes:
-        size: ``(num_witnesses,)``: the normal score of size as a sum over counts; 0 for other witnesses.
+        size: ``(num_witnesses,)``: the normal score of size as a sum over counts; 0 for other witnesses, and where size is not
+            taken out.
         slopes: ``(num_witnesses,)``: how a witness follows size; 0 for counts.
         spreads: ``(num_witnesses,)``: the deviation of what it says beyond that; 1 for counts.
         weights: ``(num_witnesses,)``, not negative, of sum 1.
@@ -59,17 +60,17 @@ class Weighting:
 def weigh(
     scores: Matrix, witnesses: Sequence[Witness], anchor: int = 0, size: str = "size", trained: str = "supernet"
 ) -> Weighting:
-    """Size, plus what families of witnesses agree on beyond it, the more the better they agree.
+    """Size, plus what a trained supernet and other families of witnesses agree on beyond it, the more the better they agree.
 
     What is beyond size follows a model with one factor (Spearman, 1904): a family's loading is its correlation with that on which
     all of them agree, by least squares on the correlations between families. A family counts by Bartlett's weight (1937),
     ``loading / (1 - loading^2)``, times its reliability; a witness within it by reliability and agreement. Agreement counts by
-    the lower end of its 95 % interval (Fisher, 1915), 0.1 or less as none. How much quality follows size nobody knows
-    beforehand, so half of its variance does; what a trained supernet says replaces that as far as the others confirm it.
+    the lower end of its 95 % interval (Fisher, 1915), 0.1 or less as none. Size is the sum of counts that the trained supernet
+    follows. How much of quality follows it nobody knows beforehand, so half of its variance does; what the supernet says
+    replaces that as far as the others confirm it.
 
-    Size is the sum of counts that a trained supernet follows, and otherwise the anchor alone: which counts scores of untrained
-    networks follow is a matter of their formulas. Where no two families agree beyond size, size decides; a trained supernet is
-    believed as far as it follows size.
+    All that takes a supernet that others confirm. Scores of untrained networks alone may agree because their formulas are alike;
+    then every family that agrees with the others has one vote, and what is weighed are the scores themselves.
 
     Args:
         scores: normal scores of random networks, NaN for none; a column that is constant has no weight.
@@ -103,30 +104,43 @@ def weigh(
     rest = rest / spreads
 
     inner, loadings, agreement[~of_size] = _beyond(rest, inside, reliability, ~of_size)
-    follows = _correlations(values @ (inside * reliability).T, height)
-    proven = _lower(follows, count)
-    agreed = bool((loadings > 0).any() or (proven > _NO_AGREEMENT).any())
-    share = _SIZE_SHARE
-    if trained in others:
-        place = others.index(trained)
-        if not (loadings > 0).any() and by_size.any():
-            inner[inside[place]] = reliability[inside[place]]
-            believed = reliability[inside[place]].max(initial=0.0) * max(0.0, proven[place])
-            loadings[place] = min(_MOST, believed if proven[place] > _NO_AGREEMENT else 0.0)
-        elif loadings[place] > 0:
-            share = _own_share(_correlations(values @ (inside[place] * inner), height)[0], loadings[place])
-    weights = share**0.5 * by_size
-    if (loadings > 0).any():
-        votes = _bartlett(loadings) * _mean_reliability(inside, inner, reliability)
-        composites = rest @ (inside * inner).T
-        scale = np.where(composites.std(axis=0) > _SETTLED, composites.std(axis=0), 1.0)
-        beyond = (votes / scale) @ (inside * inner)
-        spread = float((rest @ beyond).std())
-        known = min(1.0, float(votes @ loadings) / spread)
-        weights = weights + ((1 - share) ** 0.5 if by_size.any() else 1.0) * known / spread * beyond
-    if not weights.sum() > 0:
+    if trained not in others or not loadings[others.index(trained)] > 0:
+        return _votes_alike(values, families, reliability, anchor)
+    place, share = others.index(trained), 0.0
+    if by_size.any():
+        share = _own_share(_correlations(values @ (inside[place] * inner), height)[0], loadings[place])
+    votes = _bartlett(loadings) * _mean_reliability(inside, inner, reliability)
+    composites = rest @ (inside * inner).T
+    scale = np.where(composites.std(axis=0) > _SETTLED, composites.std(axis=0), 1.0)
+    beyond = (votes / scale) @ (inside * inner)
+    spread = float((rest @ beyond).std())
+    known = min(1.0, float(votes @ loadings) / spread)
+    weights = share**0.5 * by_size + (1 - share) ** 0.5 * known / spread * beyond
+    return Weighting(by_size, slopes, spreads, weights / weights.sum(), agreement, True)
+
+
+def _votes_alike(values: Matrix, families: NDArray[np.str_], reliability: Values, anchor: int) -> Weighting:
+    """One vote for each family that agrees with the others, shared by its witnesses; the anchor decides alone where none do."""
+    count, number = values.shape
+    inside = np.stack([families == family for family in dict.fromkeys(families.tolist())])
+    kept = reliability > 0
+    agreement = np.full(number, np.nan)
+    for _ in range(_ROUNDS):
+        composites = _standard(values @ (inside * (kept * reliability)).T)
+        for family, members in enumerate(inside):
+            agreement[members] = _correlations(values[:, members], np.delete(composites, family, axis=1).sum(axis=1))
+        before, kept = kept, (reliability > 0) & (_lower(agreement, count) > _NO_AGREEMENT)
+        if (before == kept).all():
+            break
+    weights = kept * reliability
+    agreed = bool((inside @ weights > 0).sum() > 1)
+    if agreed:
+        members = inside @ kept.astype(np.float64)
+        weights = weights / (members @ inside).clip(min=1.0)
+    else:
         weights = np.eye(number)[anchor]
-    return Weighting(by_size, slopes, spreads, weights / weights.sum(), agreement, agreed)
+    plain = np.zeros(number)
+    return Weighting(plain, plain, np.ones(number), weights / weights.sum(), agreement, agreed)
 
 
 def _size(values: Matrix, of_size: NDArray[np.bool_], learned: Values, anchor: int) -> Values:

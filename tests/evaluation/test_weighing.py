@@ -7,7 +7,7 @@ import pytest
 from drawn_witnesses import drawn, normal_scores, tau
 from scipy.stats import pearsonr
 
-from oneshot.evaluation import ReferenceScale, Weighting, Witness, combine, weigh
+from oneshot.evaluation import ReferenceScale, Witness, combine, weigh
 
 FAMILIES = [Witness(name, name) for name in ("a", "b", "c", "d", "e")]
 
@@ -106,45 +106,48 @@ def sized(
     return quality, size, normal_scores(np.stack(seen, axis=1))
 
 
-def beyond(found: Weighting) -> np.ndarray:
-    return found.weights[1:]
-
-
-def test_witnesses_that_all_follow_size_do_not_confirm_one_another() -> None:
-    """Their scores correlate by 0.6 and more, for size alone."""
-    quality, _, scores = sized([0, 0, 0, 0], 0.7)
-    assert np.corrcoef(scores.T)[1:, 1:].min() > 0.5
-    found = weigh(scores, [*SIZED[:4], Witness("d", "d")])
-    assert found.agreed
-    assert beyond(found).tolist() == [0, 0, 0, 0]
-    np.testing.assert_allclose(found.combined(scores), scores[:, 0])
-    assert tau(found.combined(scores), quality) > tau(scores.mean(axis=1), quality)
-
-
-def test_what_witnesses_agree_on_beyond_size_counts() -> None:
-    quality, _, scores = sized([0.6, 0.4, 0.6, 0], 0.5)
+def test_what_only_follows_size_has_no_say_beyond_it() -> None:
+    """Their scores correlate with the others' by 0.5 and more, for size alone."""
+    quality, _, scores = sized([0.6, 0, 0, 0.8], 0.6)
+    assert np.corrcoef(scores.T)[0, 1:].min() > 0.5
     found = weigh(scores, SIZED)
-    assert found.weights[4] == 0
-    assert beyond(found)[[0, 2]].min() > beyond(found)[1] > 0
-    assert tau(found.combined(scores), quality) > 0.1 + max(tau(column, quality) for column in scores[:, :1].T)
-    assert tau(found.combined(scores), quality) > tau(scores.mean(axis=1), quality)
+    assert found.weights[2:4].tolist() == [0, 0]
+    assert found.weights[4] > found.weights[1] > 0.1
+    combined = found.combined(scores)
+    assert tau(combined, quality) > tau(scores.mean(axis=1), quality) + 0.05
+    assert tau(combined, quality) > max(tau(column, quality) for column in scores.T)
+    # Twice the size changes what is beyond it by nothing.
+    assert np.abs(np.corrcoef(found.features(scores).T)[0, 1:]).max() < 1e-6
 
 
-@pytest.mark.parametrize("follows", [0.3, 0.9])
-def test_how_much_quality_follows_size_is_what_a_confirmed_supernet_says(follows: float) -> None:
-    quality, _, scores = sized([0.8, 0.8, 0.5, np.sqrt(1 - follows**2)], follows, noise=0.2)
-    found = weigh(scores, SIZED)
-    unsure = weigh(scores, [*SIZED[:4], Witness("loss", "another")])
-    assert (found.weights[0] > unsure.weights[0]) == (follows > 0.5**0.5)
-    assert tau(found.combined(scores), quality) > tau(unsure.combined(scores), quality)
+def test_how_much_quality_follows_size_is_what_a_confirmed_supernet_says() -> None:
+    of_size = []
+    for follows in (0.3, 0.6, 0.9):
+        quality, _, scores = sized([0.8, 0.8, 0.5, np.sqrt(1 - follows**2)], follows, noise=0.2)
+        found = weigh(scores, SIZED)
+        of_size.append(found.weights[0])
+        assert tau(found.combined(scores), quality) > 0.75
+    assert of_size == sorted(of_size)
+    assert of_size[2] > 2 * of_size[0]
 
 
-def test_a_supernet_that_nobody_confirms_is_believed_as_far_as_it_follows_size() -> None:
-    _, _, scores = sized([0, 0, 0, 0.7], 0.7, noise=0.3)
-    assert weigh(scores, SIZED).weights[4] > 0.3
+def test_size_is_what_the_supernet_follows() -> None:
+    _, size, scores = sized([0.6, 0.6, 0, 0.8], 0.7)
+    rng = np.random.default_rng(9)
+    wrong = ReferenceScale(rng.normal(size=len(size)))(rng.normal(size=len(size)))
+    found = weigh(np.column_stack([wrong, scores]), [Witness("parameters", "size"), *SIZED])
+    assert found.weights[0] < 0.05 < found.weights[1]
+
+
+def test_without_a_supernet_that_others_confirm_families_have_one_vote() -> None:
+    _, _, scores = sized([0.6, 0.6, 0.6, 0], 0.7)
+    untrained = [*SIZED[:2], Witness("b", "a"), Witness("c", "c")]
+    assert weigh(scores[:, :4], untrained).weights == pytest.approx([1 / 3, 1 / 6, 1 / 6, 1 / 3])
     rng = np.random.default_rng(0)
     scores[:, 4] = rng.normal(size=len(scores))
-    assert weigh(scores, SIZED).weights[4] == 0
+    found = weigh(scores, SIZED)
+    assert found.weights.tolist() == [0.25, 0.25, 0.25, 0.25, 0]
+    np.testing.assert_allclose(found.combined(scores), scores[:, :4].mean(axis=1))
 
 
 def test_loadings_are_spearmans() -> None:
