@@ -278,7 +278,7 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=oaf"], r"no space=oaf; did you mean 'ofa'\?"),
         (
             ["+space=ofa", "sampler=unifrom"],
-            r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, snas, uniform",
+            r"no sampler=unifrom; did you mean 'uniform'\? .*, sandwich, single_darts, snas, uniform",
         ),
         (["+space=ofa", "+epochs=3"], r"no setting 'epochs'; did you mean 'trainer\.epochs'\?$"),
         (["+space=ofa", "+epoch=3"], r"no setting 'epoch'; did you mean 'trainer\.epochs'\?$"),

@@ -219,7 +219,11 @@ def test_the_order_of_hashes_changes_nothing() -> None:
         subprocess.run(
             [sys.executable, "-c", program],
             env=os.environ
-            | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+            | {
+                "OMP_NUM_THREADS": "1",
+                "PYTHONHASHSEED": seed,
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+            },
             capture_output=True,
             check=True,
             text=True,
