@@ -258,8 +258,9 @@ def test_a_regulariser_joins_any_sampler_that_mixes(group: str, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["beta_decay", "early_stopping"])
-def test_a_regulariser_needs_a_sampler_that_learns_by_gradient(name: str) -> None:
-    config = composed("train_supernet", "sampler=uniform", f"+regulariser={name}")
+@pytest.mark.parametrize("sampler", ["uniform", "controller"])
+def test_a_regulariser_needs_a_sampler_that_learns_by_gradient(name: str, sampler: str) -> None:
+    config = composed("train_supernet", f"sampler={sampler}", f"+regulariser={name}")
     with pytest.raises(
         ValueError, match=r"\(\+regulariser=\.\.\.\) is for samplers .* by gradient, such as sampler=darts"
     ):

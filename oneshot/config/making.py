@@ -96,8 +96,10 @@ def make_sampler(config: Mapping[str, Any], space: SearchSpace, seed: int, **cha
     """The sampler of a ``sampler`` config, which may come from a checkpoint, with some of its settings changed."""
     if not isinstance(config, Mapping):
         raise ValueError(f"sampler holds settings by name, not {short(config)}")
+    learning = config.get("learning")  # which other samplers have, too
+    stops = isinstance(learning, Mapping) and "stopping" in learning
     if SAMPLERS.made.get(str(config.get("_target_"))) is not DifferentiableSampler and (
-        name := next((name for name in ("regularisers", "learning") if name in config), None)
+        name := "learning.stopping" if stops else "regularisers" if "regularisers" in config else None
     ):
         raise ValueError(
             f"sampler.{name} (+regulariser=...) is for samplers that learn the architecture by gradient, such as sampler=darts, "
