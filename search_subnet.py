@@ -30,7 +30,7 @@ from oneshot.config import (
     warn_unread,
 )
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
-from oneshot.pipeline.discretising import choose_by_perturbation
+from oneshot.pipeline.discretising import Discretisation
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
@@ -141,10 +141,10 @@ def main(config: DictConfig, folder: Path) -> None:
     data = make_data(data_config, recorded)
     if isinstance(search.strategy, Perturbation):
         assert isinstance(sampler, DifferentiableSampler)
-        chosen_by = functools.partial(
-            choose_by_perturbation, trained, sampler, data, training_of(trained), search.strategy, folder, config.seed
+        made = functools.partial(
+            Discretisation, trained, sampler, data, training_of(trained), search.strategy, folder, config.seed
         )
-        search = replace(search, strategy=replace(search.strategy, choose=functools.cache(chosen_by)))
+        search = replace(search, strategy=replace(search.strategy, choose=functools.cache(lambda: made().run())))
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
     typed = HydraConfig.get().overrides.task
     prediction = predictor_for_repaired(config, typed, is_repaired, search.prediction)

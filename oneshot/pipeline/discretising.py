@@ -29,15 +29,7 @@ from oneshot.training.randomness import make_generator
 log = logging.getLogger(__name__)
 
 
-def choose_by_perturbation(
-    trained: Trained,
-    sampler: DifferentiableSampler,
-    data: ImageData,
-    trainer: TrainSettings,
-    strategy: Perturbation,
-    folder: Path,
-    seed: int = 0,
-) -> Arch:
+class Discretisation:
     """Decides the choices in random order. Of each, every option is left out in turn, and the one without which the relaxed
     network is least accurate stays; of cells that keep a number of edges into a node, then those edges stay without which it is
     least accurate. After each decision weights and architecture are tuned (the published code tunes on with one schedule; here
@@ -51,15 +43,8 @@ def choose_by_perturbation(
         trainer: of the training of the supernet.
 
     Raises:
-        ValueError: the folder holds the tuning of another search.
+        ValueError: in ``run``: the folder holds the tuning of another search.
     """
-    assert isinstance(trained.supernet, Supernet)
-    made = _Discretisation(trained, sampler, data, trainer, strategy, folder, seed)
-    return made.run()
-
-
-class _Discretisation:
-    """The relaxed network as far as it is decided."""
 
     def __init__(
         self,
@@ -69,7 +54,7 @@ class _Discretisation:
         trainer: TrainSettings,
         strategy: Perturbation,
         folder: Path,
-        seed: int,
+        seed: int = 0,
     ) -> None:
         assert isinstance(trained.supernet, Supernet)
         self.supernet = copy.deepcopy(trained.supernet)
@@ -103,7 +88,7 @@ class _Discretisation:
         self.generator = make_generator("perturbation", seed)
 
     def run(self) -> Arch:
-        """Decides everything."""
+        """Decides everything, and returns the architecture."""
         space = self.sampler.space
         choices = {choice.name: choice for choice in open_choices(space)}
         joins = [join for join in space.joins if join.kept is not None and set(join.choices) & set(choices)]

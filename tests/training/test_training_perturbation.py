@@ -14,7 +14,7 @@ from training_runs import differences
 
 from oneshot.arch import Join
 from oneshot.mix import Mix
-from oneshot.pipeline.discretising import choose_by_perturbation
+from oneshot.pipeline.discretising import Discretisation
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.relaxed import part_of_architecture
 from oneshot.pipeline.train import SupernetTraining, train_supernet
@@ -66,9 +66,9 @@ def test_each_decision_is_the_one_that_hurts_most(space: ToyCell, tmp_path: Path
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     weights = sampler.strengths()
     (tmp_path / "search").mkdir()
-    arch = choose_by_perturbation(
+    arch = Discretisation(
         trained, sampler, make_data(), TRAINER, Perturbation(tune_epochs=0), tmp_path / "search", seed=3
-    )
+    ).run()
     assert differences(dict(supernet.state_dict()), before) == []
     decisions = json.loads((tmp_path / "search" / "perturbation.json").read_text())["decisions"]
     choices = {choice.name: choice for choice in space.choices}
@@ -106,7 +106,7 @@ def test_the_network_is_tuned_in_between_and_what_was_tuned_is_kept(
     trained, sampler = trained_on(ToyCell(), tmp_path / "run")
     folder.mkdir()
     given = (make_data(), TRAINER, Perturbation(tune_epochs=1), folder)
-    arch = choose_by_perturbation(trained, sampler, *given)
+    arch = Discretisation(trained, sampler, *given).run()
     record = (folder / "perturbation.json").read_text()
     assert sorted(path.name for path in (folder / "tuning").iterdir()) == ["001", "002"]
     rates = [
@@ -116,13 +116,13 @@ def test_the_network_is_tuned_in_between_and_what_was_tuned_is_kept(
     again = DifferentiableSampler(ToyCell(), 0, learning=ArchitectureLearning(lr=0.05))
     again.load_state_dict(dict(trained.sampler_state))
     with caplog.at_level(logging.INFO):
-        assert choose_by_perturbation(trained, again, *given) == arch
+        assert Discretisation(trained, again, *given).run() == arch
     assert (folder / "perturbation.json").read_text() == record
     assert "images/s" not in caplog.text
     third = DifferentiableSampler(ToyCell(), 0, learning=ArchitectureLearning(lr=0.05))
     third.load_state_dict(dict(trained.sampler_state))
     with pytest.raises(ValueError, match="was started with other settings"):
-        choose_by_perturbation(trained, third, *given, seed=8)
+        Discretisation(trained, third, *given, seed=8).run()
 
 
 def test_one_network_is_proposed_and_limits_are_kept() -> None:
