@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oneshot.evaluation.combination import Matrix, Values, Witness, combine, correlation_matrix
+from oneshot.evaluation.combination import Matrix, Values, Witness, correlation_matrix
 
-_NO_AGREEMENT = 0.2  # a correlation with size up to which a witness has nothing to do with it
+_NO_AGREEMENT = 0.2  # a correlation with the others, or with size, up to which a witness has nothing to do with it
 _NO_AGREEMENT_BEYOND = 0.1  # the same of what is left beside size, where correlations are smaller
 _NORMAL = 1.96  # standard deviations on each side that hold 95 %
 _MOST = 0.95  # a loading; one of 1 would silence everyone else
@@ -34,8 +34,8 @@ class Weighting:
         slopes: ``(num_witnesses,)``: how a witness follows size; 0 for counts.
         spreads: ``(num_witnesses,)``: the deviation of what it says beyond that; 1 for counts.
         weights: ``(num_witnesses,)``, not negative, of sum 1.
-        agreement: ``(num_witnesses,)``: of counts, the correlation with the mean of the other families; of others, what they say
-            beyond size with what the other families do; NaN where there is none.
+        agreement: ``(num_witnesses,)``: of counts, the correlation with the mean of the other families; of others the same, or
+            of what they say beyond size with what the other families do; NaN where there is none.
         agreed: whether any families agree.
     """
 
@@ -46,15 +46,16 @@ class Weighting:
     agreement: Values
     agreed: bool
 
+    @property
+    def is_beyond_size(self) -> bool:
+        """Whether size is taken out of what witnesses say."""
+        return bool(self.size.any())
+
     def features(self, scores: Matrix) -> Matrix:
         """``(num_networks, num_witnesses)``: what the weights are of: counts, and what the others say beyond size."""
         size = np.nan_to_num(scores) @ self.size
         found: Matrix = (scores - size[:, None] * self.slopes) / self.spreads
         return found
-
-    def combined(self, scores: Matrix) -> Values:
-        """``(num_networks,)``: the value of each network by normal ``scores``."""
-        return combine(self.features(scores), self.weights)
 
 
 def weigh(

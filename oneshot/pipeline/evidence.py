@@ -99,10 +99,9 @@ def evidence_notes(evidence: Evidence) -> list[str]:
     if INHERITED in agreement:
         with_macs = float(panel.correlations()[panel.names.index(INHERITED), panel.names.index(MACS)])
         others = agreement[INHERITED]
+        beyond = " and, beyond size," if weighting.is_beyond_size else " and"
         rest = (
-            ""
-            if math.isnan(others)
-            else f" and, beyond size, {_word(others)} with the other witnesses together ({others:.2f})"
+            "" if math.isnan(others) else f"{beyond} {_word(others)} with the other witnesses together ({others:.2f})"
         )
         found.append(
             f"On {evidence.num_networks:,} random networks the ranking by inherited weights agrees {_word(with_macs)} with "
@@ -189,10 +188,13 @@ def witness_section(evidence: Evidence) -> report.Witnesses:
             panel.witnesses, panel.weighting.agreement.tolist(), weights.tolist(), strict=True
         )
     ]
+    said = (
+        " of what a witness says beyond size, and for counts of size itself," if panel.weighting.is_beyond_size else ""
+    )
     caption = (
         f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
-        "-1 the opposite order. Agreement and weight are those of what a witness says beyond size, and for counts of size "
-        "itself; agreement is the correlation with the other kinds of witnesses, and what agrees with nobody has no weight. "
+        f"-1 the opposite order. Agreement is the correlation{said} with the other kinds of witnesses, and what agrees with "
+        "nobody has no weight. "
         "Reliability is how far a witness agrees with itself; counts are exact."
     )
     return report.Witnesses(caption, rows, panel.correlations().tolist())

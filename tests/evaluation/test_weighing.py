@@ -113,7 +113,7 @@ def test_what_only_follows_size_has_no_say_beyond_it() -> None:
     found = weigh(scores, SIZED)
     assert found.weights[2:4].tolist() == [0, 0]
     assert found.weights[4] > found.weights[1] > 0.1
-    combined = found.combined(scores)
+    combined = combine(found.features(scores), found.weights)
     assert tau(combined, quality) > tau(scores.mean(axis=1), quality) + 0.05
     assert tau(combined, quality) > max(tau(column, quality) for column in scores.T)
     # Twice the size changes what is beyond it by nothing.
@@ -126,7 +126,7 @@ def test_how_much_quality_follows_size_is_what_a_confirmed_supernet_says() -> No
         quality, _, scores = sized([0.8, 0.8, 0.5, np.sqrt(1 - follows**2)], follows, noise=0.2)
         found = weigh(scores, SIZED)
         of_size.append(found.weights[0])
-        assert tau(found.combined(scores), quality) > 0.75
+        assert tau(combine(found.features(scores), found.weights), quality) > 0.75
     assert of_size == sorted(of_size)
     assert of_size[2] > 2 * of_size[0]
 
@@ -147,7 +147,7 @@ def test_without_a_supernet_that_others_confirm_families_have_one_vote() -> None
     scores[:, 4] = rng.normal(size=len(scores))
     found = weigh(scores, SIZED)
     assert found.weights.tolist() == [0.25, 0.25, 0.25, 0.25, 0]
-    np.testing.assert_allclose(found.combined(scores), scores[:, :4].mean(axis=1))
+    np.testing.assert_allclose(combine(found.features(scores), found.weights), scores[:, :4].mean(axis=1))
 
 
 def test_loadings_are_spearmans() -> None:

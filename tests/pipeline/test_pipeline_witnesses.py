@@ -147,6 +147,7 @@ def test_a_search_by_good_scores_says_how_far_they_agree(
     assert outcome.best == min(outcome.archs, key=knowing)
     page = (tmp_path / "report.html").read_text()
     assert "agrees well with counting MACs" in page
+    assert "beyond size" not in page  # of a supernet and counts alone, all that they say is compared
     assert "not to be trusted" not in page
 
 
