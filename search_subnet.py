@@ -23,7 +23,7 @@ from oneshot.config import (
     make_strategy,
     moved_data,
     newest_run,
-    predictor_for_repaired,
+    search_for_repaired,
     settings,
     trained_sampler,
     training_of,
@@ -147,11 +147,11 @@ def main(config: DictConfig, folder: Path) -> None:
         search = replace(search, strategy=replace(search.strategy, choose=functools.cache(lambda: made().run())))
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
     typed = HydraConfig.get().overrides.task
-    prediction = predictor_for_repaired(config, typed, is_repaired, search.prediction)
+    search = search_for_repaired(config, typed, is_repaired, search, is_single=not trained.members)
     if config.get("predictor") is None:
         warn_unread({"prediction": "with predictor=NAME"})
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
-    search = replace(search, predictor=predictor, prediction=prediction, config={"data": data_config})
+    search = replace(search, predictor=predictor, config={"data": data_config})
     found = search_supernet(trained, data, search, folder)
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")

@@ -12,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from oneshot.arch import suggest
 from oneshot.config.keys import no_setting, typed_keys
+from oneshot.config.making import make_strategy
 from oneshot.config.paths import CONF
-from oneshot.pipeline.search_settings import PredictionSettings
+from oneshot.costs import CostSettings
+from oneshot.pipeline.search_settings import INHERITED, SearchSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,37 +37,57 @@ def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
     return [*arguments, f"trainer={PRESET}"]
 
 
-def predictor_for_repaired(
-    config: DictConfig, typed: Sequence[str], is_repaired: bool, prediction: PredictionSettings
-) -> PredictionSettings:
-    """Sets the predictor of a search whose candidates are repaired, as ``repaired`` says, unless the command line chooses how to
-    search; returns how it learns, where settings of ``prediction`` that were typed come first.
+def search_for_repaired(
+    config: DictConfig, typed: Sequence[str], is_repaired: bool, search: SearchSettings, *, is_single: bool = True
+) -> SearchSettings:
+    """A search whose candidates are repaired, changed as ``repaired`` says unless the command line chooses how to search: under
+    limits on costs that add up over blocks another strategy, else a predictor, which is set in ``config``, and how it learns.
 
     Args:
-        typed: the settings of the command line, ``key=value`` each.
-        prediction: how a predictor learns otherwise.
+        typed: the settings of the command line, ``key=value`` each. Those of ``prediction`` ask for the predictor.
+        search: what it is otherwise.
+        is_single: whether there is one supernet; with several only the predictor is for them.
 
     Raises:
-        ValueError: there is no such predictor.
+        ValueError: there is no such strategy or predictor.
     """
     keys = typed_keys(typed)
     groups = {key.partition(".")[0] for key in keys}
-    name = config.repaired.predictor
-    if not is_repaired or name is None or groups & {"search", "predictor"}:
-        return prediction
-    known = sorted(path.stem for path in (CONF / "predictor").glob("*.yaml"))
-    if name not in known:
-        raise ValueError(
-            f"repaired.predictor is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
+    repaired = config.repaired
+    if not is_repaired or groups & {"search", "predictor"}:
+        return search
+    is_for_strategy = is_single and search.score == INHERITED and "prediction" not in groups and _add_up(search.costs)
+    if repaired.search is not None and is_for_strategy:
+        OmegaConf.update(config, "search", _chosen("search", repaired.search), merge=False)
+        log.info(
+            "for repaired weights: search=%s (search=evolution or predictor=ridge, for two, instead)", repaired.search
         )
-    OmegaConf.update(config, "predictor", OmegaConf.load(CONF / "predictor" / f"{name}.yaml"), force_add=True)
-    own = {name: config.repaired[name] for name in ("num_pairs", "num_verified") if f"prediction.{name}" not in keys}
-    changed = replace(prediction, **own)
+        return replace(search, strategy=make_strategy(config))
+    if repaired.predictor is None:
+        return search
+    OmegaConf.update(config, "predictor", _chosen("predictor", repaired.predictor), force_add=True)
+    own = {name: repaired[name] for name in ("num_pairs", "num_verified") if f"prediction.{name}" not in keys}
+    changed = replace(search.prediction, **own)
     log.info(
         "for repaired weights: predictor=%s, prediction.num_pairs=%d, prediction.num_verified=%d (search=evolution, for one, "
-        "scores every candidate)", name, changed.num_pairs, changed.num_verified,
+        "scores every candidate)", repaired.predictor, changed.num_pairs, changed.num_verified,
     )  # fmt: skip
-    return changed
+    return replace(search, prediction=changed)
+
+
+def _add_up(costs: Sequence[CostSettings]) -> bool:
+    """Whether there are limits and all are on sums over blocks, which a latency that is measured as a whole is not."""
+    return all(cost.limits and (cost.latency_table is not None or not cost.needs_latency) for cost in costs)
+
+
+def _chosen(group: str, name: Any) -> Any:
+    """The config of this name in a group."""
+    known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    if name not in known:
+        raise ValueError(
+            f"repaired.{group} is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
+        )
+    return OmegaConf.load(CONF / group / f"{name}.yaml")
 
 
 def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) -> Mapping[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from omegaconf import OmegaConf
+from dataclasses import replace
 
-from oneshot.config import CONF, for_repaired, predictor_for_repaired, settings
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from oneshot.config import CONF, for_repaired, search_for_repaired, settings
 from oneshot.config.presets import with_trainer
-from oneshot.pipeline.search_settings import PredictionSettings
+from oneshot.costs import CostSettings
+from oneshot.pipeline.search_settings import PredictionSettings, SearchSettings
+from oneshot.search import Knapsack, RandomSearch
 from oneshot.training import TrainSettings
 
 TRAINED = ["+space=timm", "space.model=resnet18", "space.weights=resnet18.pt"]
@@ -46,29 +50,58 @@ def test_the_trainer_of_a_repaired_network() -> None:
         for_repaired(config, [], False)
 
 
+LIMITED = CostSettings(max_macs=1e6)
+MEASURED = CostSettings(max_macs=1e6, max_latency_ms=3.0)
+
+
 @pytest.mark.parametrize(
-    ("typed", "is_repaired", "expected"),
+    ("typed", "is_repaired", "costs", "expected"),
     [
-        (["supernet=a", "cost.max_macs=[75%,50%]"], True, True),
-        (["supernet=a"], False, False),
-        (["search=evolution"], True, False),
-        (["search.generations=3"], True, False),
-        (["prediction.num_pairs=30"], True, True),
-        (["predictor=gbdt"], True, False),
+        ([], True, [LIMITED, LIMITED], "knapsack"),
+        ([], True, [replace(MEASURED, latency_table="walks")], "knapsack"),
+        ([], True, [CostSettings()], "ridge"),
+        ([], True, [MEASURED], "ridge"),
+        (["prediction.num_pairs=30"], True, [LIMITED], "ridge"),
+        ([], False, [LIMITED], None),
+        (["search=evolution"], True, [LIMITED], None),
+        (["search.generations=3"], True, [LIMITED], None),
+        (["predictor=gbdt"], True, [LIMITED], None),
     ],
 )
-def test_the_search_of_repaired_networks(typed: list[str], is_repaired: bool, expected: bool) -> None:
+def test_the_search_of_repaired_networks(
+    typed: list[str], is_repaired: bool, costs: list[CostSettings], expected: str | None
+) -> None:
+    config = _search()
+    prediction = PredictionSettings(30) if typed == ["prediction.num_pairs=30"] else PredictionSettings()
+    given = SearchSettings(RandomSearch(), costs, "macs", prediction=prediction)
+    found = search_for_repaired(config, typed, is_repaired, given)
+    assert isinstance(found.strategy, Knapsack if expected == "knapsack" else RandomSearch)
+    assert ("predictor" in config) == (expected == "ridge")
+    own = replace(prediction, num_pairs=30 if typed else 80, num_verified=5)
+    assert found.prediction == (own if expected == "ridge" else prediction)
+
+
+def test_several_supernets_and_other_scores_have_no_errors_of_blocks() -> None:
+    given = SearchSettings(RandomSearch(), [LIMITED], "macs")
+    assert search_for_repaired(_search(), [], True, given, is_single=False).strategy == RandomSearch()
+    combined = replace(given, score="combined")
+    assert search_for_repaired(_search(), [], True, combined).strategy == RandomSearch()
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "near"), [("predictor", "rigde", "ridge"), ("search", "napsack", "knapsack")]
+)
+def test_what_there_is_none_of_for_repaired_networks(group: str, wrong: str, near: str) -> None:
+    config = _search()
+    config.repaired[group] = wrong
+    costs = [LIMITED] if group == "search" else [CostSettings()]
+    with pytest.raises(ValueError, match=f"repaired.{group} is one of .* not '{wrong}'; did you mean '{near}'"):
+        search_for_repaired(config, [], True, SearchSettings(RandomSearch(), costs, "macs"))
+
+
+def _search() -> DictConfig:
     config = OmegaConf.load(CONF / "search_subnet.yaml")
+    config.search = OmegaConf.load(CONF / "search" / "evolution.yaml")
     OmegaConf.set_struct(config, True)  # as Hydra does
-    given = PredictionSettings(30) if "prediction.num_pairs=30" in typed else PredictionSettings()
-    found = predictor_for_repaired(config, typed, is_repaired, given)
-    assert ("predictor" in config) == expected
-    num_pairs = 30 if "prediction.num_pairs=30" in typed else 80
-    assert found == (PredictionSettings(num_pairs, num_verified=5) if expected else given)
-
-
-def test_a_predictor_for_repaired_networks_that_there_is_none_of() -> None:
-    config = OmegaConf.load(CONF / "search_subnet.yaml")
-    config.repaired.predictor = "rigde"
-    with pytest.raises(ValueError, match="not 'rigde'; did you mean 'ridge'"):
-        predictor_for_repaired(config, [], True, PredictionSettings())
+    assert isinstance(config, DictConfig)
+    return config
