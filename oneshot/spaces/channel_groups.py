@@ -87,8 +87,10 @@ def _find(
     others: dict[str, float],
     is_believed: Callable[[Inputs, Group], bool],
 ) -> tuple[Group, list[str]] | str:
-    reason = ""
+    reason, too_late = "", set[str]()
     for team in _teams(name, width, others):
+        if not too_late.isdisjoint(team):
+            continue
         parts = team[name]
         size = _unit(baseline.inputs.block, width // parts)
         removed = math.ceil(_SMALLEST / size)
@@ -99,6 +101,8 @@ def _find(
         found = trial.run(team)
         if isinstance(found, str):
             reason = reason or found
+            if team == {name: 1}:  # what was called after that failed cannot mend it
+                too_late = {other for other in others if other in baseline.reaching and other not in trial.reached}
             continue
         for group in found:
             if (is_group if len(found) > 1 else is_believed)(inputs, group):

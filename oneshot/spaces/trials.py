@@ -89,6 +89,9 @@ class Trial:
     Args:
         units: channels, groups of a grouped convolution, or heads.
         size: channels of a unit in what reaches other layers.
+
+    Attributes:
+        reached: the layers that were called before the run ended or failed.
     """
 
     def __init__(self, baseline: Baseline, units: int, size: int, removed: int = 1) -> None:
@@ -96,6 +99,7 @@ class Trial:
         self._places: dict[str, Place] = {}
         self._open: dict[str, int] = {}
         self._parts_of: Mapping[int, int] = {}
+        self.reached: set[str] = set()
 
     def run(
         self,
@@ -113,7 +117,7 @@ class Trial:
             extra: further tensors that hold the units, and the dimension along which they lie.
         """
         block = fresh_copy(self.baseline.inputs.block)
-        self._places, self._open, self._parts_of = {}, {}, parts_of or {}
+        self._places, self._open, self._parts_of, self.reached = {}, {}, parts_of or {}, set()
         try:
             for name, parts in makers.items():
                 layer = block.get_submodule(name)
@@ -191,6 +195,7 @@ class Trial:
 
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             nonlocal is_done
+            self.reached.add(name)
             after = args[0].shape
             if after == before or is_done:
                 return

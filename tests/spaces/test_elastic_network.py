@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import timm
@@ -28,7 +29,7 @@ from oneshot.spaces.elastic_blocks import analyse
 from oneshot.spaces.groups import Group
 from oneshot.spaces.heads import find_head_groups
 from oneshot.spaces.orders import bottleneck, inverted_residual
-from oneshot.spaces.trials import Inputs
+from oneshot.spaces.trials import Inputs, Trial
 from oneshot.supernet import Supernet
 
 
@@ -122,6 +123,35 @@ def test_channels_that_are_joined_with_others_keep_their_place() -> None:
     assert [group.members["join.weight"] for group in groups] == [
         Place(1, 1, 12 + 16 * i, 28 + 16 * i) for i in range(3)
     ]
+
+
+class Residuals(nn.Module):
+    """Pairs of convolutions, one after another, each added to what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = nn.ModuleList([nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)) for _ in range(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for pair in self.pairs:
+            x = x + pair(x)
+        return x
+
+
+def test_layers_that_come_too_late_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    teams: list[dict[str, int]] = []
+    run = Trial.run
+
+    def counted(self: Trial, makers: dict[str, int], *rest: Any) -> list[Group] | str:
+        teams.append(makers)
+        return run(self, makers, *rest)
+
+    monkeypatch.setattr(Trial, "run", counted)
+    groups, reasons = find_channel_groups(inputs_of(Residuals(), 16, 4, 4), set())
+    assert [group.reader for group in groups] == [f"pairs.{number}.1.weight" for number in range(4)]
+    assert reasons.keys() == {f"pairs.{number}.1" for number in range(4)}
+    # The second of a pair fails where it is added; the later layers of equal width, alone and all at once, come after that.
+    assert [team for team in teams if len(team) > 1] == []
 
 
 class Repeated(nn.Module):
