@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_checks import ForkedChecks
 from space_examples import SPACES
 
+from oneshot import export
 from oneshot.spaces import SearchSpace
 from oneshot.supernet import Supernet
 
@@ -31,6 +33,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference data is not beside the repository (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _forked_checks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedChecks]:
+    checks = ForkedChecks(tmp_path_factory.mktemp("checks"))
+    yield checks
+    checks.close()
+
+
+@pytest.fixture
+def forked_checks(_forked_checks: ForkedChecks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exported files are checked in forks of one process without oneshot: a fresh interpreter for each takes seconds."""
+    monkeypatch.setattr(export, "subprocess", _forked_checks)
 
 
 @pytest.fixture(scope="module", params=SPACES)

@@ -251,6 +251,7 @@ def test_the_definition_rebuilds_the_space(any_space: SearchSpace) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_checks")
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", SPACES)
 def test_an_extracted_network_is_exported(name: str, format: str, tmp_path: Path) -> None:
