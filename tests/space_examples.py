@@ -185,7 +185,7 @@ class SmallAttentiveNAS(AttentiveNAS):
 
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
-    "ofa": lambda: OFAMobileNetV3(num_classes=5, resolutions=(32, 48), width_multiplier=0.5),
+    "ofa": lambda: OFAMobileNetV3(num_classes=5, resolutions=(32, 48), depths=(1, 2), width_multiplier=0.5),
     "ofa_proxyless": lambda: OFAProxyless(num_classes=5, resolutions=(32, 48), depths=(1, 2), width_multiplier=0.5),
     "ofa_resnet50": lambda: OFAResNet50(
         num_classes=5,

@@ -27,6 +27,7 @@ from oneshot.export import FORMATS, Exported, ExportSettings, export_module
 INPUT_SHAPE = (3, 16, 16)
 NUM_CLASSES = 7
 HAS_ONNX = all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime"))
+FORKED = pytest.mark.usefixtures("forked_checks")  # the other tests start an interpreter for the check, as users do
 ONNX = pytest.param("onnx", marks=pytest.mark.skipif(not HAS_ONNX, reason="needs the onnx extra"))
 
 
@@ -142,8 +143,10 @@ def _load(exported: Exported) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize("make", [_convolutional, VisionTransformer])
 @pytest.mark.filterwarnings("ignore:`torch.jit.load`:FutureWarning")  # this test's own call
 def test_file_card_and_logits_agree_and_the_module_is_untouched(
-    make: Callable[[], nn.Module], format: str, tmp_path: Path
+    make: Callable[[], nn.Module], format: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if make is _convolutional:
+        request.getfixturevalue("forked_checks")
     module = _build(make).train()
     module[0].eval() if isinstance(module, nn.Sequential) else module.norm.eval()
     modes = [child.training for child in module.modules()]
@@ -181,12 +184,14 @@ def test_file_card_and_logits_agree_and_the_module_is_untouched(
         torch.testing.assert_close(_load(exported)(images), module.eval()(images), rtol=1e-4, atol=1e-5)
 
 
+@FORKED
 def test_torchscript_falls_back_to_tracing_with_a_dynamic_batch(tmp_path: Path) -> None:
     exported = _export(_build(Unscriptable), tmp_path, "torchscript", batch_sizes=(1, 2, 4))
     assert json.loads(exported.card.read_text())["conversion"] == "trace"
     assert exported.batch_sizes == (1, 2, 4)
 
 
+@FORKED
 def test_a_batch_baked_in_by_tracing_is_caught_even_where_only_the_usual_example_size_is_checked(
     tmp_path: Path,
 ) -> None:
@@ -195,6 +200,7 @@ def test_a_batch_baked_in_by_tracing_is_caught_even_where_only_the_usual_example
     assert list(tmp_path.iterdir()) == []
 
 
+@FORKED
 def test_a_file_of_another_network_is_refused_with_the_difference_and_the_old_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +231,7 @@ def test_the_check_runs_where_this_package_cannot_be_imported(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@FORKED
 def test_a_file_that_needs_code_of_this_process_is_refused(tmp_path: Path) -> None:
     @torch.library.custom_op("oneshot_test_export::double", mutates_args=())
     def double(images: Tensor) -> Tensor:
@@ -253,6 +260,7 @@ def test_a_module_that_cannot_be_converted_is_one_clear_line(format: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@FORKED
 def test_half_precision_networks_are_exported_in_float32(tmp_path: Path) -> None:
     module = _build(_small).bfloat16()
     exported = _export(module, tmp_path, "pt2")
@@ -326,6 +334,7 @@ def test_missing_onnx_packages_name_the_extra(package: str, tmp_path: Path, monk
         _export(_small(), tmp_path, "onnx")
 
 
+@FORKED
 def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
@@ -357,6 +366,7 @@ def test_a_file_that_does_not_fit_is_an_os_error_and_leaves_nothing(format: str,
     assert list(tmp_path.iterdir()) == []
 
 
+@FORKED
 def test_a_card_that_cannot_be_put_in_place_takes_its_file_along(tmp_path: Path) -> None:
     (tmp_path / "model.json").mkdir()
     with pytest.raises(IsADirectoryError):
@@ -381,6 +391,7 @@ def _wide() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, NUM_CLASSES)).eval()
 
 
+@FORKED
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("format", ["torchscript", ONNX, "pt2"])
 def test_float16_files_are_half_as_large_and_used_like_the_others(format: str, tmp_path: Path) -> None:
@@ -400,6 +411,7 @@ def test_float16_files_are_half_as_large_and_used_like_the_others(format: str, t
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
 
 
+@FORKED
 def test_what_overflows_in_float16_is_refused(tmp_path: Path) -> None:
     module = _build(_small)
     with torch.no_grad():
@@ -409,6 +421,7 @@ def test_what_overflows_in_float16_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@FORKED
 @pytest.mark.skipif(not HAS_ONNX, reason="needs the onnx extra")
 @pytest.mark.parametrize("opset", [13, 18])
 def test_an_onnx_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
