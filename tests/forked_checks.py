@@ -41,7 +41,11 @@ class ForkedChecks:
         sites = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
         self._errors = folder / "errors"
         self._server = subprocess.Popen(
-            [sys.executable, "-I", "-c", _SERVER, *sites], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-I", "-c", _SERVER, *sites],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, command: list[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:

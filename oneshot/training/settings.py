@@ -34,6 +34,8 @@ class TrainSettings:
         device: "auto", "cpu", "cuda", "cuda:1", ...
         deterministic: on a CUDA device, only algorithms that give the same numbers every time, which are slower: without it a run
             there is repeated only nearly. On a CPU runs are repeated bit for bit anyway.
+        sync_batch_norm: on CUDA devices, several processes normalise with the statistics of the whole batch rather than of their
+            shares, as ``torch.nn.SyncBatchNorm``. One process alone does so anyway.
         threads: CPU threads; None leaves torch's own choice.
         seed: of the weights, the order of the images, the augmentation and the paths.
         log_every: steps between two lines of the log.
@@ -61,6 +63,7 @@ class TrainSettings:
     channels_last: bool = True
     device: str = "auto"
     deterministic: bool = False
+    sync_batch_norm: bool = False
     threads: int | None = None
     seed: int = 0
     log_every: int = 10

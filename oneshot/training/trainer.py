@@ -31,6 +31,7 @@ from oneshot.training.metrics import Metrics
 from oneshot.training.optimization import clip_gradients, make_optimizer
 from oneshot.training.randomness import make_generator, seeded
 from oneshot.training.settings import TrainSettings, check_optimizer
+from oneshot.training.synchronised import check_synchronised, synchronising
 from oneshot.training.tasks import Task, check_weights
 from oneshot.training.together import StepSum, begin_together
 
@@ -98,6 +99,7 @@ class Trainer:
         self.task, self.data, self.settings, self.part, self.evaluate = task, data, settings, part, evaluate
         self.folder, self.device = part.folder, resolve_device(settings.device)
         self.batch_size, self.steps_per_epoch = batches_of(data, settings)
+        check_synchronised(settings.sync_batch_norm, self.device)
         self.share = share_of(self.batch_size)
         num_steps = self.steps_per_epoch * settings.epochs
         self.last_step = part.first_step + num_steps
@@ -193,7 +195,7 @@ class Trainer:
                 images = augment(images, self.data.augmentation, generator, self.share)
                 if not self.task.module.training:  # after an evaluation; a supernet's bank has hundreds of modules
                     self.task.module.train()
-                with several_values(many):
+                with several_values(many), synchronising(settings.sync_batch_norm):
                     result = self.task.step(images, labels, self.step, self)
                 result, stop = self._add_up(result, self._stop)
                 self._update(parameters)

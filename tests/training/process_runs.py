@@ -1,4 +1,4 @@
-"""Training runs that several child processes share, in double precision and without batch normalisation."""
+"""Training runs that several child processes share, in double precision; most are without batch normalisation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import norm_kernels
 import torch
 from child_processes import start
 from killed_runs import ARCHITECTURE, CONTROLLER, PHASES
@@ -84,6 +85,8 @@ def train_kinds(folder: str, kinds: list[str], die_at: int | None = None) -> Non
     torch.set_default_dtype(torch.float64)
     if die_at is not None and rank() == 1:
         trainer_module.augment = functools.partial(_die, iter(range(die_at, -1, -1)), trainer_module.augment)  # type: ignore[attr-defined]
+    kernels = norm_kernels.register()  # noqa: F841 - for as long as it is held
+    trainer_module.check_synchronised = lambda wanted, device: None  # type: ignore[attr-defined]
     for module in (trainer_module, evaluation_batches):
         module.prepare = _prepare_double  # type: ignore[attr-defined]
     data = digits(image_size=8, max_train_images=90, augmentation=AUGMENTATION)
@@ -108,6 +111,9 @@ def _training(kind: str, data: Any) -> tuple[Any, ...]:
     if kind == "phases":
         phases, space, sampler = PHASES, SeparateSpace(10, resolutions=(6, 8)), UniformSampler
         trainer = TrainSettings(**settings | {"epochs": 3})  # type: ignore[arg-type]
+    elif kind == "synchronised":
+        phases, space, sampler = {}, ToySpace(10), UniformSampler
+        trainer = TrainSettings(**settings, sync_batch_norm=True)  # type: ignore[arg-type]
     else:
         phases = {}
         space = SeparateCell(10) if kind == "architecture" else SeparateSpace(10)

@@ -11,11 +11,11 @@ import torch
 from child_processes import wait
 from process_runs import LOST, run_together, train_kinds
 from torch import Tensor
-from training_runs import records
+from training_runs import make_trainer, records
 
 from oneshot.training import load_newest
 
-KINDS = ["phases", "attentive", "controller", "architecture"]
+KINDS = ["phases", "attentive", "controller", "architecture", "synchronised"]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,17 @@ def check_same_run(found: Path, expected: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_end_where_one_does(folders: dict[int, Path], kind: str) -> None:
     """Crops, flips and erased parts, a teacher, sorted channels, averages, samplers that learn by rewards and by gradients of the
-    second order; and what is recorded.
+    second order; batch normalisation that is synchronised, by torch's own function with the arithmetic of its CUDA
+    kernels, with slices of a bank's tensors; and what is recorded.
     """
     check_same_run(folders[2] / kind, folders[1] / kind)
+
+
+def test_synchronised_batch_norm_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^trainer\.sync_batch_norm=true is for CUDA devices, .*; on cpu it is false: "
+    ):
+        make_trainer(tmp_path, sync_batch_norm=True)
 
 
 def test_a_killed_process_ends_the_run_and_another_number_of_processes_continues_it(
