@@ -75,7 +75,13 @@ def share_of(total: int) -> Share:
         raise ValueError(
             f"a batch of {total} cannot be shared out among {count()} processes: start fewer, or raise trainer.batch_size"
         )
-    return Share(total * rank() // count(), total * (rank() + 1) // count(), total)
+    own = part_of(total)
+    return Share(own.start, own.stop, total)
+
+
+def part_of(total: int) -> range:
+    """Which of ``total`` pieces of work are this process's; parts differ by at most one, and may be empty."""
+    return range(total * rank() // count(), total * (rank() + 1) // count())
 
 
 # What they tell one another ------------------------------------------------------------------------------------------

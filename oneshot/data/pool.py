@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from oneshot.data import digests
 from oneshot.data.decoding import num_available_cores
 from oneshot.data.images import ImageSource
 from oneshot.data.record import SETS
+from oneshot.processes import add_up, count, gathered, part_of
 from oneshot.progress import progress
 
 if TYPE_CHECKING:
@@ -106,23 +108,45 @@ def counted(number: int, what: str = "image") -> str:
 
 
 def digests_of(source: ImageSource, description: str) -> Tensor:
-    """The digest of every image, int64 of shape ``(num_images,)``, read by several threads where the source allows it.
+    """The digest of every image, int64 of shape ``(num_images,)``, read by several threads where the source allows it; each
+    process of a run reads its part.
 
     What cannot be read is known by its key.
+
+    Raises:
+        ValueError: another process finds other images.
     """
+    if count() > 1:
+        _check_alike(source, description)
+    own = part_of(len(source))
 
     def read(start: int) -> Sequence[int]:
-        return [_digest(source, index) for index in range(start, min(start + _CHUNK, len(source)))]
+        return [_digest(source, index) for index in range(start, min(start + _CHUNK, own.stop))]
 
     found: list[int] = []
     with (
         ThreadPoolExecutor(num_available_cores() if source.concurrent else 1) as pool,
-        progress(_LOGGER, f"reading {description}", "image", total=len(source), leave=False) as bar,
+        progress(_LOGGER, f"reading {description}", "image", total=len(own), leave=False) as bar,
     ):
-        for part in pool.map(read, range(0, len(source), _CHUNK)):
+        for part in pool.map(read, range(own.start, own.stop, _CHUNK)):
             found += part
             bar.update(len(part))
-    return torch.tensor(found, dtype=torch.int64)
+    read_by_all = torch.zeros(len(source), dtype=torch.int64)
+    read_by_all[own.start : own.stop] = torch.tensor(found, dtype=torch.int64)
+    add_up([read_by_all])
+    return read_by_all
+
+
+def _check_alike(source: ImageSource, description: str) -> None:
+    """By number, names and classes, so that what one process reads is what another one means."""
+    names = "\0".join(os.path.basename(key) for key in source.keys).encode(errors="surrogateescape")
+    seen = (len(source), digests.of_bytes(names + source.labels.numpy().tobytes()))
+    numbers, fingerprints = zip(*gathered(seen), strict=True)
+    if len({*fingerprints}) > 1:
+        raise ValueError(
+            f"the {len(numbers)} processes find different {description} (numbers by process: {', '.join(map(str, numbers))}): "
+            "they must see the same files"
+        )
 
 
 def _digest(source: ImageSource, index: int) -> int:
