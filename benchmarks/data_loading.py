@@ -6,8 +6,8 @@ FOLDER holds a folder of images for each class, as timm and ``data=image_folder`
 the area, resized by bicubic interpolation, mirrored at random and normalised, as float32 batches: ``timm.data.create_loader`` as
 it is; a set that does not fit ``data.memory_limit_gb``; and the same set in memory. They take turns, each in a process of its own
 with the same number of workers. Printed are images a second by the clock in a second pass, the processor's milliseconds an image
-over all processes, and the largest memory of the process and of a worker. ``--side`` makes the photographs larger or smaller first,
-to that shorter side.
+over all processes, and the largest memory of the process and of a worker. ``--side`` makes the photographs larger or smaller
+first, to that shorter side.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def measure(kind: str, folder: str, args: argparse.Namespace, answer: Connection
         "from files": lambda: own_batches(folder, args, 0.0),
         "in memory": lambda: own_batches(folder, args, 1e3),
     }[kind]
-    batches = make()
+    batches = make()  # type: ignore[no-untyped-call]
     for images in batches():
         assert images.shape[1:] == (3, args.size, args.size)
         assert images.dtype == torch.float32

@@ -12,11 +12,13 @@ trainer.deterministic. compile: a static network eager and compiled, and what th
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,10 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.tiny: bool = args.tiny
-        self.device = torch.device(
-            "cuda" if torch.cuda.is_available() else "cpu", 0 if torch.cuda.is_available() else None
-        )
-        self.size, self.batch, self.seconds = (32, 4, 2.0) if args.tiny else (224, args.batch, args.seconds)
+        self.device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        self.size = 32 if args.tiny else 224
+        self.batch: int = 4 if args.tiny else args.batch
+        self.seconds: float = 2.0 if args.tiny else args.seconds
         self.classes = 10 if args.tiny else 1000
         width = 0.25 if args.tiny else 1.2
         self.space = OFAMobileNetV3(num_classes=self.classes, resolutions=(self.size,), width_multiplier=width)
@@ -62,7 +64,7 @@ class Bench:
         return Supernet(self.space).to(self.device)
 
     def settings(self, **changes: Any) -> TrainSettings:
-        values = {
+        values: dict[str, Any] = {
             "epochs": 1,
             "batch_size": self.batch,
             "device": str(self.device),
@@ -109,7 +111,7 @@ def train(bench: Bench) -> None:
     if published is not None:
         loops["published supernet"] = published
     for name, loop in loops.items():
-        print(f"train: {name}: {bench.peak(lambda loop=loop: [next(loop) for _ in range(3)])}")  # warm-up
+        print(f"train: {name}: {bench.peak(partial(list, itertools.islice(loop, 3)))}")  # warm-up
     speeds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(5):
         for name, loop in loops.items():
@@ -143,7 +145,7 @@ def loop_of_trainer(bench: Bench) -> Iterator[None]:
         go.get()
         return step(*given)
 
-    task.step = waiting  # type: ignore[method-assign]
+    task.step = waiting  # type: ignore[method-assign, assignment]
     folder = tempfile.mkdtemp()
     trainer = Trainer(task, bench.data, settings, RunPart(Path(folder), {"config": {}}), lambda module: {})
     threading.Thread(target=trainer.run, daemon=True).start()
@@ -164,7 +166,9 @@ def loop_of_static(bench: Bench) -> Iterator[None]:
 def loop_of_published(bench: Bench) -> Iterator[None] | None:
     """The supernet of Once-for-All's published code (MIT), sampled as its training does."""
     try:
-        from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3 as Published
+        from ofa.imagenet_classification.elastic_nn.networks import (  # type: ignore[import-not-found]
+            OFAMobileNetV3 as Published,
+        )
     except ImportError as error:
         print(f"train: the published code is not installed ({error}): pip install --no-deps ofa")
         return None
@@ -186,8 +190,7 @@ def loop_of_published(bench: Bench) -> Iterator[None] | None:
 def bare_loop(bench: Bench, networks: list[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Iterator[None]:
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     trained = [
-        (forward, list(module.to(memory_format=torch.channels_last).parameters()))
-        for module, forward in networks  # type: ignore[call-overload]
+        (forward, list(module.to(memory_format=torch.channels_last).parameters())) for module, forward in networks
     ]
     optimizers = [
         torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-5)
@@ -221,7 +224,7 @@ def search(bench: Bench) -> None:
         evaluator(archs[0])
         bench.synchronize()
         start = time.perf_counter()
-        peak = bench.peak(lambda evaluator=evaluator: evaluator.score_all(archs))
+        peak = bench.peak(partial(evaluator.score_all, archs))
         print(f"search: {len({*archs})} networks {name}: {time.perf_counter() - start:.1f} s; {peak}")
 
 
@@ -237,7 +240,7 @@ def resume(bench: Bench) -> None:
                 trainer._request_stop()
             return step(images, labels, number, engine)
 
-        task.step = stopping  # type: ignore[method-assign]
+        task.step = stopping  # type: ignore[method-assign, assignment]
         trainer.run()
 
     with tempfile.TemporaryDirectory() as root:

@@ -70,7 +70,7 @@ def timed(action: Callable[[], object], parameters: list[nn.Parameter]) -> float
 
 def benchmark(name: str, batch: int, repeats: int) -> None:
     space = SPACES[name]()
-    supernet = Supernet(space).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = Supernet(space).to(memory_format=torch.channels_last)
     freeze_norms(supernet)
     shared = list(supernet.parameters())
     x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -89,7 +89,7 @@ def benchmark(name: str, batch: int, repeats: int) -> None:
 
     def run_parts() -> None:
         for module, given, grad in parts:
-            module(given.detach().requires_grad_()).backward(grad)  # type: ignore[no-untyped-call]
+            module(given.detach().requires_grad_()).backward(grad)
 
     def run(target: object) -> Callable[[], None]:
         return lambda: supernet(x, target).logsumexp(1).sum().backward()

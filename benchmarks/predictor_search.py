@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from oneshot.costs import CostTable
 from oneshot.predictors.mlp import perceptron
-from oneshot.search import NSGA2, Evolution, Problem
+from oneshot.search import NSGA2, Evolution, Problem, Strategy
 from oneshot.spaces import OFAMobileNetV3
 from oneshot.spaces.coding import Codes, Coding
 
@@ -34,7 +34,8 @@ def main() -> None:
 
     def score(codes: Codes) -> NDArray[np.float64]:
         with torch.inference_mode():
-            return network(torch.from_numpy(coding.one_hot(codes)))[:, 0].double().numpy()
+            predicted: NDArray[np.float64] = network(torch.from_numpy(coding.one_hot(codes)))[:, 0].double().numpy()
+            return predicted
 
     space.network(space.smallest)  # imports timm
 
@@ -45,7 +46,7 @@ def main() -> None:
     table.costs_of(coding.sample(10_000, np.random.default_rng(0)))
     print(f"10,000 random architectures, entries that were missing included: {time.perf_counter() - started:.2f} s")
 
-    strategies = {
+    strategies: dict[str, Strategy] = {
         "evolution": Evolution(population=100, num_parents=25, num_mutations=50, num_crossovers=50, generations=100),
         "nsga2": NSGA2(population=100, generations=100),
     }

@@ -12,16 +12,19 @@ printed, and those of a core, of two processes the busier one's, which do not co
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import socket
 import statistics
 import tempfile
 import time
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.evaluation import Evaluator, ScoreSettings
@@ -30,6 +33,7 @@ from oneshot.samplers import UniformSampler
 from oneshot.spaces import NASBenchMacro, OFAMobileNetV3, SearchSpace
 from oneshot.supernet import Supernet
 from oneshot.training import RunPart, SupernetTask, Trainer, TrainSettings
+from oneshot.training.tasks import StepResult
 
 CPU = torch.device("cpu")
 Seconds = tuple[float, float]
@@ -74,11 +78,11 @@ def train(args: argparse.Namespace) -> Seconds:
     clocks: list[Clock] = []
     step = task.step
 
-    def timed(*given: object) -> object:
+    def timed(*given: Any) -> StepResult:
         found = step(*given)
         if not clocks:
             clocks.append(Clock())
-        return found  # type: ignore[arg-type]
+        return found
 
     task.step = timed  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +106,7 @@ def search(args: argparse.Namespace) -> Seconds:
     return clock()
 
 
-def work(rank: int, number: int, port: int, args: argparse.Namespace, answers: multiprocessing.SimpleQueue) -> None:
+def work(rank: int, number: int, port: int, args: argparse.Namespace, answers: SimpleQueue[Seconds]) -> None:
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
     os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in here.items()}
     torch.set_num_threads(1)
@@ -116,8 +120,8 @@ def run(number: int, args: argparse.Namespace) -> Seconds:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    answers = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(work, (number, port, args, answers), nprocs=number)
+    answers: SimpleQueue[Seconds] = multiprocessing.get_context("spawn").SimpleQueue()
+    spawn(work, (number, port, args, answers), nprocs=number)
     return answers.get()
 
 

@@ -58,6 +58,7 @@ def make_evaluator(space: SearchSpace, args: argparse.Namespace) -> Evaluator:
 
 
 def shared_evaluation(evaluator: Evaluator) -> SharedEvaluation:
+    assert isinstance(evaluator.supernet, Supernet)
     return SharedEvaluation(
         evaluator.supernet, evaluator.calibration, evaluator.held_out, evaluator, evaluator.memory_limit
     )
@@ -65,6 +66,7 @@ def shared_evaluation(evaluator: Evaluator) -> SharedEvaluation:
 
 def macs_bound(evaluator: Evaluator, archs: Sequence[Arch]) -> tuple[float, float]:
     """GMACs of an image through all ``archs``, and through the calls that differ among them."""
+    assert isinstance(evaluator.supernet, Supernet)
     costs, graph = CostTable(evaluator.supernet.space), MergedGraph(evaluator.supernet)
     total, distinct = 0, {}
     for arch in archs:

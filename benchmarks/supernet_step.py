@@ -20,6 +20,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +80,10 @@ def peak_mib(action: Callable[[], object], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
-    recorded = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    recorded: Any = profiler.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in recorded if event.name() == "[memory]")
-    return max(itertools.accumulate((size for _, size in changes), initial=0)) / 2**20
+    most: float = max(itertools.accumulate((size for _, size in changes), initial=0)) / 2**20
+    return most
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ def compare(supernet: Supernet, archs: list[Arch], x: Tensor, repeats: int, rng:
     for repeat in range(repeats + 2):
         for index in rng.sample(range(len(archs)), len(archs)):
             runs = [
-                (times[index].supernet, lambda index=index: shared(x, archs[index])),
-                (times[index].static, lambda index=index: own[index](x)),
+                (times[index].supernet, partial(shared, x, archs[index])),
+                (times[index].static, partial(own[index], x)),
             ]
             for kept, run in rng.sample(runs, 2):
                 taken = run()
@@ -134,7 +137,7 @@ def benchmark(name: str, space: SearchSpace, batch: int, resolution: int, args: 
     for module, inputs in ((supernet, (x, space.largest)), (supernet.extract(space.largest), (x,))):
         stepper = Stepper(module, device)
         stepper(*inputs)  # momentum, and memory that is kept, are not this step's
-        peaks.append(peak_mib(lambda stepper=stepper, inputs=inputs: stepper(*inputs), device))
+        peaks.append(peak_mib(partial(stepper, *inputs), device))
     for label, with_update in (("forward, backward, clearing", False), ("whole step", True)):
         ratios = [times.ratio(with_update) for times in drawn]
         print(

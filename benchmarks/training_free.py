@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from oneshot.arch import Arch
 from oneshot.data import image_folder
 from oneshot.evaluation import RankCorrelation, rank_correlation
 from oneshot.pipeline.truth import read_truth
@@ -73,7 +74,7 @@ def main() -> None:
     print(f"together: {seconds['together'] / unit:.2f}")
 
 
-def _seconds(scorers: dict[str, TrainingFreeScores], archs: list) -> dict[str, float]:
+def _seconds(scorers: dict[str, TrainingFreeScores], archs: list[Arch]) -> dict[str, float]:
     """The median CPU time of each over ``archs``."""
     taken: dict[str, list[float]] = {name: [] for name in scorers}
     for scorer in scorers.values():

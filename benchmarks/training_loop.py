@@ -56,7 +56,7 @@ def train_bare(networks: list[nn.Module], data: ImageData, settings: TrainSettin
     optimizers = [make_optimizer(network, settings, settings.lr, torch.device("cpu")) for network in networks]
     parameters = [list(network.parameters()) for network in networks]
     generator = torch.Generator().manual_seed(0)
-    started = []
+    started: list[float] = []
     for _ in range(settings.epochs):
         batches = torch.randperm(len(data.train), generator=generator).split(settings.batch_size)
         for images, labels in data.train.batches(batches):
@@ -90,7 +90,7 @@ def main() -> None:
     archs = [space.sample(rng) for _ in range(args.archs)]
     for repeat in range(2):
         supernet = Supernet(space)
-        networks = [supernet.extract(arch).train().to(memory_format=torch.channels_last) for arch in archs]  # type: ignore[call-overload]
+        networks = [supernet.extract(arch).train().to(memory_format=torch.channels_last) for arch in archs]
         speeds = []
         for times in (train(supernet, archs, data, settings), train_bare(networks, data, settings)):
             # The median over rounds of all architectures: what disturbs one is left out.
