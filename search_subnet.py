@@ -23,6 +23,7 @@ from oneshot.config import (
     make_strategy,
     moved_data,
     newest_run,
+    score_left_open,
     search_for_repaired,
     settings,
     trained_sampler,
@@ -64,14 +65,14 @@ def main(config: DictConfig, folder: Path) -> None:
     number = None if config.truth is None else num_retrained(str(config.truth))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed)
     retrain = settings(RetrainSettings, config, "retrain")
-    untrained = "space" in config and config.score != INHERITED
+    untrained = "space" in config and config.score not in (None, INHERITED)
     warn_unread(_unread(config, number is not None, untrained))
     search = SearchSettings(
         evaluation=settings(EvaluationSettings, config, "evaluation"),
         ranking=settings(RankingSettings, config, "ranking"),
         prediction=settings(PredictionSettings, config, "prediction"),
         combination=settings(CombinationSettings, config, "combination"),
-        score=INHERITED if untrained else config.score,
+        score=INHERITED if untrained or config.score is None else config.score,
         strategy=make_strategy(config),
         costs=costs,
         limited=limited,
@@ -98,10 +99,10 @@ def main(config: DictConfig, folder: Path) -> None:
         if moved_data({}, config.data):
             raise ValueError("no data are read where a predictor is searched without a supernet: leave out data")
         space = make_space(config.space, DataSize(config.num_classes, config.image_size))
-        predictor = make_predictor(config, space, needs_supernet=False)
+        learned = make_predictor(config, space, needs_supernet=False)
         if config.truth is not None:
             raise ValueError("truth judges the ranking by a supernet: give supernet=FOLDER instead of +space")
-        search = replace(search, predictor=predictor, costs=_in_numbers(costs, space))
+        search = replace(search, predictor=learned, costs=_in_numbers(costs, space))
         search_without_supernet(space, search, folder)
         log.info("networks in %s; look at %s", folder / "networks.json", folder / "report.html")
         return
@@ -152,6 +153,10 @@ def main(config: DictConfig, folder: Path) -> None:
         warn_unread({"prediction": "with predictor=NAME"})
     predictor = None if config.get("predictor") is None else make_predictor(config, space)
     search = replace(search, predictor=predictor, config={"data": data_config})
+    if config.score is None:
+        search = replace(search, score=score_left_open(trained, search))
+        if search.score == INHERITED:
+            warn_unread({"combination": "with score=combined"})
     found = search_supernet(trained, data, search, folder)
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")
@@ -206,7 +211,7 @@ def _unread(config: DictConfig, retrains: bool, untrained: bool) -> dict[str, st
         "where there is a predictor or a supernet": {"references": not untrained},
         "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
         "with predictor=NAME": {"prediction": by_supernet},  # which the supernet may set
-        "with score=combined": {"combination": config.score in PUT_TOGETHER},
+        "with score=combined": {"combination": config.score in PUT_TOGETHER or (config.score is None and by_supernet)},
         "with truth=...": {"ranking": config.truth is not None},
         "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
     }

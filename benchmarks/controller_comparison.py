@@ -64,7 +64,9 @@ def compare(options: argparse.Namespace, seed: int) -> list[dict[str, object]]:
         supernet, found = out / f"supernet_{sampler}", out / f"search_{sampler}"
         seconds = run("train_supernet.py", supernet, *train, f"sampler={sampler}")
         # The baseline that every search runs is as large as the search itself and no part of the method.
-        searching = run("search_subnet.py", found, *common, f"supernet={supernet}", *search, *scoring)
+        searching = run(
+            "search_subnet.py", found, *common, f"supernet={supernet}", "score=inherited", *search, *scoring
+        )
         row = retrain(options, found, out / f"retrain_{sampler}", seed)
         times = {"training_s": round(seconds), "search_s": round(searching / 2)}
         rows.append({"method": method, "seed": seed, **times, **row})

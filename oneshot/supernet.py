@@ -47,6 +47,9 @@ class Supernet(nn.Module):
     BatchNorm statistics reach exactly the tensors of that path. Nothing is set and then called; calls may alternate between
     architectures freely.
 
+    Attributes:
+        is_elastic: whether networks share parts of tensors, as those of different widths do, and not whole blocks alone.
+
     Raises:
         ValueError: a network of the space has tensors that were not made through ``make``, or shapes that no rule can share.
     """
@@ -57,6 +60,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.bank = nn.Module()
+        self.is_elastic = False
         self._rules: dict[str, SharingRule] = {}
         self._reset_caches()
         blocks: dict[str, dict[Block, None]] = {}
@@ -150,6 +154,7 @@ class Supernet(nn.Module):
                 seen = shapes.setdefault(path, shape)
                 if len(seen) != len(shape):
                     raise ValueError(f"{name}.{path} is {tuple(seen)} in one network and {tuple(shape)} in another")
+                self.is_elastic |= seen != shape
                 shapes[path] = torch.Size(max(pair) for pair in zip(seen, shape, strict=True))
         made: dict[Block, dict[str, Tensor]] = {}
         for path, shape in shapes.items():

@@ -19,7 +19,7 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
-from oneshot.config.presets import PRESET, for_repaired, search_for_repaired
+from oneshot.config.presets import PRESET, for_repaired, score_left_open, search_for_repaired
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
 
@@ -46,6 +46,7 @@ __all__ = [
     "phase_settings",
     "plain",
     "register_spaces",
+    "score_left_open",
     "search_for_repaired",
     "settings",
     "trained_sampler",

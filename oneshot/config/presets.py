@@ -1,4 +1,4 @@
-"""What a command line leaves open and the weights decide: how a network that begins trained is trained on."""
+"""What a command line leaves open and the weights decide: how a network that begins trained is trained on, and what ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from oneshot.config.keys import no_setting, typed_keys
 from oneshot.config.making import make_strategy
 from oneshot.config.paths import CONF
 from oneshot.costs import CostSettings
-from oneshot.pipeline.search_settings import INHERITED, SearchSettings
+from oneshot.pipeline.folders import Trained
+from oneshot.pipeline.search_settings import COMBINED, INHERITED, SearchSettings
+from oneshot.search import Exhaustive
+from oneshot.supernet import Supernet
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,38 @@ def _chosen(group: str, name: Any) -> Any:
             f"repaired.{group} is one of {', '.join(known)}, or null, not {name!r}{suggest(str(name), known)}"
         )
     return OmegaConf.load(CONF / group / f"{name}.yaml")
+
+
+def score_left_open(trained: Trained, search: SearchSettings) -> str:
+    """What ranks where the command line does not say. All witnesses together, where they have been measured to rank better than
+    inherited weights alone, and are not most of the search's work: in spaces whose options have weights of their own, trained
+    from random ones, and for searches that score as many networks as witnesses are compared on. Inherited weights otherwise.
+
+    Args:
+        search: with the strategy and the predictor that were made.
+    """
+    space, budget, number = trained.supernet.space, search.strategy.budget, search.combination.num_reference
+    shared = trained.members[0].supernet if trained.members else trained.supernet
+    because = {
+        "a predictor learns what the supernet says": search.predictor is not None,
+        "the networks begin with trained weights": space.original is not None or space.starts_trained,
+        "networks of this space are parts of one another": isinstance(shared, Supernet) and shared.is_elastic,
+        "scoring all networks shares work that other witnesses cannot share": isinstance(search.strategy, Exhaustive),
+        f"a search of {budget:,} networks is shorter than the {number:,} that witnesses are compared on": budget
+        < number,
+        "successive halving compares losses": search.evaluation.halving_images is not None,
+    }
+    reason = next((text for text, holds in because.items() if holds), None)
+    if reason is None:
+        log.info(
+            "score=combined, all witnesses, because each option of this space has weights of its own (score=inherited ranks by "
+            "the supernet alone, in less time)"
+        )
+        return COMBINED
+    log.info(
+        "score=inherited, the supernet's weights alone, because %s (score=combined asks other witnesses, too)", reason
+    )
+    return INHERITED
 
 
 def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from oneshot.pipeline.evidence import Evidence, learn_from
 from oneshot.pipeline.folders import Trained, load_before
 from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings
 from oneshot.pipeline.witnesses import Measured, Untrained, Witnesses, draw_agreement, plain, rank_agreement
+from oneshot.processes import from_first, is_first
 from oneshot.progress import progress
 from oneshot.reading import read_json
 from oneshot.runs import Store, fingerprint, write_json
@@ -55,11 +57,12 @@ class CombinedScores(CandidateScores):
             raise ValueError("score=combined compares losses on the same images: without evaluation.halving_images")
         super().__init__(evaluator, costs, store, settings, seed)
         self._trained, self._untrained, self._combination = trained, untrained, combination
-        asked = untrained(seed) if combination.untrained else None
+        asked = untrained(seed)
         self.witnesses = Witnesses(costs.coding, costs.table, asked, store, self.inherited)
         self.measured = Measured(None, None, {})
         self.reference: list[Arch] = []
         self._panel: Panel | None = None
+        self._of = ""  # what was measured, in digits
         self._combined: dict[Arch, float] = {}
 
     @property
@@ -78,8 +81,17 @@ class CombinedScores(CandidateScores):
             return
         drawn = draw_random(problems, self._combination.num_reference, self.generator("reference"))
         self.reference = [arch for part in drawn for arch in part]
+        new, started = sum(arch not in self.known for arch in self.reference), time.monotonic()
         with progress(log, "reference", "network", total=len(self.reference)) as bar:
             super().score_all(self.reference, "reference", scored=lambda key: bar.update())
+        scored = time.monotonic()
+        if (asked := self.witnesses.ask(self.reference)) and new:
+            log.info(
+                "a network takes %.2g s for its loss and %.2g s for %s without training; counting takes none",
+                (scored - started) / new,
+                (time.monotonic() - scored) / asked,
+                ", ".join(self.witnesses.untrained),
+            )
         self.witnesses.learn(self.reference)
         self.measured = self._measured(self.reference[: self._combination.num_checked])
         self._panel = self.witnesses.panel(self.reference, self.measured)
@@ -130,11 +142,10 @@ class CombinedScores(CandidateScores):
     def _measured(self, archs: Sequence[Arch]) -> Measured:
         """How far witnesses agree with themselves on ``archs``; read where it is on record."""
         texts = [*(arch.to_json() for arch in archs), *self.witnesses.names, self.settings.metric]
-        of, path = fingerprint(text.encode() for text in texts)[:16], self.store.folder / NAME
-        if path.is_file():
-            kept = read_json(path, "record of witnesses")
-            if isinstance(kept, dict) and kept.get("of") == of:
-                return Measured(**kept["measured"])
+        self._of, path = fingerprint(text.encode() for text in texts)[:16], self.store.folder / NAME
+        kept = from_first(read_json(path, "record of witnesses") if is_first() and path.is_file() else None)
+        if isinstance(kept, dict) and kept.get("of") == self._of:
+            return Measured(**kept["measured"])
         images = self.evaluator.held_out.images
         half = len(images) // 2
         first = self._values(self.evaluator.part(0, half), archs)
@@ -149,7 +160,7 @@ class CombinedScores(CandidateScores):
             draw_agreement(self.witnesses, self._untrained(self.seed + 1), archs) if self.witnesses.untrained else {}
         )
         found = Measured(spearman_brown(halves), checkpoints, draws)
-        write_json(path, {"of": of, "measured": plain(found)})
+        write_json(path, {"of": self._of, "measured": plain(found)})
         return found
 
     def _values(self, evaluator: Evaluator, archs: Sequence[Arch]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -158,13 +169,12 @@ class CombinedScores(CandidateScores):
 
     def _write(self) -> None:
         """What was found goes beside what it was found from."""
-        path, panel = self.store.folder / NAME, self.panel
-        kept = read_json(path, "record of witnesses")
+        panel = self.panel
         rows = zip(panel.witnesses, panel.weighting.agreement.tolist(), panel.weights.tolist(), strict=True)
         write_json(
-            path,
+            self.store.folder / NAME,
             {
-                "of": kept["of"],
+                "of": self._of,
                 "measured": plain(self.measured),
                 "num_networks": len(self.reference),
                 "witnesses": [

@@ -35,7 +35,7 @@ from oneshot.processes import count
 from oneshot.runs import Store
 from oneshot.search import Knapsack
 from oneshot.spaces.coding import Codes
-from oneshot.training_free import TrainingFreeScores, scores_called
+from oneshot.training_free import TrainingFreeScore, TrainingFreeScores, scores_called, those_that_apply
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,10 @@ def opened_candidates(
         if settings.score == INHERITED:
             yield CandidateScores(*own), costs
             return
-        asked = scores_called(settings.combination.untrained) if settings.combination.untrained else []
+        asked: list[TrainingFreeScore] = []
+        if settings.combination.untrained:
+            space = trained.supernet.space
+            asked = those_that_apply(space, data, scores_called(settings.combination.untrained), device)
 
         def untrained(seed: int) -> TrainingFreeScores:
             return TrainingFreeScores(trained.supernet.space, data, asked, seed=seed, device=device)

@@ -38,7 +38,14 @@ from oneshot.runs import Store
 from oneshot.search import Exhaustive, Problem, RandomSearch, Strategy
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes
-from oneshot.training_free import AZ_NAS, SCORES, TrainingFreeScore, TrainingFreeScores, scores_called
+from oneshot.training_free import (
+    AZ_NAS,
+    SCORES,
+    TrainingFreeScore,
+    TrainingFreeScores,
+    scores_called,
+    those_that_apply,
+)
 
 log = logging.getLogger(__name__)
 PUT_TOGETHER = (LogRanks.name, Combined.name)
@@ -103,6 +110,8 @@ def search_untrained(
         torch.set_num_threads(untrained.threads)
     started, device = time.monotonic(), resolve_device(untrained.device)
     asked = _asked(names, untrained, settings)
+    if names[0] == Combined.name:
+        asked = those_that_apply(space, data, asked, device)
 
     def scorer(seed: int) -> TrainingFreeScores:
         return TrainingFreeScores(space, data, asked, seed=seed, device=device)

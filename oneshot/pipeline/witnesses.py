@@ -16,6 +16,7 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import Panel, Witness
 from oneshot.predictors import RidgePredictor, explained_variance
+from oneshot.processes import count, shared_out
 from oneshot.progress import progress
 from oneshot.spaces.coding import Codes, Coding
 
@@ -25,6 +26,7 @@ Values = NDArray[np.float64]
 MACS, PARAMS, INHERITED, ADDED = "MACs", "parameters", "inherited weights", "what options add"
 SIZE, SUPERNET = "size", "supernet"
 MIN_NETWORKS = 50  # random ones: the standard error of a correlation between 50 without relation is 0.14
+_SHARED = 8  # networks that a process scores between two exchanges
 # Scores of untrained networks that look at the same thing.
 _FAMILIES = {
     "naswot": "activation patterns",
@@ -131,8 +133,8 @@ class Witnesses:
         """``(num_archs, num_witnesses)``; NaN where a witness has nothing to say."""
         codes = self.coding.encode(archs)
         columns = list(self.costs.costs_of(codes).astype(np.float64).T)
-        if self._untrained is not None:
-            self._ask(archs)
+        if self.untrained:
+            self.ask(archs)
             columns += [np.array([self._known[arch][name] for arch in archs]) for name in self.untrained]
         if self._inherited is not None:
             added = np.full(len(archs), np.nan)
@@ -159,9 +161,10 @@ class Witnesses:
         ]
         return Panel(found, self.values(archs))
 
-    def _ask(self, archs: Sequence[Arch]) -> None:
-        """Scores untrained networks that were not scored before."""
-        assert self._untrained is not None
+    def ask(self, archs: Sequence[Arch]) -> int:
+        """Scores untrained networks that were not scored before; returns how many."""
+        if self._untrained is None or not self.untrained:
+            return 0
         unknown = []
         for arch in dict.fromkeys(archs):
             if arch in self._known:
@@ -171,18 +174,30 @@ class Witnesses:
                 self._known[arch] = {name: math.nan if value is None else value for name, value in kept.items()}
             else:
                 unknown.append(arch)
-        found = self._untrained.scores(unknown)
+        found = _scored(self._untrained, unknown)
         for arch, values in progress(log, "untrained", "network", iterable=found, total=len(unknown)):
             self._known[arch] = values
             if self._remembered is not None:
                 for name, value in values.items():
                     self._remembered.add_value(arch, name, value)
+        return len(unknown)
+
+
+def _scored(untrained: Untrained, archs: Sequence[Arch]) -> Iterator[tuple[Arch, dict[str, float]]]:
+    """Different architectures with their scores, which several processes share out in small parts."""
+    if count() == 1:
+        yield from untrained.scores(archs)
+        return
+    size = _SHARED * count()
+    for start in range(0, len(archs), size):
+        part = archs[start : start + size]
+        yield from zip(part, shared_out(part, lambda own: [values for _, values in untrained.scores(own)]), strict=True)
 
 
 def draw_agreement(witnesses: Witnesses, other: Untrained, archs: Sequence[Arch]) -> dict[str, float]:
     """How far each score of untrained networks agrees with ``other``, another draw of weights and images, on ``archs``."""
     own = witnesses.values(archs)
-    found = other.scores(archs)
+    found = _scored(other, archs)
     drawn = dict(progress(log, "another draw", "network", iterable=found, total=len(archs)))
     columns = {name: own[:, witnesses.names.index(name)] for name in witnesses.untrained}
     return {name: rank_agreement(column, [drawn[arch][name] for arch in archs]) for name, column in columns.items()}

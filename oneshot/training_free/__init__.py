@@ -9,7 +9,7 @@ several scores together, ``AZ_NAS`` among them. A score of one's own is a ``Trai
 """
 
 from oneshot.training_free.names import SCORES, scores_called
-from oneshot.training_free.population import TrainingFreeScores
+from oneshot.training_free.population import TrainingFreeScores, those_that_apply
 from oneshot.training_free.ranking import AZ_NAS, log_rank_sum
 from oneshot.training_free.score import NotApplicable, TrainingFreeScore
 from oneshot.training_free.trial import Bench, Trial
@@ -24,4 +24,5 @@ __all__ = [
     "Trial",
     "log_rank_sum",
     "scores_called",
+    "those_that_apply",
 ]

@@ -98,3 +98,19 @@ class TrainingFreeScores:
         if not value < math.inf:  # minus infinity is the worst there is, and no accident
             log.warning("the %s of %s is %s", score.name, trial.arch.to_json(), value)
         return value
+
+
+def those_that_apply(
+    space: SearchSpace, data: ImageData, scores: Sequence[TrainingFreeScore], device: torch.device | None = None
+) -> list[TrainingFreeScore]:
+    """Those of ``scores`` that say something about networks of ``space``, by its largest one; a line names each of the others."""
+    trial = Trial(Bench(space, data, 0, torch.device("cpu") if device is None else device), space.largest)
+    found = []
+    for score in scores:
+        try:
+            score(trial)
+        except NotApplicable as lacks:
+            log.info("%s is no witness here: it %s", score.name, lacks)
+        else:
+            found.append(score)
+    return found

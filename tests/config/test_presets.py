@@ -1,19 +1,30 @@
-"""Which trainer a command gets that names none."""
+"""Which trainer, predictor and score a command gets that names none."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from oneshot.config import CONF, for_repaired, search_for_repaired, settings
+from oneshot.arch import Arch, Choice
+from oneshot.config import CONF, for_repaired, score_left_open, search_for_repaired, settings
 from oneshot.config.presets import with_trainer
 from oneshot.costs import CostSettings
-from oneshot.pipeline.search_settings import PredictionSettings, SearchSettings
-from oneshot.search import Knapsack, RandomSearch
+from oneshot.evaluation.family import SupernetFamily
+from oneshot.pipeline.folders import Trained
+from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, SearchSettings
+from oneshot.predictors import RidgePredictor
+from oneshot.search import Evolution, Exhaustive, Knapsack, RandomSearch
+from oneshot.spaces import NASBenchMacro
+from oneshot.spaces.base import Make, SearchSpace
+from oneshot.supernet import Supernet
 from oneshot.training import TrainSettings
 
+MACRO = NASBenchMacro(4, 8, channels=4, head_channels=8)
 TRAINED = ["+space=timm", "space.model=resnet18", "space.weights=resnet18.pt"]
 
 
@@ -105,3 +116,61 @@ def _search() -> DictConfig:
     OmegaConf.set_struct(config, True)  # as Hydra does
     assert isinstance(config, DictConfig)
     return config
+
+
+# What ranks ------------------------------------------------------------------------------------------------------------
+
+
+class Widths(SearchSpace):
+    """Networks of two widths, the narrow one being a part of the wide one."""
+
+    num_classes = 4
+
+    def __init__(self) -> None:
+        self.choices = (Choice("width", (2, 4)),)
+
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), make("classifier", nn.Linear, 2 * arch.integer("width"), 4))
+
+
+class Begun(Widths):
+    """Networks that begin with trained weights."""
+
+    starts_trained = True
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "expected", "reason"),
+    [
+        (MACRO, {}, "combined", "each option of this space has weights of its own"),
+        (MACRO, {"strategy": RandomSearch(num_samples=500)}, "combined", "score=inherited ranks by the supernet alone"),
+        (
+            MACRO,
+            {"strategy": RandomSearch(num_samples=499)},
+            "inherited",
+            "a search of 499 networks is shorter than the 500",
+        ),
+        (MACRO, {"strategy": Exhaustive()}, "inherited", "scoring all networks shares work"),
+        (MACRO, {"predictor": RidgePredictor()}, "inherited", "a predictor learns what the supernet says"),
+        (MACRO, {"evaluation": EvaluationSettings(halving_images=8)}, "inherited", "successive halving"),
+        (Widths(), {}, "inherited", "networks of this space are parts of one another"),
+        (Begun(), {}, "inherited", "the networks begin with trained weights"),
+    ],
+)
+def test_what_ranks_where_nobody_says(
+    space: SearchSpace, changes: dict[str, Any], expected: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = Trained(Supernet(space), {}, (), Path("run"), 1, 1)
+    search = SearchSettings(**{"strategy": Evolution(), **changes})
+    with caplog.at_level("INFO"):
+        assert score_left_open(trained, search) == expected
+    assert f"score={expected}, " in caplog.text
+    assert reason in caplog.text
+
+
+def test_supernets_that_share_out_a_space_rank_as_one_does() -> None:
+    parts = [MACRO.restrict({"layer1": [option]}) for option in MACRO.choices[0].options]
+    members = [Trained(Supernet(part), {}, (), Path("run"), 1, 1) for part in parts]
+    family = SupernetFamily([member.supernet for member in members])
+    trained = Trained(family, {}, (), Path("run"), 1, 1, members=members)
+    assert score_left_open(trained, SearchSettings(Evolution())) == "combined"

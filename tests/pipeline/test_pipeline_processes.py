@@ -12,11 +12,14 @@ from child_processes import wait
 from pipeline_runs import DATA, make_settings, search
 from process_runs import LOST, run_together
 
+from oneshot.arch import Arch
 from oneshot.evaluation import exchange
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
+from oneshot.pipeline.search_settings import CombinationSettings
 from oneshot.processes import rank
-from oneshot.search import Exhaustive
+from oneshot.search import Exhaustive, RandomSearch
+from oneshot.training_free import TrainingFreeScores
 
 
 def search_here(supernet: str, folder: str, die_after: int | None = None) -> None:
@@ -38,6 +41,25 @@ def search_here(supernet: str, folder: str, die_after: int | None = None) -> Non
     )
     if rank() == 1:
         assert sent, "the first process did all"
+
+
+def search_by_witnesses_here(supernet: str, folder: str) -> None:
+    """Leaves what was found, and how many untrained networks this process has scored."""
+    torch.set_num_threads(1)
+    plain, asked = TrainingFreeScores.__call__, []
+
+    def call(scores: TrainingFreeScores, arch: Arch) -> dict[str, float]:
+        asked.append(arch)
+        return plain(scores, arch)
+
+    TrainingFreeScores.__call__ = call  # type: ignore[method-assign]
+    combination = CombinationSettings(num_reference=50, untrained=("synflow",), num_checked=50)
+    more = {"score": "combined", "combination": combination}
+    found = search(Path(supernet), Path(folder), RandomSearch(num_samples=4), metric="loss", more=more)
+    ranked = found.evidence.ways(found.outcomes[0].archs)["all witnesses"] if found.evidence is not None else None
+    assert ranked is not None
+    Path(f"{folder}-{rank()}.json").write_text(json.dumps([found.outcomes[0].best.to_json(), ranked.tolist()]))
+    Path(f"{folder}-{rank()}.asked").write_text(str(len(asked)))
 
 
 def retrain_here(subnet: str, folder: str) -> None:
@@ -66,3 +88,13 @@ def test_processes_score_what_one_does_bit_for_bit_and_continue_after_a_kill(
     assert [wait(process) for process in runs] == [0, 0]
     assert len({(tmp_path / f"retrained-{own}.json").read_text() for own in (0, 1)}) == 1
     assert (retrained / "retrained.pt").is_file()
+
+
+def test_processes_share_out_what_witnesses_are_asked(supernet_folder: Path, tmp_path: Path) -> None:
+    runs = [*run_together(1, search_by_witnesses_here, str(supernet_folder), str(tmp_path / "alone"))]
+    runs += run_together(2, search_by_witnesses_here, str(supernet_folder), str(tmp_path / "both"))
+    assert [wait(process) for process in runs] == [0] * 3
+    assert len({(tmp_path / name).read_text() for name in ("alone-0.json", "both-0.json", "both-1.json")}) == 1
+    alone, first, second = (int((tmp_path / f"{name}.asked").read_text()) for name in ("alone-0", "both-0", "both-1"))
+    assert first + second == alone
+    assert min(first, second) > alone / 3

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from pipeline_runs import DATA, make_settings, opened, search
 from scipy.stats import kendalltau
+from torch import nn
 from toy_spaces import ToySpace
 
-from oneshot.arch import Arch
+from oneshot.arch import Arch, Choice
 from oneshot.costs import CostTable
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline import retrained_truth
@@ -27,6 +28,7 @@ from oneshot.pipeline.truth import Truth
 from oneshot.predictors import RidgePredictor
 from oneshot.samplers import UniformSampler
 from oneshot.search import Evolution, Exhaustive, RandomSearch
+from oneshot.spaces.base import Make, SearchSpace
 
 SPACE = ToySpace(resolutions=tuple(range(4, 14)))
 ARCHS = list(SPACE.enumerate())  # 120
@@ -179,9 +181,10 @@ def test_a_useless_supernet_has_no_say_among_others(
 
 
 def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(
-    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the true losses of the supernet; what was measured is read and not measured again."""
+    caplog.set_level("INFO")
     found = [
         search(supernet, tmp_path / name, strategy, metric="loss", more=COMBINED)
         for name, strategy in (("a", RandomSearch(num_samples=8)), ("b", EVOLUTION))
@@ -190,9 +193,14 @@ def test_a_network_is_worth_the_same_in_any_company_and_after_a_stop(
     assert len(scored) >= 60
     values = [one.evidence.ways(sorted(scored, key=str))["all witnesses"] for one in found if one.evidence]
     np.testing.assert_array_equal(*values)
+    costs = [message for message in caplog.messages if message.startswith("a network takes ")]
+    assert len(costs) == 2
+    assert "for its loss and" in costs[0]
+    assert costs[0].endswith(" s for naswot without training; counting takes none")
     monkeypatch.setattr(Evaluator, "scores", lambda evaluator, archs: iter([(arch, 1 / 0) for arch in archs]))
     again = search(supernet, tmp_path / "b", EVOLUTION, metric="loss", more=COMBINED)
     assert again.outcomes[0].best == found[1].outcomes[0].best
+    assert sum(message.startswith("a network takes ") for message in caplog.messages) == 2
 
 
 def test_what_a_supernet_shows_of_itself(supernet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +257,36 @@ def test_weights_are_learned_from_held_out_images_of_retrained_networks(
     evidence.panel.weights = evidence.panel.weighting.weights
     assert learned > kendalltau(evidence.panel.combined(values), [params[arch] for arch in ARCHS]).statistic
     assert "From 16 networks that were retrained the weights were learned" in (tmp_path / "report.html").read_text()
+
+
+class Linear(SearchSpace):
+    """Networks without an activation."""
+
+    num_classes = 4
+
+    def __init__(self) -> None:
+        self.choices = (Choice("resolution", tuple(range(2, 12))), *(Choice(f"op{i}", (1, 3)) for i in range(3)))
+
+    def build(self, arch: Arch, make: Make) -> nn.Module:
+        sizes = [arch.integer(f"op{i}") for i in range(3)]
+        layers = [make(f"op{i}.{size}", nn.Conv2d, 3, 3, size, padding=size // 2) for i, size in enumerate(sizes)]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), make("classifier", nn.Linear, 3, 4))
+
+
+def test_scores_that_say_nothing_about_a_space_are_no_witnesses(
+    tmp_path: Path, scoring: Callable[[Loss], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    scoring(noise)
+    space, folder = Linear(), tmp_path / "supernet"
+    training = SupernetTraining(make_settings(epochs=1, lr=1e-3), calibration_images=16, config={"data": {}})
+    train_supernet(space, DATA, training, folder)
+    caplog.set_level("INFO")
+    settings = {**COMBINED, "combination": CombinationSettings(50, ("naswot", "synflow"), 50)}
+    found = search(folder, tmp_path / "search", RandomSearch(num_samples=5), metric="loss", more=settings)
+    assert found.evidence is not None
+    assert list(found.evidence.panel.names)[:3] == ["MACs", "parameters", "synflow"]
+    assert "naswot" not in found.evidence.panel.names
+    assert any(message.startswith("naswot is no witness here: it looks at") for message in caplog.messages)
 
 
 @pytest.mark.parametrize(
