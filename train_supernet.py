@@ -44,11 +44,12 @@ def main(config: DictConfig, folder: Path) -> None:
     data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
     space = make_space(config.get("space"), data)
     options = patterns_of(config.options) | settings(Strongest, config, "strongest").of(space)
+    wanted = space.restrict(options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
-        type(space).__name__, space.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
+        type(space).__name__, wanted.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
-    planned = plan_phases(phases, space.restrict(options), epochs)
+    planned = plan_phases(phases, wanted, epochs)
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",

@@ -195,11 +195,9 @@ class Comparison:
                 ", ".join(f"{row['seconds'] + row['search_seconds']:.0f}" for row in rows),
             ]
             print(f"| `{method}` | {' | '.join(cells)} |")
-        values = list(self.truth.values())
+        values = [100 * accuracy for accuracy in self.truth.values()]
         largest = self.looked_up(_largest(self.space))
-        print(
-            f"| a random network | {100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f} | 3,281 | | | 0 |"
-        )
+        print(f"| a random network | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} | 3,281 | | | 0 |")
         print(f"| the network of most MACs | {largest['accuracy']:.2f} | {largest['rank']} | 0 | | 0 |")
 
 

@@ -18,13 +18,16 @@ def check_least(least: int, where: str = "", **values: float | None) -> None:
             raise ValueError(f"{where}{name} is {kind}at least {least}, not {value}")
 
 
-def check_count(least: int, **values: object) -> None:
+def check_count(least: int, where: str = "", **values: object) -> None:
     """Raises ValueError for the first of the named ``values`` that is no whole number of at least ``least``, whatever its
-    type.
+    type: for settings whose types nothing else has checked.
+
+    Args:
+        where: what stands before the name in the message, such as ``"search."``.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            raise ValueError(f"{where}{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_probability(**values: object) -> None:

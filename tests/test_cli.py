@@ -98,6 +98,11 @@ def test_each_command_leaves_what_the_next_one_needs(workshop: Path) -> None:
     assert "run" not in config
 
 
+def test_the_first_line_counts_the_networks_that_are_trained(workshop: Path) -> None:
+    arguments = [*TRAIN, "trainer.epochs=1", "+options.kernel=[3]", "run=part"]
+    assert "MySpace: 2 networks;" in expect_success(run_program("train_supernet.py", arguments, workshop)).stdout
+
+
 def test_paths_are_found_without_being_typed(tmp_path: Path) -> None:
     """The newest supernet, the newest search, the newest retrained subnet; a space by its name in the current folder."""
     (tmp_path / "my_space.py").write_text(MY_SPACE)
@@ -335,7 +340,7 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "trainer.epochs=[1"], r"'\[1'"),
         (["+space=ofa", "trainer.device=gpu"], r"device 'gpu' cannot be used here"),
         (["+space=ofa", "trainer.optimizer=sgdd"], r"trainer\.optimizer 'sgdd' .*did you mean 'sgd'"),
-        (["+space=ofa", "sampler.num_paths=0"], r"num_paths is at least 1, not 0"),
+        (["+space=ofa", "sampler.num_paths=0"], r"num_paths must be a whole number of at least 1, got 0"),
         (["+space=ofa", "calibration_images=1"], r"calibration_images is at least 2, not 1"),
         (["+space=ofa", "seed=x"], r"seed: .*'x'"),
         (["+space=ofa", "space.depths=[2,2]"], r"'stage1\.depth' has an option twice"),

@@ -229,6 +229,42 @@ def test_a_sampler(group: str, name: str) -> None:
     assert given == defaults
 
 
+@pytest.mark.parametrize(
+    ("sampler", "settings", "message"),
+    [
+        (
+            "darts",
+            {"+regulariser": "beta_decay", "sampler.regularisers.beta_decay.weight": "-1"},
+            "is at least 0, not -1",
+        ),
+        ("fair_darts", {"sampler.regularisers.zero_one.norm": "l3"}, "is l1 or l2, not 'l3'"),
+        (
+            "darts",
+            {"+regulariser": "expected_macs", "sampler.regularisers.expected_macs.reference": "half"},
+            "is a number of",
+        ),
+        (
+            "darts",
+            {"+regulariser": "smooth_random", "sampler.regularisers.smooth.steps": "0.5"},
+            "must be a whole number",
+        ),
+        ("gdas", {"sampler.relaxation.temperature_of.start": "0"}, "is above 0, not 0"),
+        ("data", {"sampler.relaxation.num_draws": "0"}, "must be a whole number"),
+        ("darts_minus", {"sampler.relaxation.beta": "0"}, "is above 0, not 0"),
+        ("darts", {"sampler.learning.every": "0.5"}, "must be a whole number"),
+        ("darts", {"+regulariser": "early_stopping", "sampler.learning.stopping.window": "2"}, "has a middle"),
+        ("controller", {"sampler.policy.hidden_size": "0.5"}, "must be a whole number"),
+        ("controller", {"sampler.learning.lr": "0"}, "is above 0, not 0"),
+    ],
+)
+def test_a_part_that_is_refused_says_where_it_stands(sampler: str, settings: dict[str, str], message: str) -> None:
+    """Once, before what is wrong with it."""
+    words = [f"{name}={value}" for name, value in settings.items()]
+    config = composed("train_supernet", f"sampler={sampler}", *words)
+    with pytest.raises(ValueError, match=rf"^{re.escape(words[-1].partition('=')[0])} {message}"):
+        make_sampler(plain(config.sampler), find_class("oneshot.spaces.NASBenchMacro")(), 0)
+
+
 @pytest.mark.parametrize(("group", "name"), options("regulariser"))
 def test_a_regulariser_joins_any_sampler_that_mixes(group: str, name: str) -> None:
     """In the place that its file names, with every setting at the default of its class or as in its paper."""
@@ -426,7 +462,9 @@ def test_a_limit_can_be_a_list() -> None:
         (("cost.max_macs=[1e6,-1]",), "cost.max_macs is above 0"),
         (("cost.max_macs=[1e6,50%]",), "cost.max_macs is a list of percentages or one of numbers"),
         (("cost.max_macs=half",), "cost.max_macs: Value 'half'"),
-        (("cost.max_macs=0%",), "cost.max_macs is above 0"),
+        (("cost.max_macs=0%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '0%'"),
+        (("cost.max_macs=-5%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '-5%'"),
+        (("cost.max_params=[50%,half%]",), r"cost\.max_params is a percentage above 0, such as 50%, not 'half%'"),
         (("cost.max_macs=150%",), "cost.max_macs=150% limits nothing"),
         (("cost.max_params=[50%,100.5%]",), "cost.max_params=100.5% limits nothing"),
         (("cost.max_latency_ms=50%",), "cost.max_latency_ms is a number of milliseconds"),

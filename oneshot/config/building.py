@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -109,6 +109,20 @@ def _build(
         return made(**arguments, **given)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as error:  # values of a wrong type
         raise ValueError(f"{where}: {error}") from error
+    except ValueError as error:
+        if not depth:  # what is made there names its settings itself
+            raise
+        raise ValueError(_placed(str(error), where, known)) from error
+
+
+def _placed(message: str, where: str, settings: Sequence[str]) -> str:
+    """What is wrong with a part of the config, with the place of the part."""
+    part = where.rpartition(".")[2]
+    if where in message:
+        return message
+    if message.startswith(f"{part}."):
+        return where.removesuffix(part) + message
+    return f"{where}.{message}" if message.partition(" ")[0] in settings else f"{where}: {message}"
 
 
 def _value(value: object, parts: Mapping[str, Callable[..., Any]], where: str, name: object, depth: int) -> Any:

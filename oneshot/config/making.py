@@ -191,9 +191,11 @@ def _percentage(name: str, value: object) -> float | None:
     Raises:
         ValueError: it is of a cost that has none, or limits nothing.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", value) if isinstance(value, str) else None
-    if match is None:
+    if not isinstance(value, str) or not value.rstrip().endswith("%"):
         return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*", value)
+    if match is None or not float(match[1]):
+        raise ValueError(f"cost.{name} is a percentage above 0, such as 50%, not {short(value)}")
     if name == "max_latency_ms":
         raise ValueError(
             "cost.max_latency_ms is a number of milliseconds; percentages can be those of cost.max_macs and max_params"

@@ -128,7 +128,7 @@ class Strongest:
         """Options by name of a choice, for ``restrict``.
 
         Raises:
-            ValueError: the file of the run holds no such thing.
+            ValueError: the file of the run holds no such thing, or no choice of it has so many options.
             FileNotFoundError: there is no such run.
         """
         if self.run is None:
@@ -141,10 +141,16 @@ class Strongest:
         nothing = {name: join.none for join in space.joins if join.kept is not None for name in join.choices}
         found: dict[str, list[Option]] = {}
         try:
-            for name, pairs in json.loads(path.read_text(encoding="utf-8"))["strengths"].items():
+            recorded = json.loads(path.read_text(encoding="utf-8"))["strengths"]
+            for name, pairs in recorded.items():
                 ranked = [option for option, _ in sorted(pairs, key=lambda pair: -float(pair[1]))]
                 first = [option for option in ranked if option == nothing.get(name)]
                 found[name] = (first + [option for option in ranked if option not in first])[: self.options]
+            most = max(len(pairs) for pairs in recorded.values())
         except (ValueError, TypeError, KeyError, AttributeError):
             raise ValueError(f"strongest.run: {path} holds no strengths of options") from None
+        if (self.options or 0) > most:
+            raise ValueError(
+                f"strongest.options is at most {most}, as many as a choice of {self.run} has, not {self.options}"
+            )
         return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice, Option, suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import INACTIVE, Coding
 
@@ -56,7 +56,7 @@ class PolicySettings:
     choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_least(1, "policy.", hidden_size=self.hidden_size, num_layers=self.num_layers)
+        check_count(1, "policy.", hidden_size=self.hidden_size, num_layers=self.num_layers)
         if not self.temperature > 0:
             raise ValueError(f"policy.temperature is above 0, not {self.temperature}")
         if self.tanh_constant is not None and not self.tanh_constant > 0:

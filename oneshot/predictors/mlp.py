@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.predictors.predictor import Features, Scores, check_features, check_pairs
 
 
@@ -51,7 +51,7 @@ class MLPPredictor:
         weight_decay: float = 0.01,
         seed: int = 0,
     ) -> None:
-        check_least(1, num_networks=num_networks, epochs=epochs, batch_size=batch_size)
+        check_count(1, num_networks=num_networks, epochs=epochs, batch_size=batch_size)
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden layers have at least 1 unit, not {list(hidden)}")
         if not 0 <= validation < 1:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.predictors.predictor import Features, Scores, check_features, check_pairs
 
 
@@ -74,7 +74,7 @@ class GBDTPredictor:
     def __init__(
         self, num_trees: int = 300, lr: float = 0.05, max_depth: int = 4, subsample: float = 0.8, seed: int = 0
     ) -> None:
-        check_least(1, num_trees=num_trees, max_depth=max_depth)
+        check_count(1, num_trees=num_trees, max_depth=max_depth)
         if not lr > 0:
             raise ValueError(f"lr is positive, not {lr}")
         if not 0 < subsample <= 1:

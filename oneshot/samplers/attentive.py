@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 
 from oneshot.arch import Arch, Choice, Option, suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.costs import CostTable
 from oneshot.samplers.base import Sampler
 from oneshot.spaces.base import SearchSpace
@@ -46,8 +46,8 @@ class AttentiveSampler(Sampler):
         num_observations: int = 20000,
     ) -> None:
         super().__init__(space, seed)
-        check_least(1, num_candidates=num_candidates, num_observations=num_observations)
-        check_least(0, num_random=num_random)
+        check_count(1, num_candidates=num_candidates, num_observations=num_observations)
+        check_count(0, num_random=num_random)
         if attention not in _ATTENTION:
             raise ValueError(f"attention is 'best' or 'worst', not {attention!r}{suggest(attention, _ATTENTION)}")
         if bin_macs is not None and not bin_macs > 0:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from oneshot.arch import Arch, Option
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.policies import LSTMPolicy, PolicySettings, Reinforce, ReinforceSettings
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.cost_reward import CostReward
@@ -44,7 +44,7 @@ class ControllerSampler(Sampler):
         cost_target: float | None = None,
         cost_weight: float = -0.07,
     ) -> None:
-        check_least(1, num_paths=num_paths, num_updates=num_updates, num_rewarded=num_rewarded)
+        check_count(1, num_paths=num_paths, num_updates=num_updates, num_rewarded=num_rewarded)
         super().__init__(space, seed)
         self.num_paths, self.num_updates, self.num_rewarded = num_paths, num_updates, num_rewarded
         self.policy = LSTMPolicy(space, policy or PolicySettings(), self.rng(-1).getrandbits(63))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from oneshot.arch import Arch, Option
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.policies import MultinomialPolicy
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.cost_reward import CostReward
@@ -33,7 +33,7 @@ class MultinomialSampler(Sampler):
         cost_target: float | None = None,
         cost_weight: float = -0.07,
     ) -> None:
-        check_least(1, num_paths=num_paths, num_rewarded=num_rewarded)
+        check_count(1, num_paths=num_paths, num_rewarded=num_rewarded)
         super().__init__(space, seed)
         self.num_paths, self.num_rewarded = num_paths, num_rewarded
         self.policy = MultinomialPolicy(space, lr)

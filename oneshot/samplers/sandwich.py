@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oneshot.arch import Arch
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.samplers.base import Sampler
 from oneshot.spaces.base import SearchSpace
 
@@ -14,7 +14,7 @@ class SandwichSampler(Sampler):
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0, num_random: int = 2, distill: bool = True) -> None:
-        check_least(0, num_random=num_random)
+        check_count(0, num_random=num_random)
         super().__init__(space, seed)
         self.num_random = num_random
         self.teacher_first = distill

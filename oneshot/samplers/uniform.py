@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from oneshot.arch import Arch, suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.samplers.base import Sampler
 from oneshot.spaces.base import SearchSpace
 
@@ -32,7 +32,7 @@ class UniformSampler(Sampler):
         same_resolution: bool = False,
         over: str = "options",
     ) -> None:
-        check_least(1, num_paths=num_paths)
+        check_count(1, num_paths=num_paths)
         super().__init__(space, seed)
         self.num_paths = num_paths
         self.same_resolution = same_resolution

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oneshot.arch import Arch
-from oneshot.checking import check_least
+from oneshot.checking import check_count, check_least
 from oneshot.search.history import Evaluated, History
 from oneshot.search.problem import Problem
 
@@ -38,7 +38,8 @@ class Perturbation:
     choose: Callable[[], Arch] = _no_supernet
 
     def __post_init__(self) -> None:
-        check_least(0, "search.", tune_epochs=self.tune_epochs, lr=self.lr)
+        check_count(0, "search.", tune_epochs=self.tune_epochs)
+        check_least(0, "search.", lr=self.lr)
 
     @property
     def budget(self) -> int:

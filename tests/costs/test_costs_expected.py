@@ -56,6 +56,19 @@ def test_a_path_costs_what_its_architecture_does(space: SearchSpace) -> None:
         assert float(expected(Mix.one_hot(space.choices, dict(arch)))) == sum(b.macs for b in table.blocks(arch))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cheapest_network_is_found(seed: int) -> None:
+    """Among all, by costs without an order."""
+    space = NASBenchMacro(num_classes=4).restrict({f"layer{layer}": ["identity"] for layer in range(4, 9)})
+    generator = random.Random(seed)
+    expected = ExpectedCost(space, lambda call, arch: generator.random())
+    choices = [choice for choice in space.choices if len(choice.options) > 1]
+    eye = torch.eye(3, dtype=torch.float64)
+    mixes = ({c.name: eye[i] for c, i in zip(choices, p, strict=True)} for p in itertools.product(range(3), repeat=3))
+    assert expected.least() == pytest.approx(min(float(expected(mix)) for mix in mixes))
+    assert ExpectedCost.macs(OFA).least() == sum(block.macs for block in CostTable(OFA).blocks(OFA.smallest))
+
+
 def test_latency_is_looked_up_layer_by_layer() -> None:
     walk = LayerWalk(OFA)
     archs = [OFA.largest, OFA.smallest, *OFA.pairwise()]

@@ -219,7 +219,7 @@ def test_wrong_settings_are_refused(choices: dict[str, dict[str, object]], messa
 
 @pytest.mark.parametrize("name", ["hidden_size", "num_layers", "temperature", "tanh_constant"])
 def test_sizes_are_positive(name: str) -> None:
-    with pytest.raises(ValueError, match=f"policy.{name} is"):
+    with pytest.raises(ValueError, match=rf"^policy\.{name} (is|must be) "):
         PolicySettings(**{name: 0})
 
 

@@ -121,10 +121,10 @@ def test_what_cannot_be_learned_is_refused(make: Callable[[], Predictor]) -> Non
 @pytest.mark.parametrize(
     ("make_wrong", "message"),
     [
-        (lambda: MLPPredictor(num_networks=0), "num_networks is at least 1, not 0"),
+        (lambda: MLPPredictor(num_networks=0), "num_networks must be a whole number of at least 1, got 0"),
         (lambda: MLPPredictor(hidden=(10, 0)), r"hidden layers have at least 1 unit, not \[10, 0\]"),
         (lambda: MLPPredictor(validation=1.0), "validation is a part of the pairs"),
-        (lambda: GBDTPredictor(max_depth=0), "max_depth is at least 1, not 0"),
+        (lambda: GBDTPredictor(max_depth=0), "max_depth must be a whole number of at least 1, got 0"),
         (lambda: GBDTPredictor(subsample=0), "subsample is a part of the pairs"),
         (lambda: GBDTPredictor(lr=0), "lr is positive, not 0"),
         (lambda: RidgePredictor(penalties=()), "penalties are positive numbers"),

@@ -4,6 +4,9 @@ import json
 import math
 import random
 import re
+import shutil
+import subprocess
+from importlib.resources import files
 
 import pytest
 
@@ -67,6 +70,22 @@ def test_a_bucket_of_nothing_finite_keeps_its_gap():
     kept = thin(values, most=20)
     assert kept == sorted(set(kept))
     assert any(math.isnan(values[i]) for i in kept)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run JavaScript")
+@pytest.mark.parametrize(
+    ("low", "high"), [(41.00e6, 41.03e6), (1.5e6, 1.5e6 + 40), (2e-5, 2.01e-5), (-3e-6, 9e-6), (0.0, 5e9)]
+)
+def test_the_ticks_of_a_flat_curve_differ(low, high):
+    script = files("oneshot.report.assets").joinpath("draw.js").read_text(encoding="utf-8")
+    script += f"const {{ values, step }} = niceTicks({low}, {high}, 5);"
+    script += (
+        f"console.log(JSON.stringify([values, values.map((value) => Number(plainTick(value, step, {high}))), step]));"
+    )
+    result = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    values, shown, step = json.loads(result.stdout)
+    assert len(values) >= 3
+    assert shown == pytest.approx(values, rel=0, abs=step / 1000)
 
 
 def test_running_mean():

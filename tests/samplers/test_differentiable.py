@@ -16,6 +16,7 @@ from oneshot.samplers import (
     ArchitectureLearning,
     BinaryGates,
     Concrete,
+    Connections,
     DifferentiableSampler,
     Dirichlet,
     EdgeNormalisation,
@@ -237,7 +238,7 @@ def test_an_ensemble_mixes_what_its_draws_take_with_the_gradient_of_their_soft_w
     assert 1 < len(drawn) <= 3
     assert mix.probed(name) == set(range(5)) - set(drawn)
     assert not sampler.mix(START, for_weights=True).probed(name)
-    with pytest.raises(ValueError, match=r"num_draws is at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"num_draws must be a whole number of at least 1, got 0"):
         EnsembleGumbel(0)
 
 
@@ -383,9 +384,18 @@ def test_skips_are_counted() -> None:
         (lambda: ArchitectureLearning(betas=(0.5, 1.0)), r"two numbers from 0 to below 1, not \[0\.5, 1\.0\]"),
         (lambda: ArchitectureLearning(every=0), r"every .* 0"),
         (lambda: Temperature(0.0), r"start is above 0, not 0\.0"),
-        (lambda: Temperature(1.0, 2.0), r"at most its start 1\.0, not 2\.0"),
+        (lambda: Temperature(1.0, 2.0), r"end is at most start, 1\.0, .* not 2\.0"),
         (lambda: BinaryGates("three"), r"paths is two or all, not 'three'"),
         (lambda: ZeroOne(norm="l3"), r"norm is l1 or l2, not 'l3'"),
+        (lambda: ArchitectureLearning(every=1.5), r"every must be a whole number of at least 1, got 1\.5"),
+        (lambda: ArchitectureLearning(first_epoch=0.5), r"first_epoch must be a whole number of at least 0, got 0\.5"),
+        (lambda: Temperature(first_epoch=0.5), r"first_epoch must be a whole number of at least 0, got 0\.5"),
+        (lambda: EnsembleGumbel(num_draws=1.5), r"num_draws must be a whole number of at least 1, got 1\.5"),
+        (lambda: Connections(kept=1.5), r"kept must be a whole number of at least 1, got 1\.5"),
+        (
+            lambda: DifferentiableSampler(SPACE, max_skips={"*": 0.5}),
+            r"sampler\.max_skips\['\*'\] must be a whole number of at least 0, got 0\.5",
+        ),
         (lambda: DifferentiableSampler(SPACE, threshold=1.0), r"threshold is from 0 to below 1, not 1\.0"),
         (lambda: DifferentiableSampler(SPACE.restrict({"*": ["none"]})), r"nothing to mix"),
     ],

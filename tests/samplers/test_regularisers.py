@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 from sampler_spaces import Decisions
 from torch import Tensor, nn
 
-from oneshot.costs import CostTable
+from oneshot.costs import CostTable, LatencyTable, LayerTime
+from oneshot.costs.layers import LayerWalk
 from oneshot.mix import Mix
 from oneshot.samplers import (
     ArchitectureLearning,
@@ -264,13 +266,15 @@ def test_it_knows_how_long_a_training_has_to_be(settings: dict[str, int]) -> Non
         (lambda: CostTerm(cost="watts"), r"cost is macs or latency_ms, not 'watts'"),
         (lambda: CostTerm(cost="latency_ms", reference=3.0), r"takes its times from latency_table=FOLDER"),
         (lambda: CostTerm(formula="multiply", reference=0.5), r"reference is a number above 1 .* not 0\.5"),
-        (lambda: CostTerm(weight=-1.0, reference=1.0), r"the weight of a regulariser is at least 0, not -1\.0"),
+        (lambda: CostTerm(weight=-1.0, reference=1.0), r"^weight is at least 0, not -1\.0"),
         (lambda: CostTerm(reference="50%"), r"reference is a number of MACs or milliseconds, not '50%'"),  # type: ignore[arg-type]
         (lambda: sampler_of(partial_channels=1.5), r"sampler\.partial_channels must be a whole number .* got 1\.5"),
         (lambda: BetaDecay(math.nan), "at least 0, not nan"),
         (lambda: Smoothing("gentle"), "kind is random or adversarial, not 'gentle'"),
-        (lambda: Smoothing(start=0.0), r"epsilon's start is above 0, not 0\.0"),
+        (lambda: Smoothing(start=0.0), r"^start is above 0, not 0\.0"),
         (lambda: AuxiliarySkip(beta=0.0), r"beta is above 0, not 0\.0"),
+        (lambda: Smoothing(steps=1.5), r"steps must be a whole number of at least 1, got 1\.5"),
+        (lambda: EarlyStopping(every=0.5), r"stopping\.every must be a whole number of at least 1, got 0\.5"),
         (lambda: EarlyStopping(window=4), "an odd number of eigenvalues, not 4"),
         (lambda: EarlyStopping(ratio=1.5), r"ratio is between 0 and 1, or null to stop never, not 1\.5"),
         (
@@ -282,6 +286,19 @@ def test_it_knows_how_long_a_training_has_to_be(settings: dict[str, int]) -> Non
 def test_settings_out_of_range_are_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_a_product_of_costs_that_can_end_midway_is_refused_at_the_start(tmp_path: Path) -> None:
+    """The logarithm of a cost of 1 or less."""
+    walk = LayerWalk(SPACE)
+    names = {name for arch in SPACE.pairwise() for name, _ in walk(arch)}
+    LatencyTable({32: dict.fromkeys(names, LayerTime(0.01))}, SPACE).save(tmp_path)
+    least = LatencyTable.load(tmp_path, SPACE).latency(SPACE.arch(dict.fromkeys(NAMES, "none")))
+    with pytest.raises(
+        ValueError, match=rf"^sampler\.regularisers\.cost: formula=multiply .* has {least:.3g} ms: take"
+    ):
+        sampler_of(regularisers={"cost": CostTerm("latency_ms", "multiply", latency_table=str(tmp_path))})
+    sampler_of(regularisers={"cost": CostTerm("latency_ms", "add", 0.2, least, latency_table=str(tmp_path))})
 
 
 def test_a_regulariser_of_ones_own_does_nothing_that_it_does_not_say() -> None:

@@ -195,7 +195,7 @@ def test_costs_enter_the_reward_as_in_mnasnet(make: Callable[..., Sampler]) -> N
 
 @pytest.mark.parametrize("name", ["num_paths", "num_updates", "num_rewarded"])
 def test_a_controller_needs_positive_numbers(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is at least 1, not 0"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
         ControllerSampler(SPACES[0], **{name: 0})
 
 
@@ -232,7 +232,7 @@ def test_uniform_is_uniform_over_each_active_choice() -> None:
 
 
 def test_uniform_needs_a_path() -> None:
-    with pytest.raises(ValueError, match="num_paths is at least 1, not 0"):
+    with pytest.raises(ValueError, match="num_paths must be a whole number of at least 1, got 0"):
         UniformSampler(SPACES[0], num_paths=0)
 
 
@@ -324,7 +324,7 @@ def test_only_a_distilling_sandwich_has_a_teacher() -> None:
 
 
 def test_sandwich_needs_a_number_of_random_networks() -> None:
-    with pytest.raises(ValueError, match="num_random is at least 0, not -1"):
+    with pytest.raises(ValueError, match="num_random must be a whole number of at least 0, got -1"):
         SandwichSampler(SPACES[0], num_random=-1)
 
 
@@ -371,9 +371,9 @@ def test_attentive_prefers_low_or_high_losses() -> None:
     ("changes", "message"),
     [
         ({"attention": "bets"}, "attention is 'best' or 'worst', not 'bets'; did you mean 'best'"),
-        ({"num_candidates": 0}, "num_candidates is at least 1, not 0"),
-        ({"num_random": -1}, "num_random is at least 0, not -1"),
-        ({"num_observations": 0}, "num_observations is at least 1, not 0"),
+        ({"num_candidates": 0}, "num_candidates must be a whole number of at least 1, got 0"),
+        ({"num_random": -1}, "num_random must be a whole number of at least 0, got -1"),
+        ({"num_observations": 0}, "num_observations must be a whole number of at least 1, got 0"),
         ({"bin_macs": 0}, "bin_macs is above 0"),
     ],
 )

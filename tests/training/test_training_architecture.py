@@ -445,6 +445,9 @@ def test_the_next_stage_is_trained_on_the_options_that_one_found_strongest(tmp_p
         Strongest(run="somewhere")
     with pytest.raises(ValueError, match=r"strongest\.options is at least 1, not 0"):
         Strongest("somewhere", 0)
+    with pytest.raises(ValueError, match=r"strongest\.options is at most 5, as many as a choice of .* has, not 6"):
+        Strongest(str(tmp_path), 6).of(cell)
+    assert Strongest(str(tmp_path), 5).of(cell).keys() == strengths.keys()
     with pytest.raises(FileNotFoundError, match=r"strongest\.run: there is no .*derived\.json"):
         Strongest(str(tmp_path / "no"), 2).of(cell)
     (tmp_path / "derived.json").write_text("{}")

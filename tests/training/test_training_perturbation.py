@@ -140,5 +140,5 @@ def test_one_network_is_proposed_and_limits_are_kept() -> None:
         )
     with pytest.raises(ValueError, match="give it a supernet trained by gradient"):
         Perturbation().search(Problem(coding, lambda codes: np.ones(len(codes)), costs, {}), np.random.default_rng(0))
-    with pytest.raises(ValueError, match=r"search\.tune_epochs is at least 0, not -1"):
+    with pytest.raises(ValueError, match=r"search\.tune_epochs must be a whole number of at least 0, got -1"):
         Perturbation(tune_epochs=-1)

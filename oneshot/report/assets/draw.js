@@ -59,7 +59,11 @@ function countTick(value, step, high) {
 }
 
 function plainTick(value, step, high) {
-  if (step < 1e-4 || high >= 1e6) return value === 0 ? "0" : String(Number(value.toPrecision(3)).toExponential());
+  if (step < 1e-4 || high >= 1e6) {
+    // As many digits as tell a tick from the next.
+    const digits = 1 + Math.floor(Math.log10(Math.abs(value)) + 1e-9) - Math.floor(Math.log10(step) + 1e-9);
+    return Math.abs(value) < step / 2 ? "0" : String(Number(value.toPrecision(Math.min(15, Math.max(1, digits)))).toExponential());
+  }
   return value.toFixed(decimalsOf(step));
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.mix import Mix
 from oneshot.samplers.differentiable.edges import EdgeNormalisation, named, parted
 from oneshot.samplers.differentiable.moment import Moment
@@ -31,14 +31,14 @@ class Connections(EdgeNormalisation):
         nothing: the position of the option that is no connection, by choice; None is found in the space.
 
     Raises:
-        ValueError: kept is below 1; in use, the space has no nodes.
+        ValueError: kept is no whole number of at least 1; in use, the space has no nodes.
     """
 
     kept: int = 2
     nothing: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
-        check_least(1, kept=self.kept)
+        check_count(1, kept=self.kept)
 
     def on(self, space: SearchSpace) -> Connections:
         none = {name: join.none for join in space.joins for name in join.choices}

@@ -79,19 +79,24 @@ class CostTerm(Regulariser):
         """Counts what options cost in this space.
 
         Raises:
-            ValueError: the space cannot be mixed, or the table lacks a layer of it.
+            ValueError: the space cannot be mixed, the table lacks a layer of it, or, to multiply, a network costs 1 or less.
         """
         if self.latency_table is None:
             self._expected = ExpectedCost.macs(space)
         else:
             self._expected = ExpectedCost.latency(space, LatencyTable.load(self.latency_table, space))
+        if self.formula == "multiply" and not (least := self._expected.least()) > 1:
+            raise ValueError(
+                f"formula=multiply takes the logarithm of a cost above 1, and the cheapest network of this space has {least:.3g} "
+                f"{_COSTS[self.cost]}: take formula=add with a reference"
+            )
 
     def __call__(self, loss: Tensor, mix: Mix, parameters: Parameters, moment: Moment) -> Tensor:
         expected = self._of(mix if self.over == "mix" else {name: parameters[name].softmax(0) for name in mix})
         if self.formula == "add":
             assert self.reference is not None
             return loss + self.weight * (expected - self.reference) / self.reference
-        if not expected > 1:
+        if not expected > 1:  # of weights that add up to less than 1
             raise ValueError(
                 f"formula=multiply takes the logarithm of a cost above 1, and {expected.item():.3g} {_COSTS[self.cost]} are "
                 "expected: take formula=add"

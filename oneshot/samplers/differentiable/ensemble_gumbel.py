@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.mix import Mix
 from oneshot.samplers.differentiable.moment import Moment, Temperature
 from oneshot.samplers.differentiable.relaxation import Parameters, Relaxation, gumbel, one_hot, straight_through
@@ -29,7 +29,7 @@ class EnsembleGumbel(Relaxation):
     temperature_of: Temperature = field(default_factory=Temperature)
 
     def __post_init__(self) -> None:
-        check_least(1, "sampler.relaxation.", num_draws=self.num_draws)
+        check_count(1, num_draws=self.num_draws)
 
     def mix(self, parameters: Parameters, moment: Moment, generator: torch.Generator, for_weights: bool) -> Mix:
         temperature = self.temperature_of.at(moment)

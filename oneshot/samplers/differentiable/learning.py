@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from oneshot.arch import suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.samplers.differentiable.stopping import EarlyStopping
 
 _ORDERS = ("first", "second", "joint")
@@ -58,8 +58,8 @@ class ArchitectureLearning:
                 "sampler.learning.stopping looks at the loss on the architecture's own images, and with order=joint it has none: "
                 "take order=first or another sampler"
             )
-        check_least(0, "sampler.learning.", first_epoch=self.first_epoch)
-        check_least(1, "sampler.learning.", every=self.every)
+        check_count(0, "sampler.learning.", first_epoch=self.first_epoch)
+        check_count(1, "sampler.learning.", every=self.every)
         betas = tuple(self.betas)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"sampler.learning.betas are two numbers from 0 to below 1, not {list(betas)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Temperature:
         for name in ("start", "end"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"a temperature's {name} is above 0, not {value}")
+                raise ValueError(f"{name} is above 0, not {value}")
         if self.end > self.start:
-            raise ValueError(f"a temperature falls: its end is at most its start {self.start}, not {self.end}")
+            raise ValueError(f"end is at most start, {self.start}, because a temperature falls, not {self.end}")
         if self.decay is not None and not (self.decay > 0 and math.isfinite(self.decay)):
-            raise ValueError(f"a temperature's decay is above 0, or null for a linear fall, not {self.decay}")
-        check_least(0, "a temperature's ", first_epoch=self.first_epoch)
+            raise ValueError(f"decay is above 0, or null for a linear fall, not {self.decay}")
+        check_count(0, first_epoch=self.first_epoch)
 
     def at(self, moment: Moment) -> float:
         """The temperature of an epoch."""

@@ -58,7 +58,7 @@ def check_weight(**values: float) -> None:
     """Raises ValueError unless they are finite numbers from 0."""
     for name, value in values.items():
         if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"the {name} of a regulariser is at least 0, not {value}")
+            raise ValueError(f"{name} is at least 0, not {value}")
 
 
 @dataclass(frozen=True)

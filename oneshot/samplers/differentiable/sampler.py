@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from oneshot.arch import Arch, Option, suggest
-from oneshot.checking import check_count, check_least
+from oneshot.arch import Arch, OpenChoiceError, Option, suggest
+from oneshot.checking import check_count
 from oneshot.mix import Mix
 from oneshot.samplers.base import Sampler
 from oneshot.samplers.differentiable.deriving import derive
@@ -61,13 +62,13 @@ class DifferentiableSampler(Sampler):
             raise ValueError(f"sampler.threshold is from 0 to below 1, not {threshold}")
         self.relaxation = (relaxation or Softmax()).on(space)
         self.learning = learning or ArchitectureLearning()
-        check_count(1, **{"sampler.partial_channels": partial_channels})
+        check_count(1, "sampler.", partial_channels=partial_channels)
         self.partial_channels = partial_channels
         if not 0 <= skip_dropout < 1:
             raise ValueError(f"sampler.skip_dropout is from 0 to below 1, not {skip_dropout}")
         self.skip_dropout, self.max_skips = skip_dropout, dict(max_skips or {})
         for pattern, most in self.max_skips.items():
-            check_least(0, "sampler.", **{f"max_skips[{pattern!r}]": most})
+            check_count(0, "sampler.", **{f"max_skips[{pattern!r}]": most})
             if not any(fnmatch.fnmatchcase(choice.name, pattern) for choice in space.choices):
                 names = [choice.name for choice in space.choices]
                 raise ValueError(
@@ -81,7 +82,8 @@ class DifferentiableSampler(Sampler):
                     f"sampler.regularisers.{name} changes what weights alone learn on, and with order=joint the architecture "
                     "learns in the same pass: take order=first or another sampler"
                 )
-            regulariser.prepare(space)
+            with _named(name):
+                regulariser.prepare(space)
         self.parameters = {
             name: values.requires_grad_()
             for name, values in self.relaxation.parameters(space, self.generator(-1, "parameters")).items()
@@ -121,7 +123,8 @@ class DifferentiableSampler(Sampler):
     def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment) -> Mix:
         """The mix on which the weights learn, with what the regularisers make of it; ``loss`` as ``Regulariser.disturbed``."""
         for name, regulariser in self.regularisers.items():
-            mix = regulariser.disturbed(mix, loss, moment, self.generator(moment.step, name))
+            with _named(name):
+                mix = regulariser.disturbed(mix, loss, moment, self.generator(moment.step, name))
         return mix
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:
@@ -217,3 +220,14 @@ class DifferentiableSampler(Sampler):
     def generator(self, step: int, purpose: str) -> torch.Generator:
         """The generator of a step, another one for each purpose."""
         return torch.Generator().manual_seed(self.rng(step, purpose).getrandbits(63))
+
+
+@contextlib.contextmanager
+def _named(regulariser: str) -> Iterator[None]:
+    """Puts the place of a regulariser before what it says is wrong."""
+    try:
+        yield
+    except OpenChoiceError:  # of the space, not of the regulariser
+        raise
+    except ValueError as error:
+        raise ValueError(f"sampler.regularisers.{regulariser}: {error}") from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from oneshot.arch import suggest
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 from oneshot.mix import Mix
 from oneshot.processes import add_up
 from oneshot.samplers.differentiable.moment import Moment
@@ -48,8 +48,8 @@ class Smoothing(Regulariser):
         for name in ("start", "end"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"epsilon's {name} is above 0, not {value}")
-        check_least(1, steps=self.steps)
+                raise ValueError(f"{name} is above 0, not {value}")
+        check_count(1, steps=self.steps)
 
     def epsilon(self, moment: Moment) -> float:
         """By how much weights are moved in an epoch."""
@@ -58,8 +58,8 @@ class Smoothing(Regulariser):
     def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment, generator: torch.Generator) -> Mix:
         if mix.takes_one:
             raise ValueError(
-                "weights are smoothed where several options are mixed, and this sampler takes one of each choice: leave "
-                "sampler.regularisers' Smoothing out, or take another relaxation"
+                "weights are smoothed where several options are mixed, and this sampler takes one of each choice: leave it out, "
+                "or take another relaxation"
             )
         epsilon = self.epsilon(moment)
         before = {name: mix[name].detach() for name in mix}

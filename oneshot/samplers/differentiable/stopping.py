@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oneshot.checking import check_least
+from oneshot.checking import check_count
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         where = "sampler.learning.stopping."
-        check_least(1, where, every=self.every, window=self.window, distance=self.distance)
-        check_least(0, where, first_epoch=self.first_epoch)
+        check_count(1, where, every=self.every, window=self.window, distance=self.distance)
+        check_count(0, where, first_epoch=self.first_epoch)
         if self.window % 2 == 0:
             raise ValueError(f"{where}window has a middle: an odd number of eigenvalues, not {self.window}")
         if self.ratio is not None and not 0 < self.ratio < 1:
