@@ -21,6 +21,7 @@ from oneshot.sharing import Pieces, SharingRule
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.relaxed import RelaxedSkeleton
 from oneshot.spaces.skeleton import Block, Skeletons
+from oneshot.widening import copy_channels
 
 
 class _Plan(NamedTuple):
@@ -116,6 +117,16 @@ class Supernet(nn.Module):
         """
         with self._bound(arch) as (network, bindings):
             return copy_module(network, copies_of(bindings))
+
+    @torch.no_grad()
+    def widen(self, narrow: Mix, wide: Mix, generator: torch.Generator) -> int:
+        """Gives the channels that ``wide`` runs and ``narrow`` does not copies of those that both do, see ``oneshot.widening``;
+        returns how many tensors have some.
+        """
+        with self._bound(narrow) as (_, bindings):
+            before = list(bindings)
+        with self._bound(wide) as (_, bindings):
+            return copy_channels(before, bindings, generator)
 
     @torch.no_grad()
     def take_statistics(self, arch: Arch, network: nn.Module) -> None:

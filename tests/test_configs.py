@@ -392,6 +392,8 @@ def test_a_preset_sets_what_it_names_and_makes_its_objects(name: str) -> None:
     settings(TrainSettings, config, "trainer", seed=0, **epochs)
     settings(Distillation, config, "distillation")
     space = find_class("oneshot.spaces.OFAMobileNetV3")(num_classes=10, resolutions=(24, 28, 32))
+    if name == "drnas":  # which keeps 4 options of 8
+        space = find_class("oneshot.spaces.DARTS")()
     assert plan_phases(phases, space).keys() == phases.keys()
     sampler = plain(config.sampler) | ({"num_observations": 50} if "num_observations" in config.sampler else {})
     assert make_sampler(sampler, space, 0).sample(0)

@@ -17,6 +17,7 @@ from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator
 from oneshot.evaluation.recalibration import recalibrate
 from oneshot.evaluation.score import evaluate
+from oneshot.pipeline.narrowing import strongest_options
 from oneshot.runs import write_text
 from oneshot.samplers import DifferentiableSampler
 from oneshot.spaces.base import SearchSpace
@@ -105,8 +106,7 @@ def write_derived(path: Path, sampler: DifferentiableSampler) -> None:
 @dataclass(frozen=True)
 class Strongest:
     """Of each choice, only the options that an earlier run by gradient found strongest: what the next stage of P-DARTS is trained
-    on (Chen et al., ICCV 2019, section 3.2). The option that is no edge is always among them where an architecture keeps a number
-    of edges, because the edges that go take it.
+    on (Chen et al., ICCV 2019, section 3.2), see ``strongest_options``.
 
     Args:
         run: the folder of that run; None is none.
@@ -138,14 +138,9 @@ class Strongest:
             raise FileNotFoundError(
                 f"strongest.run: there is no {path}, which a training by gradient writes when it ends"
             )
-        nothing = {name: join.none for join in space.joins if join.kept is not None for name in join.choices}
-        found: dict[str, list[Option]] = {}
         try:
             recorded = json.loads(path.read_text(encoding="utf-8"))["strengths"]
-            for name, pairs in recorded.items():
-                ranked = [option for option, _ in sorted(pairs, key=lambda pair: -float(pair[1]))]
-                first = [option for option in ranked if option == nothing.get(name)]
-                found[name] = (first + [option for option in ranked if option not in first])[: self.options]
+            found = strongest_options(space, recorded, self.options or 0)
             most = max(len(pairs) for pairs in recorded.values())
         except (ValueError, TypeError, KeyError, AttributeError):
             raise ValueError(f"strongest.run: {path} holds no strengths of options") from None

@@ -21,6 +21,7 @@ from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, load_weights, save_subnet
+from oneshot.pipeline.narrowing import check_strongest, go_on, narrowed
 from oneshot.pipeline.relaxed import DERIVED, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.untrained import check_untrained, run_facts, start_family
 from oneshot.processes import shared_out, wait
@@ -127,7 +128,9 @@ def train_supernet(
             )  # fmt: skip
     phases = training.phases or {"": PhaseSettings(epochs=settings.epochs)}
     given = space
-    first = _sampler(*next(iter(phases.items())), given.restrict(training.options), training)
+    name, phase = next(iter(phases.items()))
+    first = _sampler(name, phase, phase.restrict(given.restrict(training.options)), training)
+    check_strongest(phases, first)
     data, architecture_images = part_of_architecture(data, first.architecture_images, settings)
     steps_per_epoch = batches_of(data, settings)[1]
     total_steps = steps_per_epoch * sum(phase.epochs for phase in phases.values())
@@ -150,9 +153,12 @@ def train_supernet(
             freeze_norms(supernet)
         run = _Run(space, data, training, folder, total_steps, architecture_images)
         first_distilled = next((name for name, phase in phases.items() if phase.distill), None)
-        first_step, is_as_stored = 0, False
+        first_step, is_as_stored, before = 0, False, ("", phase)
         for name, phase in phases.items():
-            part = phase.restrict(run.wanted)
+            if newest is not None and reached == first_step and phase.goes_on:
+                run.sampler = _sampler(*before, space.restrict(newest["options"]), training)
+                run.sampler.load_state_dict(newest["task"]["sampler"])
+            part = run.part(phase, first_step, newest)
             last_step = first_step + steps_per_epoch * phase.epochs
             if reached < last_step or last_step == total_steps:
                 if newest is not None and reached == first_step:
@@ -167,9 +173,13 @@ def train_supernet(
                         count = sort_channels(supernet, trained)
                         log.info("phase %s: channels of %d layers sorted by importance", name, count)
                 is_made = first_step == 0 and space is given
-                sampler = first if is_made else _sampler(name, phase, run.wanted, training)
-                supernet = run.train(supernet, phase, sampler, first_step, name, newest)
+                sampler = first if is_made else _sampler(name, phase, part, training)
+                supernet.space = part  # whose canonical forms may differ from those of the whole space
+                if phase.goes_on and reached == first_step:
+                    go_on(supernet, run.sampler, sampler, make_generator("widening", settings.seed, first_step))
+                supernet = run.train(supernet, phase, part, sampler, first_step, name, newest)
                 reached, newest = last_step, None
+            before = name, phase
             first_step, trained, is_as_stored = last_step, part, phase.stored_statistics
         if phase.untrained:
             supernet.space = run.wanted
@@ -192,12 +202,12 @@ def _original(space: SearchSpace) -> SearchSpace:
     return space.restrict({choice.name: choice.options[-1:] for choice in space.choices})
 
 
-def _sampler(name: str, phase: PhaseSettings, wanted: SearchSpace, training: SupernetTraining) -> Sampler:
+def _sampler(name: str, phase: PhaseSettings, part: SearchSpace, training: SupernetTraining) -> Sampler:
     """The sampler of a phase, on its part of the space."""
-    part = phase.restrict(wanted)
     if name and part.size == 1:  # which no sampler needs to see more than once a step
         return UniformSampler(part, training.trainer.seed)
-    changes = {} if phase.num_paths is None else {"num_paths": phase.num_paths}
+    own = {"num_paths": phase.num_paths, "partial_channels": phase.partial_channels}
+    changes = {name: value for name, value in own.items() if value is not None}
     return training.make_sampler(part, **changes)
 
 
@@ -236,19 +246,29 @@ class _Run:
         self.teacher: nn.Module | None = None
         self.teacher_resolution: int | None = None
         self.sampler_state: Mapping[str, Any] = {}
+        self.sampler: Sampler | None = None  # of the phase before
+
+    def part(self, phase: PhaseSettings, first_step: int, newest: Mapping[str, Any] | None) -> SearchSpace:
+        """The part of the space that a phase trains, which may depend on what the one before learned."""
+        part = phase.restrict(self.wanted)
+        if phase.strongest is None:
+            return part
+        if newest is not None and newest["step"] > first_step:  # in the middle of it, or after it
+            return self.space.restrict(newest["options"])
+        assert isinstance(self.sampler, DifferentiableSampler)
+        return narrowed(part, self.sampler, phase.strongest)
 
     def train(
         self,
         supernet: Supernet,
         phase: PhaseSettings,
+        part: SearchSpace,
         sampler: Sampler,
         first_step: int,
         name: str,
         newest: Mapping[str, Any] | None,
     ) -> Supernet:
         """Trains one phase, or continues it; returns the supernet with the weights to rank by."""
-        part = phase.restrict(self.wanted)
-        supernet.space = part  # whose canonical forms may differ from those of the whole space
         task = self._task(supernet, sampler, phase, first_step)
         meta = {
             **run_facts(self.space, self.wanted if phase.untrained else part, self.data, self.config),
@@ -266,7 +286,7 @@ class _Run:
             log.info("phase %s: %d epochs, %.3g networks", name, phase.epochs, part.size)
         trained = trainer.run(newest)
         assert isinstance(trained, Supernet)
-        self.sampler_state = task.sampler.state_dict()
+        self.sampler, self.sampler_state = sampler, task.sampler.state_dict()
         if isinstance(sampler, DifferentiableSampler):
             write_derived(self.folder / DERIVED, sampler)
         return trained

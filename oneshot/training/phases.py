@@ -37,6 +37,10 @@ class PhaseSettings:
             the most important ones.
         stored_statistics: whether batch normalisation uses the statistics that the weights come with, and keeps them: those of a
             short training on few images follow its weights too late.
+        strongest: keep so many options of each choice, those that the phase before found strongest, with what it learned of them:
+            for samplers that learn the architecture by gradient.
+        partial_channels: of these samplers. What was learned of the options stays here too, and the new channels of wider
+            operations begin as copies.
         untrained: whether what the phase leaves out by ``largest`` belongs to the supernet after it all the same: networks that a
             search repairs rather than trains (``oneshot.evaluation.repair``).
     """
@@ -52,12 +56,20 @@ class PhaseSettings:
     sort_channels: bool = False
     stored_statistics: bool = False
     untrained: bool = False
+    strongest: int | None = None
+    partial_channels: int | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what the phase before learned of the options stays."""
+        return self.strongest is not None or self.partial_channels is not None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"a phase's epochs are at least 1, not {self.epochs}")
         largest = {f"largest[{pattern!r}]": count for pattern, count in self.largest.items()}
         check_least(1, "a phase's ", num_paths=self.num_paths, image_size=self.image_size, **largest)
+        check_least(1, "a phase's ", strongest=self.strongest, partial_channels=self.partial_channels)
 
     def restrict(self, space: Space) -> Space:
         """The part of ``space`` that this phase trains.
@@ -86,7 +98,7 @@ def plan_phases(
     phases: Mapping[str, PhaseSettings], space: SearchSpace, epochs: int | None = None
 ) -> dict[str, PhaseSettings]:
     """The phases to train: those that add nothing to the one before, for want of a choice that they open, are left out. A phase
-    at another ``image_size`` adds something.
+    at another ``image_size``, with fewer options or on more channels adds something.
 
     Args:
         epochs: scales the phases to this total, a whole number of epochs and at least one each; None leaves them, and 0 takes
@@ -104,7 +116,14 @@ def plan_phases(
             part = phase.restrict(space)
         except ValueError as error:
             raise ValueError(f"phases.{name}: {error}") from None
-        trains = (part.choices, phase.image_size, phase.untrained)
+        trains = (part.choices, phase.image_size, phase.untrained, phase.strongest, phase.partial_channels)
+        if phase.strongest is not None and not planned:
+            raise ValueError(f"phases.{name}.strongest keeps options of the phase before, and {name} is the first")
+        most = max(len(choice.options) for choice in part.choices)
+        if (phase.strongest or 0) > most:
+            raise ValueError(
+                f"phases.{name}.strongest is at most {most}, as many as a choice has, not {phase.strongest}"
+            )
         if trains == before:
             log.info("phase %s adds no network of this space and is left out", name)
             continue

@@ -200,6 +200,7 @@ class DifferentiableSampler(Sampler):
         return {
             "parameters": {name: values.detach().cpu().clone() for name, values in self.parameters.items()},
             "optimizer": self._optimizer.state_dict(),
+            "partial_channels": self.partial_channels,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -216,6 +217,7 @@ class DifferentiableSampler(Sampler):
             for name, values in self.parameters.items():
                 values.copy_(saved[name])
         self._optimizer.load_state_dict(state["optimizer"])
+        self.partial_channels = state.get("partial_channels", self.partial_channels)
 
     def generator(self, step: int, purpose: str) -> torch.Generator:
         """The generator of a step, another one for each purpose."""
