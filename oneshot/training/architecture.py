@@ -207,21 +207,15 @@ class ArchitectureTask(SupernetTask):
 
     def end_epoch(self, step: int, engine: Engine) -> Mapping[str, float]:
         moment = self.moment(step - 1)
-        values: dict[str, float] = {"architecture_entropy/nats": self.sampler.entropy()}
+        values = self.sampler.records(moment)
         if self._losses:
             values["architecture_loss/architecture"] = torch.stack(self._losses).mean().item()
             self._losses.clear()
-        temperature = self.sampler.relaxation.temperature(moment)
-        if temperature is not None:
-            values["architecture_temperature/temperature"] = temperature
         if self._curvature is not None and self._images is not None:
             device = next(iter(self.supernet.parameters())).device
             loss_of = self._loss_on(self._images, step - 1, device, engine)
             weight = self._images.share.weight
             values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)) * weight)
-        strengths = self.sampler.strengths()
-        for regulariser in self.sampler.regularisers.values():
-            values |= regulariser.records(strengths)
         if self._has_skips:
             values["derived_skips/skip connections"] = count_skips(self.sampler.derived())[0]
             if moment.epoch + 1 == self._epochs and self._signs:

@@ -19,6 +19,7 @@ from oneshot.samplers import (
     ArchitectureLearning,
     AuxiliarySkip,
     BetaDecay,
+    Concrete,
     Connections,
     CostTerm,
     DifferentiableSampler,
@@ -28,6 +29,7 @@ from oneshot.samplers import (
     Regulariser,
     Smoothing,
     Softmax,
+    Temperature,
 )
 from oneshot.spaces import NASBench201
 from oneshot.spaces.mixed import Mixed
@@ -96,7 +98,7 @@ def test_expected_macs_enter_the_loss_by_the_published_formulas(term: CostTerm, 
     ):
         torch.testing.assert_close(one, other)
     strengths = sampler.strengths()
-    assert term.records(strengths) == {"expected_macs/expected": pytest.approx(float(expected_macs(strengths)))}
+    assert term.records(strengths, START) == {"expected_macs/expected": pytest.approx(float(expected_macs(strengths)))}
 
 
 def test_beta_decay_pulls_by_the_softmax_with_a_weight_that_grows() -> None:
@@ -222,6 +224,25 @@ def test_connections_are_drawn_by_their_masks_which_learn_whether_they_pass_or_n
     assert all(0 <= value <= 1 for values in edges.values() for value in values.tolist())
     weights = sampler.mix(START, for_weights=True)
     assert not any(weights.probed(name) for name in NAMES)
+
+
+def test_what_changes_by_a_schedule_is_recorded() -> None:
+    given = {"smooth": Smoothing(start=0.1, end=0.5), "beta": BetaDecay(10.0)}
+    relaxation = AuxiliarySkip(Concrete(Temperature(4.0, 2.0)), beta=3.0)
+    sampler = sampler_of(relaxation=relaxation, regularisers=given, skip_dropout=0.5)
+    found = [sampler.records(Moment(epoch, epoch, 3)) for epoch in range(3)]
+    entropy = sampler.entropy()
+    courses = {
+        "architecture_entropy/nats": [entropy, entropy, entropy],
+        "architecture_temperature/temperature": [4.0, 3.0, 2.0],
+        "architecture_auxiliary_skip/beta": [3.0, 1.5, 0.0],
+        "architecture_skip_dropout/rate": [0.5, 0.5 * math.exp(-0.2), 0.5 * math.exp(-0.4)],
+        "architecture_perturbation/epsilon": [0.1, 0.1 + 0.4 / 3, 0.1 + 0.8 / 3],
+        "architecture_beta_decay/weight": [0.0, 10 / 3, 20 / 3],
+    }
+    assert [values.keys() for values in found] == [courses.keys()] * 3
+    for name, wanted in courses.items():
+        assert [values[name] for values in found] == pytest.approx(wanted)
 
 
 # Early stopping ------------------------------------------------------------------------------------------------------

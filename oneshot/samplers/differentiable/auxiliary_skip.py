@@ -77,8 +77,8 @@ class AuxiliarySkip(Relaxation):
     def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
         return self.of.strengths(parameters)
 
-    def temperature(self, moment: Moment) -> float | None:
-        return self.of.temperature(moment)
+    def courses(self, moment: Moment) -> dict[str, float]:
+        return {**self.of.courses(moment), "architecture_auxiliary_skip/beta": self.at(moment)}
 
     def settle(self, before: Parameters, parameters: Parameters) -> None:
         self.of.settle(before, parameters)

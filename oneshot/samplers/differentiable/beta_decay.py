@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,4 +30,10 @@ class BetaDecay(Regulariser):
 
     def __call__(self, loss: Tensor, mix: Mix, parameters: Parameters, moment: Moment) -> Tensor:
         sums = torch.stack([parameters[name].logsumexp(0) for name in mix])
-        return loss + self.weight * moment.epoch / moment.epochs * sums.mean()
+        return loss + self._weight_at(moment) * sums.mean()
+
+    def records(self, strengths: Mapping[str, Tensor], moment: Moment) -> dict[str, float]:
+        return {"architecture_beta_decay/weight": self._weight_at(moment)}
+
+    def _weight_at(self, moment: Moment) -> float:
+        return self.weight * moment.epoch / moment.epochs

@@ -104,7 +104,7 @@ class CostTerm(Regulariser):
         scale = 1.0 if self.reference is None else math.log(self.reference)
         return loss * self.weight * (torch.log(expected) / scale) ** self.power
 
-    def records(self, strengths: Mapping[str, Tensor]) -> dict[str, float]:
+    def records(self, strengths: Mapping[str, Tensor], moment: Moment) -> dict[str, float]:
         return {f"expected_{self.cost}/expected": float(self._of(strengths))}
 
     def _of(self, weights: Mapping[str, Tensor]) -> Tensor:

@@ -44,8 +44,8 @@ class Decided(Relaxation):
     def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
         return self._with_taken(self.of.strengths(parameters))
 
-    def temperature(self, moment: Moment) -> float | None:
-        return self.of.temperature(Moment(moment.step, self.epochs - 1, self.epochs))
+    def courses(self, moment: Moment) -> dict[str, float]:
+        return self.of.courses(Moment(moment.step, self.epochs - 1, self.epochs))
 
     def settle(self, before: Parameters, parameters: Parameters) -> None:
         self.of.settle(before, parameters)

@@ -48,8 +48,8 @@ class EdgeNormalisation(Relaxation):
         found = self.of.strengths(own)
         return {name: found[name] * factors[name].detach() if name in factors else found[name] for name in found}
 
-    def temperature(self, moment: Moment) -> float | None:
-        return self.of.temperature(moment)
+    def courses(self, moment: Moment) -> dict[str, float]:
+        return self.of.courses(moment)
 
     def settle(self, before: Parameters, parameters: Parameters) -> None:
         self.of.settle(parted(before)[0], parted(parameters)[0])

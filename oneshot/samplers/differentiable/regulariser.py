@@ -49,8 +49,8 @@ class Regulariser:
         """
         return mix
 
-    def records(self, strengths: Mapping[str, Tensor]) -> dict[str, float]:
-        """What to record after an epoch, from the strengths of the options: curves by ``"group/name"``."""
+    def records(self, strengths: Mapping[str, Tensor], moment: Moment) -> dict[str, float]:
+        """What to record after an epoch, from the strengths of the options and from schedules: curves by ``"group/name"``."""
         return {}
 
 

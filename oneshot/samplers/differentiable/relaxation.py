@@ -50,6 +50,11 @@ class Relaxation(ABC):
         """The temperature at that moment, for methods that have one."""
         return None
 
+    def courses(self, moment: Moment) -> dict[str, float]:
+        """What changes by a schedule, as it is at that moment: curves by ``"group/name"``."""
+        temperature = self.temperature(moment)
+        return {} if temperature is None else {"architecture_temperature/temperature": temperature}
+
     def settle(self, before: Parameters, parameters: Parameters) -> None:  # noqa: B027 - optional
         """Called without gradients after each step of the parameters, with their former values; may change them in place."""
 

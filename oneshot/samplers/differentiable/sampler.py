@@ -189,6 +189,17 @@ class DifferentiableSampler(Sampler):
             found.append(-float(torch.special.xlogy(shares, shares).sum()))
         return math.fsum(found) / len(found)
 
+    def records(self, moment: Moment) -> dict[str, float]:
+        """What to record after an epoch, and at what point schedules are: curves by ``"group/name"``."""
+        values = {"architecture_entropy/nats": self.entropy(), **self.relaxation.courses(moment)}
+        if self.skip_dropout:
+            rate = skip_dropout_at(self.skip_dropout, moment, self.learning.first_epoch)
+            values["architecture_skip_dropout/rate"] = rate
+        strengths = self.strengths()
+        for regulariser in self.regularisers.values():
+            values |= regulariser.records(strengths, moment)
+        return values
+
     def probabilities(self, step: int) -> Mapping[str, Mapping[Option, float]]:
         strengths = self.strengths()
         return {

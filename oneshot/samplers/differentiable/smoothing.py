@@ -55,6 +55,9 @@ class Smoothing(Regulariser):
         """By how much weights are moved in an epoch."""
         return self.start + (self.end - self.start) * moment.epoch / moment.epochs
 
+    def records(self, strengths: Mapping[str, Tensor], moment: Moment) -> dict[str, float]:
+        return {"architecture_perturbation/epsilon": self.epsilon(moment)}
+
     def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment, generator: torch.Generator) -> Mix:
         if mix.takes_one:
             raise ValueError(
