@@ -13,9 +13,9 @@ _NAME, _OPTION = 7.0, 6.3
 _LONGEST_NAME, _LONGEST_OPTION = 28, 20
 _LABELLED_WIDTH = 400.0
 _CAPTION = """Colour is the probability with which the policy draws an option. A boolean choice has one row: the probability
-of true. Empty: the choice was inactive in all architectures that were drawn."""
+of true. Empty: the choice was inactive in all architectures that were drawn. Bold: the likeliest option at the end."""
 _CAPTION_OF_WEIGHTS = """Colour is the strength of an option: its weight in the mixture of all options of its choice, without
-anything random. The strongest options are derived. A boolean choice has one row: the strength of true."""
+anything random. The strongest options at the end are bold, and derived. A boolean choice has one row: the strength of true."""
 
 
 class PolicyMap:
@@ -112,10 +112,12 @@ def _labels(panel: Panel, gutter: float) -> str:
         place = f'x="{gutter - 6:.0f}" text-anchor="end"' if band.single else 'x="0"'
         name = f"{escape(_cut(band.name, _LONGEST_NAME))}<title>{escape(band.rows[0].choice)}</title>"
         parts.append(f'<text class="choice" {place} y="{band.rows[0].top + ROW - 2.5:.1f}">{name}</text>')
+        last = max((row.values[-1] for row in band.rows if not math.isnan(row.values[-1])), default=math.nan)
         for row in () if band.single else band.rows:
+            kind = "option strongest" if row.values[-1] == last else "option"
             option = f"{escape(_cut(row.option, _LONGEST_OPTION))}<title>{escape(row.option)}</title>"
             place = f'x="{gutter - 6:.0f}" y="{row.top + ROW - 2.5:.1f}" text-anchor="end"'
-            parts.append(f'<text class="option" {place}>{option}</text>')
+            parts.append(f'<text class="{kind}" {place}>{option}</text>')
     return f'<svg class="names" width="{gutter:.0f}" height="{panel.height:.0f}">{"".join(parts)}</svg>'
 
 

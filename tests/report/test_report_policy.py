@@ -105,6 +105,17 @@ def test_every_cell_has_the_colour_of_its_probability(tmp_path, choices, num_ste
     assert sorted(seen) == sorted(shown)
 
 
+def test_the_strongest_options_at_the_end_are_bold(tmp_path):
+    given = PolicyHistory(
+        [1, 2], {"near": {"a": [0.3, 0.334], "b": [0.7, 0.333], "c": [0.0, 0.333]}, "gone": {"d": [1.0, NAN]}}
+    )
+    page, _ = write(tmp_path / "run.html", given)
+    bold = [
+        text.text for svg in drawings(page, "names") for text in svg.iter("text") if "strongest" in text.get("class")
+    ]
+    assert bold == ["a"]
+
+
 def test_what_is_not_a_number_is_left_empty(tmp_path):
     given = PolicyHistory([1, 2, 3], {"choice": {"a": [0.0, NAN, 1.0], "b": [1.0, NAN, 0.0]}})
     page, data = write(tmp_path / "run.html", given)

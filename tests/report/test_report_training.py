@@ -74,7 +74,8 @@ def test_a_bucket_of_nothing_finite_keeps_its_gap():
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run JavaScript")
 @pytest.mark.parametrize(
-    ("low", "high"), [(41.00e6, 41.03e6), (1.5e6, 1.5e6 + 40), (2e-5, 2.01e-5), (-3e-6, 9e-6), (0.0, 5e9)]
+    ("low", "high"),
+    [(41.00e6, 41.03e6), (1.5e6, 1.5e6 + 40), (2e-5, 2.01e-5), (1.09855, 1.0986), (-3e-6, 9e-6), (0.0, 5e9)],
 )
 def test_the_ticks_of_a_flat_curve_differ(low, high):
     script = files("oneshot.report.assets").joinpath("draw.js").read_text(encoding="utf-8")

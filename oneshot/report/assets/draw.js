@@ -59,7 +59,7 @@ function countTick(value, step, high) {
 }
 
 function plainTick(value, step, high) {
-  if (step < 1e-4 || high >= 1e6) {
+  if ((step < 1e-4 && high < 1e-2) || high >= 1e6) {
     // As many digits as tell a tick from the next.
     const digits = 1 + Math.floor(Math.log10(Math.abs(value)) + 1e-9) - Math.floor(Math.log10(step) + 1e-9);
     return Math.abs(value) < step / 2 ? "0" : String(Number(value.toPrecision(Math.min(15, Math.max(1, digits)))).toExponential());
@@ -101,7 +101,7 @@ function plotFrame(host, { height, xDomain, yDomain, xQuantity, yQuantity, integ
   host.replaceChildren();
   const width = Math.max(280, host.clientWidth);
   const [top, bottom] = [14, height - 44];
-  const up = niceTicks(yDomain[0] * (yQuantity.scale || 1), yDomain[1] * (yQuantity.scale || 1), (bottom - top) / 55);
+  const up = niceTicks(yDomain[0] * (yQuantity.scale || 1), yDomain[1] * (yQuantity.scale || 1), (bottom - top) / 55, yQuantity.least);
   const upTexts = up.values.map((value) => yQuantity.tick(value / (yQuantity.scale || 1), up.step / (yQuantity.scale || 1), yDomain[1]));
   const longest = Math.max(3, ...upTexts.map((text) => text.length));
   const box = { left: (yQuantity.label ? 30 : 12) + 7.4 * longest, top, right: width - 26, bottom };

@@ -11,7 +11,8 @@ function seriesStyle(number) {
 function quantityOf(group, values) {
   const share = /accuracy/i.test(group.name) && values.every((value) => value >= 0 && value <= 1);
   if (share) return { ...QUANTITIES.accuracy, label: "%" };
-  return { label: "", tick: plainTick, exact: formatPlain };
+  const least = values.every(Number.isInteger) ? 1 : 0; // counts have no halves
+  return { label: "", tick: plainTick, exact: formatPlain, least };
 }
 
 const notFinite = (lost) => (lost === 1 ? "1 value is not finite." : `${lost} values are not finite.`);
