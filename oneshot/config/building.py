@@ -108,11 +108,18 @@ def _build(
     try:
         return made(**arguments, **given)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as error:  # values of a wrong type
+        for name, value in arguments.items():
+            if name in parameters and isinstance(value, str) and _is_number(parameters[name]):
+                raise ValueError(f"{where}.{name} is a number, not {short(value)}") from error
         raise ValueError(f"{where}: {error}") from error
     except ValueError as error:
         if not depth:  # what is made there names its settings itself
             raise
         raise ValueError(_placed(str(error), where, known)) from error
+
+
+def _is_number(parameter: inspect.Parameter) -> bool:
+    return str(parameter.annotation).partition(" | ")[0] in ("int", "float")
 
 
 def _placed(message: str, where: str, settings: Sequence[str]) -> str:
