@@ -195,7 +195,7 @@ def test_the_folders_of_several_jobs_can_be_typed(workshop: Path) -> None:
     again = expect_success(run_program("train_supernet.py", [*arguments, "trainer.threads=1"], workshop))
     assert again.stdout.count("continuing at step 2 of 2") == 2
     assert sorted(path.name for path in (workshop / "parts").iterdir() if path.is_dir()) == folders
-    one = [f"supernet=parts/{folders[1]}", *SEARCH[1:], "run=part"]
+    one = [f"supernet=parts/{folders[1]}", *SEARCH[1:], "run=part-of-several"]
     expect_success(run_program("search_subnet.py", one, workshop))
     both = expect_success(run_program("search_subnet.py", ["supernet=parts", *SEARCH[1:], "run=both"], workshop))
     assert both.stdout.count("step 2 of 2") == 2
