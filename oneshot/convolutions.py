@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from oneshot.standing_in import StandIn
 
 _LANES = 16  # float32 values in a register with AVX-512, 8 with AVX2
 _KNOWN = ("torch.nn.", "timm.", "torchvision.", "oneshot.")  # their modules convolve as their attributes say
@@ -53,7 +53,7 @@ def convolving(needs_care: bool, inputs: Tensor) -> AbstractContextManager[objec
     return SafeConvolutions() if needs_care and inputs.device.type == "cpu" else contextlib.nullcontext()
 
 
-class SafeConvolutions(TorchFunctionMode):
+class SafeConvolutions(StandIn):
     """A context in which strided 1x1 convolutions of fewer than 16 channels are computed as what they are: convolutions without
     a stride, of the pixels that they read. The results are the same but for rounding.
 
@@ -62,14 +62,8 @@ class SafeConvolutions(TorchFunctionMode):
     called is looked at, not which modules there are, so that no network gets there.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return (_conv2d if func is torch.conv2d else func)(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(torch.conv2d, _conv2d)
 
 
 def _conv2d(

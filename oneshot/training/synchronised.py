@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,9 +11,9 @@ import torch.distributed as distributed
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules._functions import SyncBatchNorm  # what nn.SyncBatchNorm calls
-from torch.overrides import TorchFunctionMode
 
 from oneshot.processes import count, losing
+from oneshot.standing_in import StandIn
 
 
 def check_synchronised(wanted: bool, device: torch.device) -> None:
@@ -31,7 +30,7 @@ def synchronising(wanted: bool) -> AbstractContextManager[object]:
     return SynchronisedNorms() if wanted and count() > 1 else contextlib.nullcontext()
 
 
-class SynchronisedNorms(TorchFunctionMode):
+class SynchronisedNorms(StandIn):
     """A context in which batch normalisation in training mode is ``torch.nn.SyncBatchNorm``'s: over the images of all processes,
     in the backward pass, too. All of them must normalise the same layers in the same order.
 
@@ -39,14 +38,8 @@ class SynchronisedNorms(TorchFunctionMode):
     extracted, and normalise with slices of the bank's tensors as they do alone.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return (_batch_norm if func is functional.batch_norm else func)(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(functional.batch_norm, _batch_norm)
 
 
 def _batch_norm(

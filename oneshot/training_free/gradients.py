@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, hardsigmoid, hardtanh
-from torch.overrides import TorchFunctionMode
 
 from oneshot.convolutions import convolving
+from oneshot.standing_in import StandIn
 from oneshot.training_free.activations import hooked
 from oneshot.training_free.score import weighted_layers
 from oneshot.training_free.trial import Trial
@@ -85,17 +85,15 @@ def differentiable(images: Tensor) -> Iterator[None]:
         yield
 
 
-class _SmoothGates(TorchFunctionMode):
+class _SmoothGates(StandIn):
     """A context in which the hard sigmoid, whose derivative torch cannot differentiate, is computed as what it is."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return hardtanh(args[0] + 3, 0, 6) / 6 if func is hardsigmoid else func(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(hardsigmoid, _hardsigmoid)
+
+
+def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    return hardtanh(input + 3, 0, 6) / 6
 
 
 def _gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
