@@ -16,6 +16,7 @@ from oneshot.processes import Share, add_up, share_of
 from oneshot.report import Graph
 from oneshot.samplers import DifferentiableSampler, Moment
 from oneshot.samplers.differentiable.deriving import count_skips, is_skip
+from oneshot.samplers.differentiable.signs import collapsed, undecided
 from oneshot.spaces.graph import HasCells
 from oneshot.supernet import Supernet
 from oneshot.training.curvature import Curvature
@@ -25,7 +26,6 @@ from oneshot.training.tasks import HELPS, NonFiniteLossError, StepResult, Supern
 from oneshot.training.unrolling import added_gradients, unrolled_gradients
 
 log = logging.getLogger(__name__)
-_MANY_SKIPS = 0.5
 
 
 class ArchitectureImages:
@@ -218,8 +218,9 @@ class ArchitectureTask(SupernetTask):
             values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)) * weight)
         if self._has_skips:
             values["derived_skips/skip connections"] = count_skips(self.sampler.derived())[0]
-            if moment.epoch + 1 == self._epochs and self._signs:
-                log.warning("%s; fewer epochs or another sampler may help", self._signs)
+        if moment.epoch + 1 == self._epochs:
+            for sign in self._signs:
+                log.warning("%s", sign)
         return values
 
     @property
@@ -227,27 +228,18 @@ class ArchitectureTask(SupernetTask):
         return any(is_skip(option) for choice in self.sampler.space.choices for option in choice.options)
 
     @property
-    def _signs(self) -> str:
-        """What of the derived architecture, and of the course of the eigenvalue, says that skip connections have won; "" for
-        nothing.
-        """
-        skips, edges = count_skips(self.sampler.derived())
-        if skips <= _MANY_SKIPS * edges:
-            return ""
+    def _signs(self) -> list[str]:
+        """Why what is derived now may not be worth much."""
         course = "" if self._curvature is None else self._curvature.course
-        grown = course and f", and the largest eigenvalue went {course}"
-        return (
-            f"{skips} of the {edges} edges of the derived architecture are skip connections{grown}: the "
-            "search may have collapsed (Zela et al., RobustDARTS, ICLR 2020)"
-        )
+        return [*collapsed(self.sampler.derived(), course), *undecided(self.sampler.strengths())]
 
     def facts(self) -> Mapping[str, str]:
         found = {}
         if self._curvature is not None:
             found["largest eigenvalue"] = self._curvature.course
             found["architecture"] = f"frozen: {self._curvature.why}" if self._is_frozen else "learned to the end"
-        if self._has_skips and self._signs:
-            found["warning"] = self._signs
+        if signs := self._signs:
+            found["warning"] = "; ".join(signs)
         return found
 
     def graphs(self) -> Sequence[Graph]:

@@ -380,6 +380,25 @@ def test_a_killed_run_ends_with_the_same_architecture(tmp_path: Path) -> None:
     assert (killed / "derived.json").read_text() == (undisturbed / "derived.json").read_text()
 
 
+def test_a_run_says_what_speaks_against_what_it_derived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Equal weights decide nothing; clear ones, most of them of skip connections, may be a collapse."""
+    for strength, sign in ((0.1, "3 of 3 choices are as good as undecided"), (5.0, "search may have collapsed")):
+        caplog.clear()
+        task = make_task(ArchitectureLearning(lr=1e-9))
+        for choice in task.sampler.space.choices:
+            is_skip = torch.tensor([float(option == "skip_connect") for option in choice.options])
+            task.sampler.parameters[choice.name].data = strength * is_skip
+        with caplog.at_level(logging.WARNING):
+            make_trainer(task, tmp_path / str(strength)).run()
+        both = ["search may have collapsed", "3 of 3 choices are as good as undecided"]
+        warnings = [
+            record.getMessage() for record in caplog.records if any(each in record.getMessage() for each in both)
+        ]
+        assert sum(sign in warning for warning in warnings) == 1
+        assert task.facts()["warning"] == "; ".join(warnings)
+        assert len(warnings) == (2 if strength < 1 else 1)
+
+
 def test_phases_mix_the_options_that_they_open(tmp_path: Path) -> None:
     """Each phase has architecture parameters of its own, over its part of the options."""
     trainer = TrainSettings(epochs=2, batch_size=16, device="cpu", eval_every=0, warmup_epochs=0)

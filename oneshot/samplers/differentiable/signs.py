@@ -1,0 +1,47 @@
+"""Signs that a derived architecture may not be worth much: skip connections have won, or nothing has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oneshot.arch import Option
+from oneshot.samplers.differentiable.deriving import Strengths, count_skips
+
+_MANY_SKIPS = 0.5  # of the edges that are something
+_CLEARLY = 1.25  # times an even share: what an option has to weigh
+
+
+def collapsed(derived: Mapping[str, Option], course: str = "") -> list[str]:
+    """One line where more than half of the edges that were derived are skip connections.
+
+    Args:
+        course: of the largest eigenvalue, if that was measured.
+    """
+    skips, edges = count_skips(derived)
+    if skips <= _MANY_SKIPS * edges:
+        return []
+    grown = course and f", and the largest eigenvalue went {course}"
+    return [
+        f"{skips} of the {edges} edges of the derived architecture are skip connections{grown}: the search may have collapsed "
+        "(Zela et al., RobustDARTS, ICLR 2020); fewer epochs or another sampler may help"
+    ]
+
+
+def undecided(strengths: Strengths) -> list[str]:
+    """One line where, in most choices, no option weighs a quarter more than an even share: the strongest one is then the sign of
+    a small difference.
+    """
+    leads = []
+    for values in strengths.values():
+        if len(values) > 1:
+            total = max(float(values.double().sum()), 1e-30)
+            leads.append((float(values.max()) / total * len(values), float(values.max()) / total, 1 / len(values)))
+    clear = [lead for lead, _, _ in leads if lead >= _CLEARLY]
+    if not leads or 2 * len(clear) >= len(leads):
+        return []
+    _, share, even = max(leads)
+    return [
+        f"{len(leads) - len(clear)} of {len(leads)} choices are as good as undecided, their strongest option weighing hardly "
+        f"more than others (the clearest has {share:.3f}, an even share is {even:.3f}): the architecture needs more steps, "
+        "by trainer.epochs, or larger ones, by sampler.learning.lr"
+    ]
