@@ -5,7 +5,8 @@
 Each method trains weights and architecture for ``--seconds`` of one core and derives; ``uniform`` trains for three fifths of that
 time and searches by inherited weights in the rest. The time of a step is measured beforehand, and as many whole epochs as fit are
 trained. Settings are those of the presets and their publications; a first epoch or a rate per epoch is scaled to the length of
-the training. True accuracies and ranks are looked up afterwards.
+the training. With ``--scale-rate`` the architecture's learning rate is multiplied by how many fewer epochs it has, so that the
+architecture can move as far. True accuracies and ranks are looked up afterwards.
 
 A row of JSON for each method and seed goes to ``--out``; what is there already is not done again, so a comparison that was
 stopped goes on.
@@ -106,7 +107,10 @@ class Comparison:
             "trainer.device=cpu", "trainer.eval_every=0", f"seed={seed}", *more,
         ]  # fmt: skip
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train_supernet", overrides=words)
+            config = compose("train_supernet", overrides=words)
+        if method in METHODS and self.options.scale_rate:
+            config.sampler.learning.lr *= METHODS[method].published_epochs / epochs
+        return config
 
     def train(self, config: DictConfig, data: ImageData, folder: Path) -> float:
         """Trains as ``train_supernet.py`` does; the processor time, in seconds."""
@@ -217,9 +221,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[UNIFORM, *METHODS], choices=[UNIFORM, *METHODS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=100.0, help="processor time of a method")
+    parser.add_argument(
+        "--scale-rate", action="store_true", help="larger steps of the architecture in a shorter training"
+    )
     parser.add_argument("--num-images", type=int, default=20000, help="training images")
     parser.add_argument("--generation-seconds", type=float, default=5.0, help="of a generation of 50 networks")
-    parser.add_argument("--out", type=Path, default=Path("runs/differentiable"))
+    parser.add_argument("--out", type=Path, default=Path("runs/differentiable"), help="another one for other settings")
     options = parser.parse_args()
     options.table, options.images, options.out = (
         path.resolve() for path in (options.table, options.images, options.out)
