@@ -73,10 +73,11 @@ def filled(bindings: list[Binding]) -> Iterator[None]:
 def copies_of(bindings: list[Binding]) -> dict[int, Any]:
     """Copies of the tensors that are bound, by ``id``."""
     copies: dict[int, Any] = {}
-    for binding in bindings:
-        bound, stored = binding.target[binding.name], binding.source[binding.source_name]
-        is_copy = isinstance(binding.cut, Copied)
-        copied = bound.detach() if is_copy else bound.detach().clone()
+    for target, name, _, source, source_name, cut, _, _ in bindings:
+        bound, stored = target[name], source[source_name]
+        copied = bound.detach()
+        if cut.__class__ is not Copied:
+            copied = copied.clone()
         # The class first: the metaclass of parameters takes its time.
         is_parameter = stored.__class__ is nn.Parameter or isinstance(stored, nn.Parameter)
         copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied

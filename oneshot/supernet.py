@@ -275,27 +275,28 @@ class Supernet(nn.Module):
             return self._bindings[block]
         bindings: list[Binding] = []
         for prefix, module in block.module.named_modules():
+            path = ".".join(part for part in (block.name, prefix) if part)
+            node: nn.Module | None = None
             for kind in ("_parameters", "_buffers"):
                 target = getattr(module, kind)
                 for local, tensor in target.items():
                     if tensor is None:
                         continue
-                    key = ".".join(part for part in (block.name, prefix, local) if part)
+                    key, shape = f"{path}.{local}", tensor.shape
                     try:
-                        node = self.bank.get_submodule(key.rpartition(".")[0])
-                        stored = getattr(node, kind)[local]
+                        if node is None:
+                            node = self.bank.get_submodule(path)
+                        source = getattr(node, kind)
+                        stored = source[local]
                     except (AttributeError, KeyError):
-                        raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape))) from None
-                    if any(want > have for want, have in zip(tensor.shape, stored.shape, strict=True)):
-                        raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(tensor.shape)))
-                    cut = (
-                        None
-                        if tensor.shape == stored.shape
-                        else self._rules.get(key) or default_cut(module, stored, tensor.shape)
-                    )
+                        raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(shape))) from None
+                    cut = None
+                    if shape != stored.shape:
+                        if any(want > have for want, have in zip(shape, stored.shape, strict=True)):
+                            raise ValueError(_NOT_COVERED.format(key=key, shape=tuple(shape)))
+                        cut = self._rules.get(key) or default_cut(module, stored, shape)
                     write = cut.write if isinstance(cut, Pieces) and kind == "_buffers" else None
-                    source = getattr(node, kind)
-                    bindings.append(Binding(target, local, tensor, source, local, cut, tensor.shape, write))
+                    bindings.append(Binding(target, local, tensor, source, local, cut, shape, write))
         self._bindings[block] = bindings
         return bindings
 
