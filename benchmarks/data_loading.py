@@ -1,13 +1,18 @@
 """Images a second and memory of a folder that is decoded batch by batch, beside timm's own loader and beside images in memory.
 
     python benchmarks/data_loading.py FOLDER [--size 224] [--workers 2] [--batch 64] [--images 1024] [--rounds 5] [--side N]
+    python benchmarks/data_loading.py FOLDER --train [the same]
 
 FOLDER holds a folder of images for each class, as timm and ``data=image_folder`` read it. All three give crops of 8 % to 100 % of
 the area, resized by bicubic interpolation, mirrored at random and normalised, as float32 batches: ``timm.data.create_loader`` as
 it is; a set that does not fit ``data.memory_limit_gb``; and the same set in memory. They take turns, each in a process of its own
 with the same number of workers. Printed are images a second by the clock in a second pass, the processor's milliseconds an image
-over all processes, and the largest memory of the process and of a worker. ``--side`` makes the photographs larger or smaller
-first, to that shorter side.
+in the process and in all its workers, and the largest memory of the process and of a worker. ``--side`` makes the photographs
+larger or smaller first, to that shorter side.
+
+``--train`` trains the smallest network of ``ofa`` on one thread, from files and from memory, and says images a second of that, in
+the second of two epochs. Where each process has a core of its own, the two differ only by what workers take longer than a step,
+and by the first batch of an epoch.
 """
 
 from __future__ import annotations
@@ -25,19 +30,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from oneshot.data import Augmentation, augment, image_folder, prepare
+from oneshot.data import Augmentation, ImageData, augment, image_folder, prepare
+from oneshot.spaces import OFAMobileNetV3
+from oneshot.training import RunPart, SubnetTask, Trainer, TrainSettings
 
 AUGMENTATION = Augmentation(crop_scale=(0.08, 1.0), horizontal_flip=True, crop_ratio=(3 / 4, 4 / 3))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LIMITS_GB = {"from files": 0.0, "in memory": 1e3}
 
 
 class Measured(NamedTuple):
     """Of one pass over the images."""
 
     images_per_second: float
-    milliseconds: float
+    own_milliseconds: float
+    worker_milliseconds: float
     own_megabytes: float
     worker_megabytes: float
 
@@ -64,8 +73,8 @@ def timm_batches(folder: str, args: argparse.Namespace) -> Callable[[], Iterator
     return lambda: (images for images, _ in loader)
 
 
-def own_batches(folder: str, args: argparse.Namespace, limit_gb: float) -> Callable[[], Iterator[Tensor]]:
-    data = image_folder(
+def own_data(folder: str, args: argparse.Namespace, limit_gb: float) -> ImageData:
+    return image_folder(
         folder,
         image_size=args.size,
         held_out=len(os.listdir(folder)),
@@ -76,6 +85,10 @@ def own_batches(folder: str, args: argparse.Namespace, limit_gb: float) -> Calla
         memory_limit_gb=limit_gb,
         num_workers=args.workers,
     )
+
+
+def own_batches(folder: str, args: argparse.Namespace, limit_gb: float) -> Callable[[], Iterator[Tensor]]:
+    data = own_data(folder, args, limit_gb)
 
     def batches() -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -88,31 +101,49 @@ def own_batches(folder: str, args: argparse.Namespace, limit_gb: float) -> Calla
     return batches
 
 
+def read(kind: str, folder: str, args: argparse.Namespace, ended: Callable[[int], None]) -> None:
+    """Two passes over the images."""
+    batches = timm_batches(folder, args) if kind == "timm" else own_batches(folder, args, LIMITS_GB[kind])
+    for _ in range(2):
+        count = 0
+        for images in batches():
+            assert images.shape[1:] == (3, args.size, args.size)
+            assert images.dtype == torch.float32
+            count += len(images)
+        ended(count)
+
+
+def train(kind: str, folder: str, args: argparse.Namespace, ended: Callable[[int], None]) -> None:
+    """Two epochs."""
+    data = own_data(folder, args, LIMITS_GB[kind])
+    space = OFAMobileNetV3(num_classes=len(data.classes), resolutions=(args.size,))
+    settings = TrainSettings(epochs=2, batch_size=args.batch, lr=0.01, device="cpu", threads=1, eval_every=1)
+    task = SubnetTask(space.network(space.smallest).train(), space.smallest, args.size)
+
+    def evaluate(module: nn.Module) -> dict[str, float]:
+        ended(len(data.train) // args.batch * args.batch)
+        return {}
+
+    with tempfile.TemporaryDirectory() as run:
+        Trainer(task, data, settings, RunPart(Path(run), {"config": {}}), evaluate).run()
+
+
 def measure(kind: str, folder: str, args: argparse.Namespace, answer: Connection) -> None:
     """Two passes, of which the second counts; workers stay, so that their time is known when they have ended."""
     torch.set_num_threads(1)
-    make = {
-        "timm": lambda: timm_batches(folder, args),
-        "from files": lambda: own_batches(folder, args, 0.0),
-        "in memory": lambda: own_batches(folder, args, 1e3),
-    }[kind]
-    batches = make()  # type: ignore[no-untyped-call]
-    for images in batches():
-        assert images.shape[1:] == (3, args.size, args.size)
-        assert images.dtype == torch.float32
-    before, children = _seconds(), _of_children()
-    count, started = 0, time.perf_counter()
-    for images in batches():
-        count += len(images)
-    elapsed = time.perf_counter() - started
-    spent = _seconds() - before + _of_children() - children
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    workers = [_peak_megabytes(child.pid or 0) for child in multiprocessing.active_children()]
-    answer.send(Measured(count / elapsed, 1e3 * spent / count, own, max(workers, default=0.0)))
+    passes: list[tuple[float, float, float]] = []
 
+    def ended(count: int) -> None:
+        passes.append((time.perf_counter(), time.process_time(), _of_children()))
+        if len(passes) < 2:
+            return
+        elapsed, spent, spent_by_workers = (after - before for before, after in zip(*passes, strict=True))
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        workers = [_peak_megabytes(child.pid or 0) for child in multiprocessing.active_children()]
+        times = 1e3 * spent / count, 1e3 * spent_by_workers / count
+        answer.send(Measured(count / elapsed, *times, own, max(workers, default=0.0)))
 
-def _seconds() -> float:
-    return time.process_time()
+    (train if args.train else read)(kind, folder, args, ended)
 
 
 def _of_children() -> float:
@@ -159,9 +190,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=None)
+    parser.add_argument("--train", action="store_true")
     args = parser.parse_args()
     spawning = multiprocessing.get_context("spawn")
-    kinds = ("timm", "from files", "in memory")
+    kinds = [*([] if args.train else ["timm"]), *LIMITS_GB]
     found: dict[str, list[Measured]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         some_images(args.folder, Path(folder), args)
@@ -180,12 +212,15 @@ def main() -> None:
                 flush=True,
             )
     for kind in kinds:
-        speeds, times, own, workers = zip(*found[kind], strict=True)
+        speeds, times, worker_times, own, workers = zip(*found[kind], strict=True)
         print(
             f"{kind:10}: {statistics.median(speeds):6.0f} images/s ({min(speeds):.0f} to {max(speeds):.0f}), "
-            f"{statistics.median(times):.2f} ms of processor an image ({min(times):.2f} to {max(times):.2f}), "
-            f"{max(own):.0f} MB, a worker {max(workers):.0f} MB"
+            f"{statistics.median(times):.2f} ms of processor an image ({min(times):.2f} to {max(times):.2f}) and "
+            f"{statistics.median(worker_times):.2f} of the workers, {max(own):.0f} MB, a worker {max(workers):.0f} MB"
         )
+    pairs = zip(found["from files"], found["in memory"], strict=True)
+    ratios = [files.images_per_second / memory.images_per_second for files, memory in pairs]
+    print(f"from files / in memory: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 
 if __name__ == "__main__":
