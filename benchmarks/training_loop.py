@@ -3,17 +3,20 @@
     python benchmarks/training_loop.py [--steps 40] [--batch 64] [--resolution 32] [--archs 4]
 
 The trainer draws one of a few architectures of ``ofa`` a step; the bare loop trains the extracted network of that architecture:
-augmentation, normalisation, forward, backward, clipping and the same optimizer, and nothing else. Both run in this process,
-in turn, each twice; the times are those of the processor on one thread, so other work on the machine counts less.
+augmentation, normalisation, forward, backward, clipping and the same optimizer, and nothing else. Both run in this process and
+take turns step by step; the times are those of the processor on one thread, so other work on the machine counts less. Ratios are
+of rounds, in which each architecture has its turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,45 +32,56 @@ from oneshot.training.optimization import clip_gradients, make_optimizer
 
 
 class Turns(Sampler):
-    """The architectures take turns; remembers when each was asked for."""
+    """The architectures take turns, and at each the bare loop takes a step, too.
 
-    def __init__(self, space: SearchSpace, archs: list[Arch]) -> None:
+    Attributes:
+        times: seconds of each step of the trainer.
+        bare_times: of the bare loop.
+    """
+
+    def __init__(self, space: SearchSpace, archs: list[Arch], bare: Iterator[float]) -> None:
         super().__init__(space)
-        self.archs = archs
-        self.asked: list[float] = []
+        self.archs, self.bare = archs, bare
+        self.times: list[float] = []
+        self.bare_times: list[float] = []
+        self._began: float | None = None
 
     def sample(self, step: int) -> list[Arch]:
-        self.asked.append(time.thread_time())
+        if self._began is not None:
+            self.times.append(time.thread_time() - self._began)
+        self.bare_times.append(next(self.bare))
+        self._began = time.thread_time()
         return [self.archs[step % len(self.archs)]]
 
 
-def train(supernet: Supernet, archs: list[Arch], data: ImageData, settings: TrainSettings) -> list[float]:
-    """When each step of the trainer began, in seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        sampler = Turns(supernet.space, archs)
-        task = SupernetTask(supernet, sampler, settings.label_smoothing)
-        Trainer(task, data, settings, RunPart(Path(folder), {"config": {}}), lambda module: {}).run()
-    return sampler.asked
-
-
-def train_bare(networks: list[nn.Module], data: ImageData, settings: TrainSettings) -> list[float]:
-    """When each step of the bare loop began, in seconds."""
+def bare_steps(networks: list[nn.Module], data: ImageData, settings: TrainSettings) -> Iterator[float]:
+    """Trains the networks in turns; yields the seconds of each step."""
     criterion = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     optimizers = [make_optimizer(network, settings, settings.lr, torch.device("cpu")) for network in networks]
     parameters = [list(network.parameters()) for network in networks]
     generator = torch.Generator().manual_seed(0)
-    started: list[float] = []
+    turns = itertools.cycle(range(len(networks)))
+    began = time.thread_time()
     for _ in range(settings.epochs):
         batches = torch.randperm(len(data.train), generator=generator).split(settings.batch_size)
         for images, labels in data.train.batches(batches):
-            index = len(started) % len(networks)
+            index = next(turns)
             inputs = prepare(augment(images, data.augmentation, generator), data.image_size, data.mean, data.std)
-            started.append(time.thread_time())
             criterion(networks[index](inputs), labels).backward()
             clip_gradients(parameters[index], settings)
             optimizers[index].step()
             optimizers[index].zero_grad()
-    return started
+            yield time.thread_time() - began
+            began = time.thread_time()
+
+
+def train(supernet: Supernet, archs: list[Arch], data: ImageData, settings: TrainSettings) -> Turns:
+    networks = [supernet.extract(arch).train().to(memory_format=torch.channels_last) for arch in archs]
+    sampler = Turns(supernet.space, archs, bare_steps(networks, data, settings))
+    with tempfile.TemporaryDirectory() as folder:
+        task = SupernetTask(supernet, sampler, settings.label_smoothing)
+        Trainer(task, data, settings, RunPart(Path(folder), {"config": {}}), lambda module: {}).run()
+    return sampler
 
 
 def main() -> None:
@@ -89,16 +103,18 @@ def main() -> None:
     rng = random.Random(0)
     archs = [space.sample(rng) for _ in range(args.archs)]
     for repeat in range(2):
-        supernet = Supernet(space)
-        networks = [supernet.extract(arch).train().to(memory_format=torch.channels_last) for arch in archs]
-        speeds = []
-        for times in (train(supernet, archs, data, settings), train_bare(networks, data, settings)):
-            # The median over rounds of all architectures: what disturbs one is left out.
-            rounds = [end - start for start, end in zip(times, times[args.archs :], strict=False)]
-            speeds.append(args.batch * args.archs / statistics.median(rounds[args.archs :]))
+        turns = train(Supernet(space), archs, data, settings)
+        # The first round makes what later ones use again, and the last has no end.
+        rounds = range(args.archs, len(turns.times) - args.archs + 1, args.archs)
+        trainer, bare = (
+            [sum(times[start : start + args.archs]) for start in rounds] for times in (turns.times, turns.bare_times)
+        )
+        speeds = [args.batch * args.archs / statistics.median(times) for times in (trainer, bare)]
+        ratios = sorted(other / own for own, other in zip(trainer, bare, strict=True))
         print(
-            f"run {repeat + 1}: trainer {speeds[0]:.0f} images/s, bare loop {speeds[1]:.0f}, ratio {speeds[0] / speeds[1]:.3f} "
-            f"({args.steps} steps of {args.batch} x {args.resolution} px, {args.archs} architectures of ofa)",
+            f"run {repeat + 1}: trainer {speeds[0]:.0f} images/s, bare loop {speeds[1]:.0f}, ratio "
+            f"{statistics.median(ratios):.3f} [{ratios[0]:.3f}, {ratios[-1]:.3f}] ({args.steps} steps of {args.batch} x "
+            f"{args.resolution} px, {args.archs} architectures of ofa)",
             flush=True,
         )
 
