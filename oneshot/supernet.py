@@ -282,7 +282,7 @@ class Supernet(nn.Module):
                 for local, tensor in target.items():
                     if tensor is None:
                         continue
-                    key, shape = f"{path}.{local}", tensor.shape
+                    key, shape = f"{path}.{local}" if path else local, tensor.shape
                     try:
                         if node is None:
                             node = self.bank.get_submodule(path)
