@@ -161,7 +161,7 @@ def main(config: DictConfig, folder: Path) -> None:
     named = "best subnet" if len(found.folders) == 1 else "best subnets"
     log.info("%s in %s; look at %s", named, ", ".join(map(str, found.folders)), folder / "report.html")
     chosen = {"subnet": found.folders[-1], **code_setting(space)}
-    if space.original is not None:
+    if space.original is not None and (is_repaired or space.starts_trained):
         log.info("the subnets can be used as they are: %s", command("export_subnet", **chosen))
     log.info("next: %s", command("retrain_subnet", **chosen, **weights))
 

@@ -305,6 +305,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
             r"no setting 'sampler\.num_path'; did you mean 'sampler\.num_paths'\?$",
         ),
         (["+space=ofa", "+sampler.seed=1"], r"no setting 'sampler\.seed'"),
+        (
+            ["+space=ofa", "sampler.partial_channels=4"],
+            r"sampler\.partial_channels goes with sampler=darts or .*: name one",
+        ),
         (["+space=ofa", "+trainer.x.y=1"], r"no setting 'trainer\.x'(?!.*'trainer\.x\.y')"),
         (["+space=ofa", "+code.x=1"], r"code is one value, not settings by name: \{'x': 1\}$"),
         (["+space=ofa", "++phases=null"], r"phases holds settings by name, not None$"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from oneshot.arch import suggest
@@ -117,4 +118,20 @@ def _unknown_key(key: str, config_name: str) -> str:
         return f"{key}=NAME takes a plus: +{key}=NAME"
     if key in known:
         return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
+    if choosing := _choosing(key, config_name):
+        return choosing
     return f"{no_setting(key, known)} (all settings: {command(config_name, '--cfg job')})"
+
+
+def _choosing(key: str, config_name: str) -> str:
+    """Which choices of a group have a setting, as ``search.num_samples`` is one of ``search=random``; "" for none."""
+    group, _, name = key.partition(".")
+    files = sorted((CONF / group).glob("*.yaml")) if name and (CONF / group).is_dir() else []
+    having = [path.stem for path in files if name in keys_of(OmegaConf.load(path))]
+    if (
+        config_name not in ("train_supernet", "search_subnet")
+        or group not in ("search", "predictor", "sampler")
+        or not having
+    ):
+        return ""
+    return f"{key} goes with {' or '.join(f'{group}={each}' for each in having)}: name one of them in the command, too"

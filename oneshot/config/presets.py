@@ -105,8 +105,9 @@ def score_left_open(trained: Trained, search: SearchSettings) -> str:
     shared = trained.members[0].supernet if trained.members else trained.supernet
     because = {
         "a predictor learns what the supernet says": search.predictor is not None,
-        "the networks begin with trained weights": space.original is not None or space.starts_trained,
-        "networks of this space are parts of one another": isinstance(shared, Supernet) and shared.is_elastic,
+        "the networks begin with trained weights": space.starts_trained,
+        "networks of this space are parts of one another": space.original is not None
+        or (isinstance(shared, Supernet) and shared.is_elastic),
         "scoring all networks shares work that other witnesses cannot share": isinstance(search.strategy, Exhaustive),
         f"a search of {budget:,} networks is shorter than the {number:,} that witnesses are compared on": budget
         < number,

@@ -11,6 +11,7 @@ from oneshot.evaluation import largest_at
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.folders import Trained
 from oneshot.progress import progress
+from oneshot.search import Knapsack
 from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.supernet import Supernet
 
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 NAME = "block_errors"  # in the store: the sum over an architecture's blocks
 
 
-def check_block_errors(trained: Trained, is_repaired: bool) -> None:
-    """Raises ValueError where errors of blocks cannot be measured."""
+def check_block_errors(trained: Trained, is_repaired: bool, strategy: Knapsack) -> None:
+    """Raises ValueError where errors of blocks cannot be measured, or would not be used."""
     space = trained.supernet.space
     if not isinstance(space, ElasticNetwork):
         raise ValueError(
@@ -32,6 +33,7 @@ def check_block_errors(trained: Trained, is_repaired: bool) -> None:
         )
     if not is_repaired:
         raise ValueError("search=knapsack goes by the errors of repaired blocks: set evaluation.repair=true")
+    strategy.check_sizes(len(_sizes(space)))
 
 
 class BlockErrors:
@@ -68,11 +70,7 @@ class BlockErrors:
 
     @functools.cached_property
     def _whole(self) -> dict[int, Arch]:
-        sizes = [choice.options for choice in self._space.choices if choice.name == "resolution"]
-        return {
-            int(size): largest_at(self._supernet, int(size))
-            for size in (sizes[0] if sizes else (self._space.max_resolution,))
-        }
+        return {size: largest_at(self._supernet, size) for size in _sizes(self._space)}
 
     def _singles(self, whole: Arch, arch: Arch) -> list[Arch]:
         """The architectures with one of the options in which ``arch`` differs from ``whole``."""
@@ -99,3 +97,9 @@ class BlockErrors:
             for arch, error in self._scores.evaluator.block_errors(missing):
                 store.add_value(arch, NAME, error)
                 bar.update()
+
+
+def _sizes(space: ElasticNetwork) -> list[int]:
+    """The input sizes of a space, in pixels."""
+    options = [choice.options for choice in space.choices if choice.name == "resolution"]
+    return [int(size) for size in (options[0] if options else (space.max_resolution,))]

@@ -65,7 +65,7 @@ class CandidateCards:
             "supernet": str(self.trained.folder_of(arch)),
         }
         if self.scores.evaluator.repair is not None:
-            card["repair_images"] = self.scores.evaluator.repair.images
+            card["repair_images"] = len(self.scores.evaluator.fitted_on.images)
         if self.trained.stored_statistics:
             card["stored_statistics"] = True
         weights = self.scores.evaluator.subnet(arch).state_dict()

@@ -306,7 +306,9 @@ def load_subnet(path: Path, names: tuple[str, ...] = ("retrained.pt", "subnet.pt
     if path.is_dir():
         found = next((path / name for name in names if (path / name).is_file()), None)
         if found is None:
-            raise FileNotFoundError(f"{path} holds no subnet ({' or '.join(names)})")
+            below = sorted(str(each) for each in path.iterdir() if any((each / name).is_file() for name in names))
+            instead = f"; these do: {', '.join(below)}" if below else ""
+            raise FileNotFoundError(f"{path} holds no subnet ({' or '.join(names)}){instead}")
         path = found
     elif not path.exists():
         raise FileNotFoundError(f"there is no subnet {path}")

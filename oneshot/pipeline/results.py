@@ -16,6 +16,7 @@ from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of
 from oneshot.pipeline.evidence import Evidence, evidence_notes, witness_section
 from oneshot.pipeline.judging import JudgedRanking, ranking_notes, ranking_section
+from oneshot.report.selection import score_of
 from oneshot.runs import write_json
 from oneshot.search import pareto_front
 from oneshot.spaces.base import SearchSpace
@@ -186,10 +187,17 @@ def write_tradeoff_page(
         references: networks known from elsewhere to compare with.
     """
     outcomes, under, judged = result.outcomes, result.conditions, result.judged
+    metric: report.Metric = "accuracy" if under.metric == "accuracy" else "loss"
     points = []
     for outcome in outcomes:
         best = result.candidates[outcome.best]
-        found = [result.candidates[arch].accuracy for arch in outcome.baseline if result.is_whole(arch)]
+        rivals = [result.candidates[arch] for arch in outcome.baseline if result.is_whole(arch)]
+        rival = max(rivals, key=lambda one: score_of(one, metric), default=None)
+        if outcome.rival is not None:
+            rival = result.candidates[outcome.rival]
+        lead = None
+        if rival is not None and not outcome.chosen_by:
+            lead = score_of(best, metric) - score_of(rival, metric)
         points.append(
             report.TradeoffPoint(
                 limit=outcome.cost.limits[limited],
@@ -200,8 +208,9 @@ def write_tradeoff_page(
                 latency_ms=best.latency_ms,
                 predicted=outcome.predicted.get(outcome.best),
                 accuracy=best.accuracy,
-                baseline=max(found) if found else None,
+                baseline=None if rival is None else rival.accuracy,
                 blocks=blocks_of(costs, outcome.best),
+                lead=lead,
             )
         )
     seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))

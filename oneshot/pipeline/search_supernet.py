@@ -53,7 +53,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
     """
     evaluation = settings.evaluation
     if isinstance(settings.strategy, Knapsack):
-        check_block_errors(trained, trained.repair(evaluation.repair_images, evaluation.repair) is not None)
+        is_repaired = trained.repair(evaluation.repair_images, evaluation.repair) is not None
+        check_block_errors(trained, is_repaired, settings.strategy)
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
         predict, errors = None, None
         if isinstance(settings.strategy, Knapsack):

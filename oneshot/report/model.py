@@ -143,7 +143,8 @@ class TradeoffPoint:
     ``cost`` is the limited cost of the network itself. Accuracies are fractions: ``predicted`` is None without a
     predictor, ``accuracy`` (inherited weights, held-out images) is None without a supernet, ``baseline`` (the best of
     random search at equal budget under this limit) is None where there is none. ``baseline`` is on the scale of
-    ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty.
+    ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty. ``lead`` is how much better
+    it is than the baseline by the metric that networks are ranked by, above 0 for better; None is by the accuracies shown.
     """
 
     limit: float
@@ -156,6 +157,7 @@ class TradeoffPoint:
     accuracy: float | None
     baseline: float | None
     blocks: Sequence[Block]
+    lead: float | None = None
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ def _beside_original(report: TradeoffReport) -> str:
 def _comparison(report: TradeoffReport) -> str:
     leads = [
         (point.accuracy if point.accuracy is not None else point.predicted or 0.0) - point.baseline
+        if point.lead is None
+        else point.lead
         for point in report.points
         if point.baseline is not None
     ]

@@ -40,7 +40,7 @@ class Knapsack:
 
     Raises:
         ValueError: a number below 1 or a spread below 0; in ``search`` also where nothing is limited, or a limited cost would
-            have to be measured.
+            have to be measured, or there are more input sizes than ``num_samples``.
     """
 
     num_samples: int = 20
@@ -56,6 +56,14 @@ class Knapsack:
         """``num_samples``."""
         return self.num_samples
 
+    def check_sizes(self, number: int) -> None:
+        """Raises ValueError where not every input size would have its answer evaluated."""
+        if number > self.num_samples:
+            raise ValueError(
+                f"search.num_samples={self.num_samples} is fewer than the {number} input sizes, each of which has an answer to "
+                f"evaluate: it is at least {number}"
+            )
+
     def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
         """What was evaluated, as ``Strategy.search``."""
         if not problem.limits:
@@ -65,7 +73,9 @@ class Knapsack:
                 "search=knapsack adds up what parts cost, which measured latencies do not say: give cost.latency_table"
             )
         problem.check()
-        sizes = [_Size(problem, whole, parts) for whole, parts in self.errors().items()]
+        errors = self.errors()
+        self.check_sizes(len(errors))
+        sizes = [_Size(problem, whole, parts) for whole, parts in errors.items()]
         history = History(problem, self.num_samples, rng)
         answers = [size.least() for size in sizes]
         known = [(size, answer) for size, answer in zip(sizes, answers, strict=True) if answer is not None]

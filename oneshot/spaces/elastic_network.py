@@ -146,7 +146,8 @@ class ElasticNetwork(SearchSpace):
 
     def _make_stages(self, removal: Sequence[str]) -> dict[str, tuple[int, list[str]]]:
         """Of every container of blocks how many it has, and those that may go, the first to go first."""
-        can_go = [path for path, block in self.analysis.blocks.items() if block.is_removable]
+        stages = [*stages_of(self.analysis.blocks, self._skeleton)]
+        can_go = [path for _, number, removable in stages if number > 1 for path in removable]
         for path in removal:
             if path not in can_go:
                 raise ValueError(
@@ -154,7 +155,7 @@ class ElasticNetwork(SearchSpace):
                 )
         return {
             stage: (number, _in_order(removable, number, self._depth_ratio, removal))
-            for stage, number, removable in stages_of(self.analysis.blocks, self._skeleton)
+            for stage, number, removable in stages
         }
 
     def removable(self) -> dict[str, list[str]]:

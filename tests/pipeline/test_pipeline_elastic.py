@@ -159,6 +159,8 @@ def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: P
     with pytest.raises(ValueError, match=r"trainer\.epochs of at least 1, not 0"):
         retrain_subnet(subnet, data, SubnetTraining(make_settings(epochs=0)), tmp_path / "none")
 
+    search(tmp_path / "run", tmp_path / "all", data=data, repair_images=10_000)
+    assert load_subnet(tmp_path / "all").card["repair_images"] == len(data.train) < 10_000
     search(tmp_path / "run", tmp_path / "recalibrated", data=data, repair=False)
     assert "repair_images" not in load_subnet(tmp_path / "recalibrated").card
 
@@ -200,6 +202,9 @@ def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(
     assert again.outcomes[0].archs[:2] == found.outcomes[0].archs[:2]
     with pytest.raises(ValueError, match=r"errors of repaired blocks: set evaluation\.repair=true"):
         search(tmp_path / "run", tmp_path / "none", Knapsack(), repair=False, **given)
+    with pytest.raises(ValueError, match=r"search\.num_samples=1 is fewer than the 2 input sizes"):
+        search(tmp_path / "run", tmp_path / "none", Knapsack(num_samples=1), **given)
+    assert not measured
     train(tmp_path / "toys", epochs=1)
     with pytest.raises(ValueError, match="ToySpace was made of none: choose another search"):
         search(tmp_path / "toys", tmp_path / "none", Knapsack())

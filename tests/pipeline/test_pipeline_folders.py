@@ -173,6 +173,11 @@ def test_no_subnet(supernet_folder: Path, tmp_path: Path) -> None:
         load_subnet(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"holds no subnet \(retrained.pt or subnet.pt\)"):
         load_subnet(supernet_folder)
+    for limit in ("1", "2"):
+        (tmp_path / f"max_macs-{limit}").mkdir()
+        (tmp_path / f"max_macs-{limit}" / "subnet.pt").touch()
+    with pytest.raises(FileNotFoundError, match=r"; these do: .*max_macs-1, .*max_macs-2$"):
+        load_subnet(tmp_path)
     (path,) = list_checkpoints(supernet_folder / "checkpoints")
     with pytest.raises(CheckpointError, match=r"its format is 'oneshot.checkpoint.1', not 'oneshot.subnet.1'"):
         load_subnet(path)

@@ -109,6 +109,8 @@ def test_verdict(tmp_path):
     assert "at equal budget reached more." in text
     text = plain(write(path, replace(REPORT, points=[POINTS[0], POINTS[2]])))
     assert "reached less under each of 2 limits." in text
+    ranked_otherwise = [replace(POINTS[0], lead=-0.1), replace(POINTS[2], lead=0.1)]  # by the loss
+    assert "reached less under 1 of 2 limits." in plain(write(path, replace(REPORT, points=ranked_otherwise)))
 
 
 def test_table_has_one_row_for_each_limit(tmp_path):

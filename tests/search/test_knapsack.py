@@ -81,5 +81,8 @@ def test_what_it_cannot_do_is_said() -> None:
     with pytest.raises(ValueError, match=r"measured latencies do not say: give cost\.latency_table"):
         run(Knapsack(errors=lambda: errors), timed)
     limited = posed(Layers(2, 2), lambda archs: [(0.0,) for _ in archs], {"macs": lambda arch: 1.0}, {"macs": 2.0})
+    sized = posed(SPACE, lambda archs: [(0.0,) for _ in archs], costs, {"macs": 1e4})
+    with pytest.raises(ValueError, match=r"num_samples=2 is fewer than the 3 input sizes, .*: it is at least 3"):
+        run(Knapsack(num_samples=2, errors=lambda: errors), sized)
     with pytest.raises(ValueError, match="the errors of a supernet's blocks: give it those"):
         run(Knapsack(), limited)

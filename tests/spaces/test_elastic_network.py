@@ -241,6 +241,8 @@ def test_blocks_go_in_the_order_that_is_given() -> None:
         ValueError, match=r"removal: 'block.1' is no block that .* can do without; did you mean 'blocks.1'"
     ):
         TimmSpace("test_vit", 5, 32, removal=["block.1"])
+    with pytest.raises(ValueError, match=r"removal: 'layer1\.0' is no block that .* can do without"):
+        TimmSpace("test_resnet", 5, 32, removal=["layer1.0"])  # the only one of its stage
 
 
 def test_kernels_are_cropped_to_their_centre() -> None:
