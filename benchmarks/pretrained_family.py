@@ -269,7 +269,7 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     train(
         compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics
     )
-    for limit in LIMITS:
+    for limit in options.beside:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
             if (name := f"random {limit} {number}") not in compared.rows:
@@ -314,6 +314,9 @@ def table(compared: Comparison) -> list[str]:
             cells.append(f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s")
         for kind in kinds:
             names = [name for name in rows if name.startswith(f"{kind} {limit}")]
+            if not names:
+                cells.append("")
+                continue
             other = np.mean([compared.correct(name) for name in names], axis=0)
             seconds = rows[names[0]].get("seconds")
             cells.append(_lead(own, other, f"{100 * other.mean():.1f}; ") + (f", {seconds:.0f} s" if seconds else ""))
@@ -337,6 +340,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--search", nargs="*", default=[], help="further settings of search_subnet.py")
     parser.add_argument("--retrain", nargs="*", default=[], help="further settings of retrain_subnet.py")
     parser.add_argument("--as-found", action="store_true", help="leave out training the found networks on")
+    parser.add_argument(
+        "--beside",
+        type=int,
+        nargs="*",
+        default=LIMITS,
+        choices=LIMITS,
+        help="the limits under which others are trained",
+    )
     parser.add_argument("--random", type=int, default=3, help="random networks of the supernet at each limit")
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained_family"))
     options = parser.parse_args(arguments)
