@@ -53,7 +53,8 @@ def test_the_trainer_of_a_repaired_network() -> None:
     own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True)
     assert own.keys() == config.repaired.keys() - {"epochs"}
     made = settings(TrainSettings, config, "trainer", seed=0, **own)
-    assert (made.optimizer, made.lr, made.epochs) == ("adamw", 5e-5, config.trainer.epochs)
+    assert (made.optimizer, made.lr, made.epochs) == ("adamw", 5e-4, config.trainer.epochs)
+    assert settings(TrainSettings, config, "trainer", seed=0, **for_repaired(config, [], True)).epochs == 6
     assert for_repaired(config, [], False) == {}
     assert for_repaired(config, ["trainer=default"], True) == {}
     config.repaired.learning_rate = 0.1
