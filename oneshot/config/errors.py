@@ -126,12 +126,10 @@ def _unknown_key(key: str, config_name: str) -> str:
 def _choosing(key: str, config_name: str) -> str:
     """Which choices of a group have a setting, as ``search.num_samples`` is one of ``search=random``; "" for none."""
     group, _, name = key.partition(".")
-    files = sorted((CONF / group).glob("*.yaml")) if name and (CONF / group).is_dir() else []
+    if config_name not in ("train_supernet", "search_subnet") or group not in ("search", "predictor", "sampler"):
+        return ""
+    files = sorted((CONF / group).glob("*.yaml"))
     having = [path.stem for path in files if name in keys_of(OmegaConf.load(path))]
-    if (
-        config_name not in ("train_supernet", "search_subnet")
-        or group not in ("search", "predictor", "sampler")
-        or not having
-    ):
+    if not having:
         return ""
     return f"{key} goes with {' or '.join(f'{group}={each}' for each in having)}: name one of them in the command, too"

@@ -89,7 +89,7 @@ def measure_table(
     """
     settings = settings or MeasureSettings()
     place = timed_device(settings.device)
-    sizes = list(_sizes(space) if resolutions is None else resolutions)
+    sizes = list(space.input_sizes if resolutions is None else resolutions)
     spaces = {size: _at(space, size) for size in sizes}
     walk = LayerWalk(space, settings.batch)
     lock = contextlib.nullcontext() if folder is None else writing(Path(folder))
@@ -144,11 +144,6 @@ def check_table(
 
 
 # Which layers there are ----------------------------------------------------------------------------------------------
-
-
-def _sizes(space: SearchSpace) -> tuple[int, ...]:
-    options = next((choice.options for choice in space.choices if choice.name == "resolution"), (space.resolution,))
-    return tuple(int(option) for option in options)
 
 
 def _at(space: SearchSpace, size: int) -> SearchSpace:

@@ -33,7 +33,7 @@ def check_block_errors(trained: Trained, is_repaired: bool, strategy: Knapsack) 
         )
     if not is_repaired:
         raise ValueError("search=knapsack goes by the errors of repaired blocks: set evaluation.repair=true")
-    strategy.check_sizes(len(_sizes(space)))
+    strategy.check_sizes(len(space.input_sizes))
 
 
 class BlockErrors:
@@ -70,7 +70,7 @@ class BlockErrors:
 
     @functools.cached_property
     def _whole(self) -> dict[int, Arch]:
-        return {size: largest_at(self._supernet, size) for size in _sizes(self._space)}
+        return {size: largest_at(self._supernet, size) for size in self._space.input_sizes}
 
     def _singles(self, whole: Arch, arch: Arch) -> list[Arch]:
         """The architectures with one of the options in which ``arch`` differs from ``whole``."""
@@ -97,9 +97,3 @@ class BlockErrors:
             for arch, error in self._scores.evaluator.block_errors(missing):
                 store.add_value(arch, NAME, error)
                 bar.update()
-
-
-def _sizes(space: ElasticNetwork) -> list[int]:
-    """The input sizes of a space, in pixels."""
-    options = [choice.options for choice in space.choices if choice.name == "resolution"]
-    return [int(size) for size in (options[0] if options else (space.max_resolution,))]

@@ -111,10 +111,15 @@ class SearchSpace(ABC):
         return self.in_channels, resolution, resolution
 
     @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """The input heights and widths of its architectures, in pixels."""
+        options = next((choice.options for choice in self.choices if choice.name == "resolution"), (self.resolution,))
+        return tuple(int(option) for option in options)
+
+    @property
     def max_resolution(self) -> int:
         """The largest input height and width, in pixels, over all architectures."""
-        options = next((choice.options for choice in self.choices if choice.name == "resolution"), (self.resolution,))
-        return max(int(option) for option in options)
+        return max(self.input_sizes)
 
     # Architectures ---------------------------------------------------------------------------------------------------
 

@@ -31,17 +31,17 @@ def undecided(strengths: Strengths) -> list[str]:
     """One line where, in most choices, no option weighs a quarter more than an even share: the strongest one is then the sign of
     a small difference.
     """
-    leads = []
-    for values in strengths.values():
-        if len(values) > 1:
-            total = max(float(values.double().sum()), 1e-30)
-            leads.append((float(values.max()) / total * len(values), float(values.max()) / total, 1 / len(values)))
-    clear = [lead for lead, _, _ in leads if lead >= _CLEARLY]
-    if not leads or 2 * len(clear) >= len(leads):
+    shares = [
+        (float(values.max()) / max(float(values.double().sum()), 1e-30), len(values))
+        for values in strengths.values()
+        if len(values) > 1
+    ]
+    unclear = [share for share, number in shares if share * number < _CLEARLY]
+    if 2 * len(unclear) <= len(shares):
         return []
-    _, share, even = max(leads)
+    share, number = max(shares, key=lambda pair: pair[0] * pair[1])
     return [
-        f"{len(leads) - len(clear)} of {len(leads)} choices are as good as undecided, their strongest option weighing hardly "
-        f"more than others (the clearest has {share:.3f}, an even share is {even:.3f}): the architecture needs more steps, "
+        f"{len(unclear)} of {len(shares)} choices are as good as undecided, their strongest option weighing hardly "
+        f"more than others (the clearest has {share:.3f}, an even share is {1 / number:.3f}): the architecture needs more steps, "
         "by trainer.epochs, or larger ones, by sampler.learning.lr"
     ]
