@@ -5,8 +5,9 @@
 The family is what `train_supernet.py` makes of the weights and `search_subnet.py` finds under each limit on held-out images, as
 it is found, and trained on a little by `retrain_subnet.py`. Beside it, at each limit: random networks of the same supernet; the
 fine-tuned original trained on at a smaller input size; and the original narrowed by Torch-Pruning, if that is installed, and
-trained on. These learn from the original as the family does, each with as much training as the family had for every limit. All
-are scored on the test images, which nothing else has seen.
+trained on. These learn from the original as the found networks do on their own (random ones with --train-random), each with
+as much training as the family and its found networks had for every limit. All are scored on the test images, which nothing else
+has seen.
 
 A row of JSON for each network goes to ``--out``; what is there already is not done again, so a run that was stopped goes on.
 """
@@ -53,7 +54,6 @@ from oneshot.training import (
     plan_phases,
 )
 
-CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = (75, 50, 35, 25)  # percent of the original's multiply-accumulates
 PASSES = 3  # the cost of a training step in forward passes
@@ -62,7 +62,7 @@ PASSES = 3  # the cost of a training step in forward passes
 def count_macs(module: nn.Module, size: int) -> int:
     """Multiply-accumulates of one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(module).eval()(torch.zeros(1, 3, size, size))
+        copy.deepcopy(module).cpu().eval()(torch.zeros(1, 3, size, size))
     return int(counter.get_total_flops()) // 2
 
 
@@ -108,10 +108,11 @@ class Comparison:
 
     def score(self, name: str, module: nn.Module, size: int, data: ImageData, **values: Any) -> None:
         """Keeps what a network scores on the test images, and its cost."""
-        module = module.eval().to(memory_format=torch.channels_last)
-        correct, losses = image_scores(module, Batches(data.test, data, 256, CPU).at(size))
-        np.save(self.folder / f"{name.replace(' ', '-')}.npy", correct)
         macs = count_macs(module, size)
+        device = torch.device(self.options.device)
+        module = module.eval().to(device).to(memory_format=torch.channels_last)
+        correct, losses = image_scores(module, Batches(data.test, data, 256, device).at(size))
+        np.save(self.folder / f"{name.replace(' ', '-')}.npy", correct)
         self.add(name, size=size, macs=macs, test=correct.mean(), test_loss=losses.mean(), **values)
 
     def correct(self, name: str) -> Any:
@@ -162,7 +163,7 @@ def train(
         module, arch, size, settings.label_smoothing, teacher=teacher, distillation=distillation, statistics=statistics
     )
     part = RunPart(compared.folder / name.replace(" ", "-"), {"config": {"name": name}})
-    settings = replace(settings, epochs=epochs, eval_every=0, device="cpu")
+    settings = replace(settings, epochs=epochs, eval_every=0, device=compared.options.device)
     trainer = Trainer(task, data, settings, part, lambda network: {})
     trained = trainer.run()
     seconds = own_seconds(resource.RUSAGE_SELF) - started
@@ -180,7 +181,7 @@ def pruned(module: nn.Module, size: int, macs: float) -> nn.Module:
     """
     import torch_pruning as tp  # type: ignore[import-not-found]
 
-    network, example = copy.deepcopy(module).eval(), torch.randn(1, 3, size, size)
+    network, example = copy.deepcopy(module).cpu().eval(), torch.randn(1, 3, size, size)
     last = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
     for parameter in network.parameters():
         parameter.requires_grad_(True)
@@ -217,12 +218,12 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     compared.program(
         "family", "train_supernet.py", "+space=timm", f"space.model={options.model}", f"space.weights={options.weights}",
         "data=image_folder", f"data.root={options.data}", f"data.image_size={options.size}", f"seed={options.seed}",
-        "trainer.threads=1", *options.train,
+        f"trainer.device={options.device}", "trainer.threads=1", *options.train,
     )  # fmt: skip
     limits = ",".join(f"{limit}%" for limit in LIMITS)
     compared.program(
         "search", "search_subnet.py", f"supernet={folder / 'family'}", f"cost.max_macs=[{limits}]",
-        "evaluation.threads=1", *options.search,
+        f"evaluation.device={options.device}", "evaluation.threads=1", *options.search,
     )  # fmt: skip
     trained = load_supernet(folder / "family")
     recorded = None if trained.record is None else Recorded(trained.record, "the family")
@@ -244,8 +245,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         if not options.as_found:
             places[f"trained on {limit}"] = folder / f"retrain-{limit}"
             compared.program(
-                f"retrain-{limit}", "retrain_subnet.py", f"subnet={own}", "trainer.threads=1", *options.retrain
-            )
+                f"retrain-{limit}", "retrain_subnet.py", f"subnet={own}", f"trainer.device={options.device}",
+                "trainer.threads=1", *options.retrain,
+            )  # fmt: skip
         for name, place in places.items():
             subnet = load_subnet(place)
             if name not in compared.rows:
@@ -254,12 +256,13 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         if not options.as_found:
             steps = subnet.card["epochs"] * batches_of(data, settings)[1]
             total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
+            settings = replace(settings, lr=subnet.config["trainer"]["lr"])
     share = total / len(LIMITS)
     repair = trained.repair(EvaluationSettings.repair_images)
     evaluator = Evaluator(
         trained.supernet.eval(),
         data,
-        device=CPU,
+        device=torch.device(options.device),
         seed=options.seed,
         repair=repair,
         stored_statistics=trained.stored_statistics,
@@ -272,9 +275,15 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     for limit in options.beside:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
+            pixels = trained.supernet.space.input_shape(arch)[-1]
             if (name := f"random {limit} {number}") not in compared.rows:
-                pixels = trained.supernet.space.input_shape(arch)[-1]
                 compared.score(name, evaluator.subnet(arch), pixels, data, arch=dict(arch))
+
+            def cut(arch: Arch = arch, pixels: int = pixels) -> tuple[nn.Module, int]:
+                return evaluator.subnet(arch).requires_grad_(True), pixels
+
+            if options.train_random:
+                train(compared, f"random trained on {limit} {number}", cut, *alike, statistics)
 
         def smaller(macs: float = macs) -> tuple[nn.Module, int]:
             return copy.deepcopy(teacher).requires_grad_(True), smaller_size(teacher, size, macs)
@@ -292,7 +301,12 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
 def table(compared: Comparison) -> list[str]:
     """Accuracies, and by how much the family leads, with the 95 % interval of a paired bootstrap over the test images."""
     rows, original = compared.rows, compared.rows["original"]
-    kinds = ["random", "lower resolution", *(["Torch-Pruning"] if compared.options.prune else [])]
+    kinds = [
+        "random",
+        *(["random trained on"] if compared.options.train_random else []),
+        "lower resolution",
+        *(["Torch-Pruning"] if compared.options.prune else []),
+    ]
     lines = [
         f"original: {100 * original['test']:.1f} % at {original['size']} pixels, {original['macs'] / 1e6:.1f}M MACs; family: "
         f"{rows['family']['seconds']:.0f} s of training (fine-tuning included), {rows['search']['seconds']:.0f} s of search; "
@@ -349,6 +363,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the limits under which others are trained",
     )
     parser.add_argument("--random", type=int, default=3, help="random networks of the supernet at each limit")
+    parser.add_argument(
+        "--train-random", action="store_true", help="train random networks as the others beside the family"
+    )
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained_family"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
