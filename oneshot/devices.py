@@ -16,14 +16,18 @@ def resolve_device(name: str) -> torch.device:
     each has a CUDA device of its own.
 
     Raises:
-        ValueError: no such device here, or one that computes nothing ("meta"); or one with a number for several processes.
+        ValueError: no such device here, or one that computes nothing ("meta"); or, for several processes, one with a number or
+            fewer than there are processes on this machine.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if count() > 1 and name.startswith("cuda"):
         if name != "cuda":
             raise ValueError(f"device {name!r} is one, but each of {count()} processes takes its own of 'cuda'")
-        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}"
+        here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", count())), torch.cuda.device_count()
+        if here > devices:
+            raise ValueError(f"{here} processes of this run are here and {devices} CUDA devices: start one for each, or use 'cpu'")
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
     try:
         device = torch.empty(0, device=torch.device(name)).device
         if device.type == "meta":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from oneshot.data.decoding import num_available_cores
 from oneshot.devices import resolve_device
@@ -47,11 +48,14 @@ def test_a_batch_that_is_too_small_is_refused(be) -> None:  # type: ignore[no-un
         share_of(3)
 
 
-def test_a_device_for_each(be) -> None:  # type: ignore[no-untyped-def]
+def test_a_device_for_each(be, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     be(1, 2)
     with pytest.raises(ValueError, match="device 'cuda:0' is one, but each of 2 processes takes its own of 'cuda'"):
         resolve_device("cuda:0")
     assert resolve_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="2 processes of this run are here and 1 CUDA devices: start one for each"):
+        resolve_device("cuda")
 
 
 def test_cores_are_shared_out_too(be, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
