@@ -26,7 +26,9 @@ def resolve_device(name: str) -> torch.device:
             raise ValueError(f"device {name!r} is one, but each of {count()} processes takes its own of 'cuda'")
         here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", count())), torch.cuda.device_count()
         if here > devices:
-            raise ValueError(f"{here} processes of this run are here and {devices} CUDA devices: start one for each, or use 'cpu'")
+            raise ValueError(
+                f"{here} processes of this run are here and {devices} CUDA devices: start one each, or use 'cpu'"
+            )
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
     try:
         device = torch.empty(0, device=torch.device(name)).device

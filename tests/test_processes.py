@@ -54,7 +54,7 @@ def test_a_device_for_each(be, monkeypatch: pytest.MonkeyPatch) -> None:  # type
         resolve_device("cuda:0")
     assert resolve_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="2 processes of this run are here and 1 CUDA devices: start one for each"):
+    with pytest.raises(ValueError, match="2 processes of this run are here and 1 CUDA devices: start one each"):
         resolve_device("cuda")
 
 
