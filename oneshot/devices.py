@@ -39,6 +39,11 @@ def resolve_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``tensor`` of the CPU on ``device``, without waiting for all that a CUDA device has to do before."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @contextlib.contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Inside, where it is wanted, CUDA computes the same numbers every time; torch warns of an operation that cannot."""

@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from oneshot.data.cropping import boxes_of, draw_boxes
+from oneshot.devices import sent
 from oneshot.processes import Share
 
 _ERASED_AREA = (0.02, 1 / 3)
@@ -99,9 +100,9 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator, 
     if settings.crop_padding:
         images = functional.pad(images, [settings.crop_padding] * 4)
         offsets = _integers((2, batch), 2 * settings.crop_padding + 1, generator)
-        images = _crops(images, offsets[:, rows].to(images.device), size)
+        images = _crops(images, sent(offsets[:, rows], images.device), size)
     if settings.horizontal_flip:
-        images = _mirror(images, mirrored[rows].nonzero().flatten().to(images.device))
+        images = _mirror(images, sent(mirrored[rows].nonzero().flatten(), images.device))
     if settings.erase_probability:
         images = _erase(images, settings.erase_probability, generator, batch, rows)
     return images
@@ -141,4 +142,4 @@ def _erase(images: Tensor, probability: float, generator: torch.Generator, batch
     number = batch * math.prod(images.shape[1:])
     words = torch.randint(-(2**63), 2**63 - 1, (number // 8 + 1,), generator=generator, device=generator.device)
     noise = words.view(torch.uint8)[:number].view(batch, *images.shape[1:])[kept]
-    return torch.where(inside[kept].unsqueeze(1).to(images.device), noise.to(images.device), images)
+    return torch.where(sent(inside[kept].unsqueeze(1), images.device), sent(noise, images.device), images)

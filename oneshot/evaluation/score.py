@@ -41,11 +41,14 @@ def evaluate(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Sco
 
 def score_of(predictions: Iterable[tuple[Tensor, Tensor]]) -> Score:
     """The score of logits ``(batch, classes)`` against labels ``(batch,)``."""
-    loss, correct, count = 0.0, 0, 0
+    losses, hits, count = list[Tensor](), list[Tensor](), 0
     for logits, labels in predictions:
         logits = logits.float()
-        loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum().item())
+        losses.append(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        hits.append((logits.argmax(1) == labels).sum())
         count += len(labels)
+    # A look at a number waits for all that a CUDA device has to do, so at all of them at once.
+    loss = math.fsum(torch.stack(losses).tolist()) if losses else 0.0
+    correct = sum(torch.stack(hits).tolist()) if hits else 0
     accuracy = math.nan if math.isnan(loss) else correct / max(count, 1)
     return Score(accuracy, loss / max(count, 1), count)

@@ -127,8 +127,7 @@ class SupernetTask(Task):
         inputs = _Inputs(images, engine)
         predictions: dict[int, Tensor] = {}
         in_place: Tensor | None = None
-        losses: list[Tensor] = []
-        archs: list[Arch] = []
+        losses = Losses(step)
         accuracy: Tensor | None = None
         for position, candidates in enumerate(self.sampler.proposals(step)):
             arch = self._choose(candidates, inputs, labels, engine)
@@ -146,17 +145,15 @@ class SupernetTask(Task):
                 loss = self.criterion(logits, labels)
                 if taught_by is not None:
                     loss = self.distillation.loss(logits, taught_by, loss)
+            losses.add(loss, arch)
             engine.backward(loss)
-            losses.append(loss.detach())
-            archs.append(arch)
             if accuracy is None:
                 accuracy = (logits.detach().argmax(1) == labels).float().mean()
                 if self.sampler.teacher_first:
                     in_place = logits.detach()
         assert accuracy is not None
-        stacked = torch.stack(losses)
-        check_finite(stacked, step, archs)
-        return StepResult(stacked.mean(), accuracy)
+        losses.check()
+        return StepResult(losses.mean(), accuracy)
 
     def _resolution(self, arch: Arch) -> int:
         return self.image_size or self.supernet.space.input_shape(arch)[-1]
@@ -285,20 +282,48 @@ class SubnetTask(Task):
                 with torch.no_grad():
                     taught = network.eval()(engine.prepare(images, size))
                 loss = self.distillation.loss(logits, taught, loss)
-        check_finite(loss, step, [self.arch])
+        losses = Losses(step)
+        losses.add(loss, self.arch)
         engine.backward(loss)
-        return StepResult(loss.detach(), (logits.detach().argmax(1) == labels).float().mean())
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        losses.check()
+        return StepResult(losses.mean(), accuracy)
 
 
-def check_finite(losses: Tensor, step: int, archs: Sequence[Arch]) -> None:
-    """Raises NonFiniteLossError, with the step and the architecture, for the first NaN or infinite loss among those of
-    ``archs``. All at once, because a look at a number waits for all that the device has to do.
+class Losses:
+    """Those of a step's networks. A look at a number of a CUDA device waits for all that it was told to do, so they set out for
+    the CPU before the backward pass: then they can be looked at while that is still at work.
     """
-    if torch.isfinite(losses).all():
-        return
-    for loss, arch in zip(losses.reshape(-1).tolist(), archs, strict=True):
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss is {loss} at step {step} for architecture {arch.to_json()}; {HELPS}")
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._losses: list[Tensor] = []
+        self._numbers: list[Tensor] = []
+        self._archs: list[Arch] = []
+        self._arrived: torch.cuda.Event | None = None
+
+    def add(self, loss: Tensor, arch: Arch) -> None:
+        """Takes the loss of ``arch``, whose backward pass has not begun."""
+        self._losses.append(loss.detach())
+        self._archs.append(arch)
+        self._numbers.append(loss.detach().to("cpu", non_blocking=True))
+        if loss.device.type == "cuda":
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(loss.device))
+
+    def check(self) -> None:
+        """Raises NonFiniteLossError, with the step and the architecture, for the first NaN or infinite loss."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        for loss, arch in zip(torch.stack(self._numbers).tolist(), self._archs, strict=True):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss is {loss} at step {self._step} for architecture {arch.to_json()}; {HELPS}"
+                )
+
+    def mean(self) -> Tensor:
+        """Their mean, on their device."""
+        return torch.stack(self._losses).mean()
 
 
 def check_weights(module: nn.Module, step: int) -> None:

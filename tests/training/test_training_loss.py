@@ -218,4 +218,3 @@ def test_a_subnets_loss_that_is_no_number() -> None:
         task.module.get_submodule("classifier").weight.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match=r"at step 7 for architecture .*conv3"):
         task.step(IMAGES.images, IMAGES.labels, 7, PlainEngine())
-    assert all(parameter.grad is None for parameter in task.module.parameters())
