@@ -5,9 +5,10 @@
 checks: the supernet equals its extracted networks bit for bit, shared scores those of one by one, and images are prepared as on
 the CPU. train: images/s and peak memory in bfloat16 at 224 px of the training loop with all that belongs to it, of the bare loop
 of static networks, and of the supernet of the published code where ``ofa`` is installed, in turns. All go through the same random
-architectures, one a step; the first time, which is not counted, cuDNN gets to know their layers. The training loop forgets each
-architecture before it comes again. search: a generation of 50 mutations of 10 parents. resume: six steps against three and three,
-bit for bit, with trainer.deterministic. compile: a static network eager and compiled, and what the supernet's blocks compile to.
+architectures, one a step, and get their batches in the same way; the first time, which is not counted, cuDNN gets to know their
+layers. The training loop forgets each architecture before it comes again. search: a generation of 50 mutations of 10 parents.
+resume: six steps against three and three, bit for bit, with trainer.deterministic. compile: a static network eager and compiled,
+and what the supernet's blocks compile to.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from torch import Tensor, nn
 from oneshot.arch import Arch
 from oneshot.data import Augmentation, ImageData, TensorImages, prepare
 from oneshot.evaluation import Evaluator, ScoreSettings
+from oneshot.processes import share_of
 from oneshot.samplers import UniformSampler
 from oneshot.spaces import OFAMobileNetV3
 from oneshot.spaces.coding import Coding
 from oneshot.supernet import Supernet
 from oneshot.training import RunPart, SupernetTask, Trainer, TrainSettings, load_newest
+from oneshot.training.batches import training_batches
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -228,19 +231,16 @@ def bare_loop(bench: Bench, networks: list[tuple[nn.Module, Callable[[Tensor], T
         torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-5)
         for _, parameters in trained
     ]
-    pixels, labels = bench.data.train.images, bench.data.train.labels  # type: ignore[attr-defined]
-    step = 0
-    while True:
+    settings, steps = bench.settings(epochs=10**4), range(10**4)
+    batches = training_batches(bench.data, settings, share_of(bench.batch), steps, bench.device)
+    for step, (images, labels) in enumerate(batches):
         (forward, parameters), optimizer = trained[step % len(trained)], optimizers[step % len(trained)]
-        chosen = torch.randint(len(labels), (bench.batch,), generator=torch.Generator().manual_seed(step))
-        images = prepare(pixels[chosen].to(bench.device), bench.size, HALF, HALF)
         with torch.autocast(bench.device.type, dtype=torch.bfloat16):
-            loss = criterion(forward(images), labels[chosen].to(bench.device))
+            loss = criterion(forward(prepare(images, bench.size, HALF, HALF)), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step += 1
         yield
 
 
