@@ -98,11 +98,15 @@ class Comparison:
         self.space = make_space(self.config(UNIFORM, 0, 1).space, self.data)
         self.truth = read_truth(options.table, self.space).values
 
+    def space_settings(self) -> list[str]:
+        """Those of the space, the images and their preparation."""
+        return ["+experiment=rank_nasbench_macro"]
+
     def config(self, method: str, seed: int, epochs: int, *more: str) -> DictConfig:
         """The settings of one training."""
         given = ["trainer=darts", "trainer.batch_size=64", *METHODS[method].scaled(epochs)] if method in METHODS else []
         words = [
-            "+experiment=rank_nasbench_macro", f"sampler={method}", *given, f"data.root={self.options.images}",
+            *self.space_settings(), f"sampler={method}", *given, f"data.root={self.options.images}",
             f"data.max_train_images={self.options.num_images}", f"trainer.epochs={epochs}", "trainer.threads=1",
             "trainer.device=cpu", "trainer.eval_every=0", f"seed={seed}", *more,
         ]  # fmt: skip
@@ -155,7 +159,7 @@ class Comparison:
         else:
             arch = self.space.arch(json.loads((folder / DERIVED).read_text())["architecture"])
         row: dict[str, Any] = {"method": method, "seed": seed, "epochs": epochs, "step_ms": 1e3 * step}
-        row |= {"seconds": seconds, "search_seconds": searching, **self.looked_up(arch)}
+        row |= {"seconds": seconds, "search_seconds": searching, **self.judged(arch, folder)}
         self.rows[method, seed] = row
         with self.file.open("a") as file:
             print(json.dumps(row), file=file)
@@ -174,14 +178,17 @@ class Comparison:
         # The random search beside every search is as large as the search itself and no part of the method.
         return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 2
 
-    def looked_up(self, arch: Arch) -> dict[str, Any]:
+    def judged(self, arch: Arch, folder: Path) -> dict[str, Any]:
+        """What there is to know of the network that was found by the training in ``folder``."""
+        return self.described(arch, self.truth[arch])
+
+    def described(self, arch: Arch, accuracy: float) -> dict[str, Any]:
         """The true accuracy and rank of a network, its cost and the number of its skip connections."""
-        accuracy = self.truth[arch]
         return {
             "accuracy": 100 * accuracy,
             "rank": 1 + sum(other > accuracy for other in self.truth.values()),
             "macs": CostTable(self.space).cost(arch).macs,
-            "skips": sum(option == "identity" for option in arch.values()),
+            "skips": sum(option in ("identity", "skip_connect") for option in arch.values()),
             "arch": arch.to_json(),
         }
 
@@ -200,7 +207,7 @@ class Comparison:
             ]
             print(f"| `{method}` | {' | '.join(cells)} |")
         values = [100 * accuracy for accuracy in self.truth.values()]
-        largest = self.looked_up(_largest(self.space))
+        largest = self.described(_largest(self.space), self.truth[_largest(self.space)])
         print(f"| a random network | {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} | 3,281 | | | 0 |")
         print(f"| the network of most MACs | {largest['accuracy']:.2f} | {largest['rank']} | 0 | | 0 |")
 
@@ -214,8 +221,8 @@ def _largest(space: SearchSpace) -> Arch:
     return space.arch({choice.name: choice.options[-1] for choice in space.choices})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(make: type[Comparison] = Comparison, description: str | None = __doc__) -> None:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("images", type=Path, help="CIFAR-10 as an image folder")
     parser.add_argument("--methods", nargs="+", default=[UNIFORM, *METHODS], choices=[UNIFORM, *METHODS])
@@ -233,7 +240,7 @@ def main() -> None:
     )
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
-    comparison = Comparison(options)
+    comparison = make(options)
     for seed in options.seeds:
         for method in options.methods:
             comparison.row(method, seed)
