@@ -25,13 +25,16 @@ def require_same(
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = (), prefix: str = ""
 ) -> list[str]:
-    """The nested settings that differ, as ``trainer.lr was 0.1 and is 0.2``, but for those in ``free``."""
+    """The nested settings that differ, as ``trainer.lr was 0.1 and is 0.2``, but for those in ``free``.
+
+    A setting that was not there before and is off now (null, false, zero or empty) is none: an earlier version had it not.
+    """
     changed = []
     for name in sorted(before.keys() | now.keys()):
-        old, new, path = before.get(name), now.get(name), f"{prefix}{name}"
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed += differences(old, new, free, f"{path}.")
-        elif old != new and path not in free:
+        old, new, path, is_new = before.get(name), now.get(name), f"{prefix}{name}", name not in before
+        if isinstance(new, Mapping) and (isinstance(old, Mapping) or is_new):
+            changed += differences({} if is_new else before[name], new, free, f"{path}.")
+        elif old != new and not (is_new and not new) and path not in free:
             changed.append(f"{path} was {old} and is {new}")
     return changed
 

@@ -69,6 +69,17 @@ def test_what_differs_is_told(tmp_path: Path) -> None:
         require_same(tmp_path, "holds another run", before, now)
 
 
+def test_a_setting_that_there_was_not_yet_is_off(tmp_path: Path) -> None:
+    before = {"trainer": {"lr": 0.1}}
+    require_same(
+        tmp_path, "was another", before, {"trainer": {"lr": 0.1, "sync": False}, "extra": {"on": None, "of": {}}}
+    )
+    with pytest.raises(ValueError, match=r"\(extra.of.what was None and is 2, trainer.sync was None and is True\)"):
+        require_same(
+            tmp_path, "was another", before, {"trainer": {"lr": 0.1, "sync": True}, "extra": {"of": {"what": 2}}}
+        )
+
+
 def test_a_fingerprint_is_that_of_the_whole() -> None:
     """FIPS 180-2, appendix B.1."""
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
