@@ -19,6 +19,7 @@ from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
+from oneshot.garbage import settled
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, read_arch, save_subnet
 from oneshot.processes import Share
 from oneshot.runs import write_json, writing
@@ -95,6 +96,7 @@ class Retrained:
     largest_test_accuracy: float | None
 
 
+@settled()
 def retrain_subnet(
     subnet: Subnet,
     data: ImageData,

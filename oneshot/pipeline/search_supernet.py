@@ -15,6 +15,7 @@ import torch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, Score
+from oneshot.garbage import settled
 from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
@@ -146,7 +147,7 @@ def opened_candidates(
         )
     decode = trained.supernet.space.arch
     identity = _identity(trained, data, settings, evaluator)
-    with Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
+    with settled(), Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
         costs = CandidateCosts(trained.supernet, settings.costs[0], store)
         own = (evaluator, costs, store, evaluation, settings.seed)
         if settings.score == INHERITED:

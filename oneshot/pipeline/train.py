@@ -19,6 +19,7 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Evaluator, ScoreSettings
 from oneshot.evaluation.batches import Batches
+from oneshot.garbage import settled
 from oneshot.pipeline.block_order import order_blocks
 from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, load_weights, save_subnet
 from oneshot.pipeline.narrowing import check_strongest, go_on, narrowed
@@ -84,6 +85,7 @@ class SupernetTraining:
         check_least(2, calibration_images=self.calibration_images)
 
 
+@settled()
 def train_supernet(
     space: SearchSpace,
     data: ImageData,

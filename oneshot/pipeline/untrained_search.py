@@ -20,6 +20,7 @@ from oneshot.costs import CostSettings
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Score
+from oneshot.garbage import settled
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.drawing import draw_random
@@ -82,6 +83,7 @@ class _Networks:
         return self.space.network(arch).eval()
 
 
+@settled()
 def search_untrained(
     space: SearchSpace,
     data: ImageData,

@@ -1,0 +1,46 @@
+"""What exists before long work is not walked through again and again."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from oneshot.garbage import settled
+
+
+class Node:
+    """An object that refers to itself."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_is_made_inside_is_collected_and_what_was_there_is_later() -> None:
+    before = Node()
+    old = weakref.ref(before)
+    with settled():
+        assert gc.get_freeze_count() > 0
+        inside = Node()
+        new = weakref.ref(inside)
+        del before, inside
+        gc.collect()
+        assert new() is None
+        assert old() is not None
+    gc.collect()
+    assert old() is None
+
+
+def test_it_ends_with_an_error_and_leaves_the_choice_of_others() -> None:
+    with pytest.raises(ValueError, match="wrong"), settled():
+        raise ValueError("wrong")
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    try:
+        with settled():
+            assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()
