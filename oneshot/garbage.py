@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def settled() -> Iterator[None]:
-    """Inside, what exists already is left out of garbage collection. The modules of a program are half a million objects, and each
-    network that is built or scored brings the next walk through all of them nearer: a fifth of the time of ``Supernet.extract``.
+    """Inside, what exists already is left out of garbage collection. The modules of a program are half a million objects, and
+    each network that is built brings the next walk through all of them nearer: a fifth of the time of ``Supernet.extract``.
 
     Where something is left out already, whoever did so decides, and nothing changes.
     """
