@@ -152,7 +152,7 @@ class Discretisation:
     def _tune(self, number: int) -> None:
         task = ArchitectureTask(
             self.supernet, self.sampler, self.images, batches_of(self.data, self.tuning)[1], self.tuning.epochs,
-            label_smoothing=self.tuning.label_smoothing,
+            label_smoothing=self.tuning.label_smoothing, ended_after=self.learning_epochs,
         )  # fmt: skip
         meta = {"config": {**self.identity, "taken": dict(self.taken)}, "space": self.sampler.space.definition}
         part = RunPart(self.folder / "tuning" / f"{number + 1:03d}", {**meta, "classes": list(self.data.classes)})

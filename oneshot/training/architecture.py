@@ -16,7 +16,7 @@ from oneshot.processes import Share, add_up, share_of
 from oneshot.report import Graph
 from oneshot.samplers import DifferentiableSampler, Moment
 from oneshot.samplers.differentiable.deriving import count_skips, is_skip
-from oneshot.samplers.differentiable.signs import collapsed, undecided
+from oneshot.samplers.differentiable.signs import collapsed, cut_off, undecided
 from oneshot.spaces.graph import HasCells
 from oneshot.supernet import Supernet
 from oneshot.training.curvature import Curvature
@@ -69,6 +69,8 @@ class ArchitectureTask(SupernetTask):
     Args:
         images: what the architecture learns from; None where it learns together with the weights.
         first_step, steps_per_epoch, epochs: of this part of the training.
+        ended_after: epochs of a training that has ended and is only tuned now: schedules stay where they were in the last of
+            them, and nothing is said of what would be derived.
         label_smoothing: of the weights' loss; the architecture's has none.
         image_size: input size in pixels to train at instead of the space's own.
     """
@@ -85,17 +87,19 @@ class ArchitectureTask(SupernetTask):
         first_step: int = 0,
         label_smoothing: float = 0.0,
         image_size: int | None = None,
+        ended_after: int | None = None,
     ) -> None:
         super().__init__(supernet, sampler, label_smoothing, image_size=image_size)
         self._images = images
         self._first_step, self._steps_per_epoch, self._epochs = first_step, steps_per_epoch, epochs
+        self._ended_after = ended_after
         mix = sampler.mix(self.moment(first_step), for_weights=True)
         supernet.may_crash(mix)  # a space that cannot be mixed is refused before anything is trained
         self._resolution_of_all = image_size or supernet.input_shape(mix)[-1]
         self._losses: list[Tensor] = []
         stopping = sampler.learning.stopping
         self._curvature = None if stopping is None else Curvature(stopping, sampler)
-        if stopping is not None and sampler.mix(self.moment(first_step)).takes_one:
+        if stopping is not None and sampler.relaxation.takes_one:
             raise ValueError(
                 "sampler.learning.stopping needs the second derivatives of a mixture, and this sampler takes one option of each "
                 "choice: leave it out, or take another relaxation"
@@ -107,15 +111,17 @@ class ArchitectureTask(SupernetTask):
                 epochs, stopping.distance + stopping.window // 2 + 1, stopping.every, stopping.first_epoch,
             )  # fmt: skip
         first_epoch = sampler.learning.first_epoch
-        if first_epoch >= epochs:
+        if ended_after is None and first_epoch >= epochs:
             log.warning(
                 "sampler.learning.first_epoch=%d of %d epochs: the architecture never learns", first_epoch, epochs
             )
-        elif first_epoch:
+        elif ended_after is None and first_epoch:
             log.info("the architecture is frozen until epoch %d: only weights learn", first_epoch)
 
     def moment(self, step: int) -> Moment:
         """Where ``step`` lies in this part of the training."""
+        if self._ended_after is not None:
+            return Moment(step, self._ended_after - 1, self._ended_after)
         return Moment(step, (step - self._first_step) // self._steps_per_epoch, self._epochs)
 
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
@@ -192,7 +198,9 @@ class ArchitectureTask(SupernetTask):
         return self._loss_of(engine.prepare(others.to(device), self._resolution_of_all), labels.to(device), engine)
 
     def _loss_of(self, inputs: Tensor, labels: Tensor, engine: Engine) -> Callable[[Mix], Tensor]:
-        """The loss of mixes on prepared images, by the batch and without dropout: statistics stay as they are."""
+        """The loss of mixes on prepared images, by the batch: statistics stay as they are. Without dropout, but for the mix's on
+        skip connections, as in P-DARTS's code.
+        """
 
         def loss(mix: Mix) -> Tensor:
             with engine.precision(), convolving(self.supernet.may_crash(mix), inputs):
@@ -215,10 +223,13 @@ class ArchitectureTask(SupernetTask):
             device = next(iter(self.supernet.parameters())).device
             loss_of = self._loss_on(self._images, step - 1, device, engine)
             weight = self._images.share.weight
-            values |= self._curvature.end_epoch(moment, lambda: loss_of(self.sampler.mix(moment)) * weight)
+            # Of the whole mix: what dropout leaves of it would be another function each time.
+            values |= self._curvature.end_epoch(
+                moment, lambda: loss_of(self.sampler.mix(moment).dropping(0.0)) * weight
+            )
         if self._has_skips:
-            values["derived_skips/skip connections"] = count_skips(self.sampler.derived())[0]
-        if moment.epoch + 1 == self._epochs:
+            values["derived_skips/skip connections"] = count_skips(self.sampler.space, self.sampler.derived())[0]
+        if self._ended_after is None and moment.epoch + 1 == self._epochs:
             for sign in self._signs:
                 log.warning("%s", sign)
         return values
@@ -231,14 +242,19 @@ class ArchitectureTask(SupernetTask):
     def _signs(self) -> list[str]:
         """Why what is derived now may not be worth much."""
         course = "" if self._curvature is None else self._curvature.course
-        return [*collapsed(self.sampler.derived(), course), *undecided(self.sampler.strengths())]
+        space, derived = self.sampler.space, self.sampler.derived()
+        return [
+            *collapsed(space, derived, course),
+            *cut_off(space, derived, self.sampler.threshold),
+            *undecided(self.sampler.strengths()),
+        ]
 
     def facts(self) -> Mapping[str, str]:
         found = {}
         if self._curvature is not None:
             found["largest eigenvalue"] = self._curvature.course
             found["architecture"] = f"frozen: {self._curvature.why}" if self._is_frozen else "learned to the end"
-        if signs := self._signs:
+        if self._ended_after is None and (signs := self._signs):
             found["warning"] = "; ".join(signs)
         return found
 

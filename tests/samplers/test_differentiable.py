@@ -31,6 +31,7 @@ from oneshot.samplers import (
     ZeroOne,
 )
 from oneshot.samplers.differentiable.deriving import count_skips, derive
+from oneshot.samplers.differentiable.signs import cut_off
 from oneshot.samplers.differentiable.skip_dropout import skip_dropout_at
 from oneshot.spaces import DARTS, NASBench201
 
@@ -350,7 +351,7 @@ def test_more_skip_connections_than_allowed_are_replaced_weakest_first() -> None
     kept = {c.name: torch.tensor([0.1, 0.9]) for c in only.choices}
     assert set(derive(only, kept, max_skips={"*": 0}).values()) == {"none"}
     alone = SPACE.restrict({"node*": ["skip_connect"]})
-    assert count_skips(derive(alone, {}, max_skips={"*": 2})) == (6, 6)  # there is nothing else
+    assert count_skips(alone, derive(alone, {}, max_skips={"*": 2})) == (6, 6)  # there is nothing else
 
 
 def test_dropout_of_skip_connections_falls_as_published() -> None:
@@ -367,8 +368,36 @@ def test_dropout_of_skip_connections_falls_as_published() -> None:
 
 
 def test_skips_are_counted() -> None:
-    assert count_skips({"a": "skip_connect", "b": "none", "c": "nor_conv_1x1", "d": "skip_connect"}) == (2, 3)
-    assert count_skips({"a": 3, "b": True}) == (0, 0)
+    names = [choice.name for choice in SPACE.choices]
+    values = dict(zip(names, ["skip_connect", "none", "nor_conv_1x1", "skip_connect", "none", "none"], strict=True))
+    assert count_skips(SPACE, values) == (2, 3)
+    assert count_skips(SPACE, values, names[2:]) == (1, 2)
+
+
+class Nested(Decisions):
+    """Choices that exist under some values of others, and one that cannot be a skip connection."""
+
+    def __init__(self) -> None:
+        self.choices = (
+            Choice("a", ("skip", "conv", "block")),
+            Choice("a.inner", ("skip", "conv"), {"a": ("block",)}),
+            Choice("a.inner.deep", ("skip", "conv"), {"a.inner": ("conv",)}),
+            Choice("kind", ("wide", "narrow")),
+        )
+
+
+def test_skips_that_do_not_exist_are_not_counted() -> None:
+    space = Nested()
+    assert count_skips(space, {"a": "skip", "a.inner": "skip", "a.inner.deep": "skip", "kind": "wide"}) == (1, 1)
+    assert count_skips(space, {"a": "block", "a.inner": "skip", "a.inner.deep": "skip", "kind": "wide"}) == (1, 2)
+    strengths = {
+        "a": torch.tensor([0.2, 0.5, 0.3]),
+        "a.inner": torch.tensor([0.9, 0.1]),
+        "a.inner.deep": torch.tensor([0.9, 0.1]),
+        "kind": torch.tensor([0.9, 0.1]),
+    }
+    values = derive(space, strengths, max_skips={"*": 0})
+    assert values["a.inner"] == "skip", "it is not there, so it is none too many"
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
@@ -403,3 +432,13 @@ def test_skips_are_counted() -> None:
 def test_settings_out_of_range_are_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_nodes_that_no_edge_is_strong_enough_for_are_told() -> None:
+    space = DARTS(num_classes=4, channels=4, num_cells=4)
+    strengths = {choice.name: torch.full((8,), 0.5) for choice in space.choices if len(choice.options) == 8}
+    assert cut_off(space, derive(space, strengths, 0.4), 0.4) == []
+    (line,) = cut_off(space, derive(space, strengths, 0.85), 0.85)
+    assert line.startswith(
+        "no edge is left into 8 of the 8 nodes where edges meet, as all of them are weaker than sampler.threshold=0.85"
+    )

@@ -19,11 +19,14 @@ from oneshot.samplers import (
     ArchitectureLearning,
     AuxiliarySkip,
     BetaDecay,
+    BinaryGates,
     Concrete,
     Connections,
     CostTerm,
+    Decided,
     DifferentiableSampler,
     EarlyStopping,
+    EnsembleGumbel,
     HardGumbel,
     Moment,
     Regulariser,
@@ -161,10 +164,17 @@ def test_adversarial_smoothing_climbs_the_loss_within_epsilon() -> None:
     assert best is mix, "what does not raise the loss is dropped"
 
 
-def test_smoothing_is_refused_where_it_could_do_nothing() -> None:
+def test_a_mix_that_happens_to_be_a_path_is_not_moved() -> None:
+    """As all are once every choice is decided, and some of an ensemble of draws."""
+    sampler = sampler_of(relaxation=EnsembleGumbel(), regularisers={"smooth": Smoothing()})
     path = sampler_of(relaxation=HardGumbel()).mix(START, for_weights=True)
-    with pytest.raises(ValueError, match="this sampler takes one of each choice"):
-        disturbed(Smoothing(), path, torch.zeros(5))
+    assert sampler.disturbed(path, lambda mix: torch.zeros(()), START) is path
+
+
+def test_smoothing_is_refused_where_it_could_do_nothing() -> None:
+    for relaxation in (HardGumbel(), BinaryGates(), EnsembleGumbel(1), Decided(HardGumbel())):
+        with pytest.raises(ValueError, match=r"regularisers\.smooth .* this sampler takes one of each choice"):
+            sampler_of(relaxation=relaxation, regularisers={"smooth": Smoothing()})
     joint = ArchitectureLearning(order="joint", images=0)
     with pytest.raises(ValueError, match=r"regularisers\.smooth changes what weights alone learn on"):
         sampler_of(learning=joint, regularisers={"smooth": Smoothing()})
@@ -326,3 +336,13 @@ def test_a_regulariser_of_ones_own_does_nothing_that_it_does_not_say() -> None:
     mix = sampler_of().mix(START)
     assert Regulariser()(torch.ones(()), mix, {}, START) == 1
     assert Regulariser().disturbed(mix, lambda mix: torch.zeros(()), START, torch.Generator()) is mix
+
+
+def test_expected_macs_are_those_of_shares() -> None:
+    """Weights of a sigmoid, or times those of edges, do not add up to 1; a network drawn by them has one option an edge."""
+    term = CostTerm(reference=1e6)
+    term.prepare(SPACE)
+    weights = {name: 0.1 + torch.rand(5, generator=torch.Generator().manual_seed(1)) for name in NAMES}
+    shares = {name: values / values.sum() for name, values in weights.items()}
+    found = term.records({name: 0.3 * values for name, values in weights.items()}, START)
+    assert found == {"expected_macs/expected": pytest.approx(float(expected_macs(shares)))}

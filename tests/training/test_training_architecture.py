@@ -50,14 +50,17 @@ MOMENT = Moment(0, 0, 2)
 
 
 def make_task(
-    learning: ArchitectureLearning | None = None, relaxation: Relaxation | None = None, epochs: int = 2
+    learning: ArchitectureLearning | None = None,
+    relaxation: Relaxation | None = None,
+    epochs: int = 2,
+    ended_after: int | None = None,
 ) -> ArchitectureTask:
     torch.manual_seed(0)
     space = ToyCell()
     sampler = DifferentiableSampler(space, 0, relaxation, learning or ArchitectureLearning(lr=0.05))
     data = make_data()
     images = None if sampler.architecture_images == 0 else ArchitectureImages(data.train, data, 16, 0)
-    return ArchitectureTask(Supernet(space), sampler, images, 6, epochs)
+    return ArchitectureTask(Supernet(space), sampler, images, 6, epochs, ended_after=ended_after)
 
 
 def make_trainer(task: ArchitectureTask, folder: Path, **settings: object) -> Trainer:
@@ -378,6 +381,24 @@ def test_a_killed_run_ends_with_the_same_architecture(tmp_path: Path) -> None:
     for part in ("model", "optimizer", "task"):
         assert differences(found[part], wanted[part]) == []
     assert (killed / "derived.json").read_text() == (undisturbed / "derived.json").read_text()
+
+
+def test_an_eigenvalue_is_that_of_the_whole_mix(tmp_path: Path) -> None:
+    """Dropout of skip connections draws outside of the steps, too, if it is let."""
+    found = []
+    for number in range(2):
+        task = make_task(ArchitectureLearning(lr=0.05, stopping=EarlyStopping(every=1, ratio=None)))
+        task.sampler.skip_dropout = 0.5
+        torch.manual_seed(number)
+        make_trainer(task, tmp_path / str(number)).run()
+        found.append(task.facts()["largest eigenvalue"])
+    assert found[0] == found[1]
+
+
+def test_a_tuning_keeps_schedules_where_they_ended_and_judges_nothing() -> None:
+    task = make_task(ArchitectureLearning(lr=1e-9), ended_after=20)
+    assert task.moment(3) == Moment(3, 19, 20)
+    assert "warning" not in task.facts()
 
 
 def test_a_run_says_what_speaks_against_what_it_derived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

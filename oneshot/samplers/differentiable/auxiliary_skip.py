@@ -37,6 +37,10 @@ class AuxiliarySkip(Relaxation):
     beta: float = 1.0
     places: Mapping[str, int] | None = None
 
+    @property
+    def takes_one(self) -> bool:
+        return False
+
     def __post_init__(self) -> None:
         if not (self.beta > 0 and math.isfinite(self.beta)):
             raise ValueError(f"beta is above 0, not {self.beta}")

@@ -20,11 +20,13 @@ from oneshot.spaces.base import SearchSpace
 _COSTS = {"macs": "MACs", "latency_ms": "ms"}
 _FORMULAS = ("add", "multiply")
 _OVER = ("mix", "softmax")
+_TINY = 1e-30
 
 
 @dataclass
 class CostTerm(Regulariser):
-    """The expected cost ``E`` of the relaxed network.
+    """The expected cost ``E`` of a network whose options are drawn by their shares of the weights of a choice, which need not add
+    up to 1.
 
     ``formula="add"`` is ``loss + weight * (E - reference) / reference`` (Cai, Zhu and Han, ProxylessNAS, ICLR 2019, equation 7;
     as in the code, ``nas_manager.py``, ``add#linear``, relative to the reference). ``formula="multiply"`` is
@@ -109,4 +111,4 @@ class CostTerm(Regulariser):
 
     def _of(self, weights: Mapping[str, Tensor]) -> Tensor:
         assert self._expected is not None, "prepare() comes first"
-        return self._expected(weights)
+        return self._expected({name: values / values.sum().clamp_min(_TINY) for name, values in weights.items()})

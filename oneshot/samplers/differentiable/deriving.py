@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -36,9 +35,9 @@ def derive(
         skips = [
             (float(weights[name][position]), name, position)
             for pattern, most in (max_skips or {}).items()
-            if count_skips(part := {name: values[name] for name in fnmatch.filter(values, pattern)})[0] > most
+            if count_skips(space, values, part := fnmatch.filter(values, pattern))[0] > most
             for name in part
-            if values[name] in _SKIPS and name in weights
+            if name in weights and is_skip(_existing(space, values).get(name, ""))
             for position in [choices[name].options.index(values[name])]
             if weights[name][position] >= 0
         ]
@@ -48,10 +47,28 @@ def derive(
         weights[name][position] = -1.0
 
 
-def count_skips(values: Mapping[str, object]) -> tuple[int, int]:
-    """How many of the choices among whose values skip connections may be took one, and how many are something at all."""
-    counts = Counter(str(value) for value in values.values() if isinstance(value, str))
-    return sum(counts[name] for name in _SKIPS), sum(counts.values()) - counts["none"]
+def count_skips(
+    space: SearchSpace, values: Mapping[str, Option], names: Collection[str] | None = None
+) -> tuple[int, int]:
+    """How many of the choices that may be a skip connection are one, and how many are something at all; of those that exist under
+    ``values``, and among ``names`` where these are given.
+    """
+    existing = _existing(space, values)
+    taken = [
+        existing[choice.name]
+        for choice in space.choices
+        if choice.name in existing and (names is None or choice.name in names) and any(map(is_skip, choice.options))
+    ]
+    return sum(map(is_skip, taken)), sum(option != "none" for option in taken)
+
+
+def _existing(space: SearchSpace, values: Mapping[str, Option]) -> dict[str, Option]:
+    """The values of the choices that exist under those of others."""
+    existing: dict[str, Option] = {}
+    for choice in space.choices:
+        if choice.is_active(existing):
+            existing[choice.name] = values[choice.name]
+    return existing
 
 
 def is_skip(option: Option) -> bool:

@@ -28,6 +28,10 @@ class EnsembleGumbel(Relaxation):
     num_draws: int = 2
     temperature_of: Temperature = field(default_factory=Temperature)
 
+    @property
+    def takes_one(self) -> bool:
+        return self.num_draws == 1
+
     def __post_init__(self) -> None:
         check_count(1, num_draws=self.num_draws)
 

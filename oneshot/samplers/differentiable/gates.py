@@ -27,6 +27,10 @@ class BinaryGates(Relaxation):
 
     paths: str = "two"
 
+    @property
+    def takes_one(self) -> bool:
+        return True
+
     def __post_init__(self) -> None:
         if self.paths not in _PATHS:
             raise ValueError(f"paths is two or all, not {self.paths!r}{suggest(self.paths, _PATHS)}")

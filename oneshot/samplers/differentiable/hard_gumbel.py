@@ -23,6 +23,10 @@ class HardGumbel(Relaxation):
 
     temperature_of: Temperature = field(default_factory=lambda: Temperature(10.0, 0.1))
 
+    @property
+    def takes_one(self) -> bool:
+        return True
+
     def mix(self, parameters: Parameters, moment: Moment, generator: torch.Generator, for_weights: bool) -> Mix:
         temperature = self.temperature_of.at(moment)
         weights = {}

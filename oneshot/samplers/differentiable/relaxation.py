@@ -21,6 +21,12 @@ Parameters = Mapping[str, Tensor]
 class Relaxation(ABC):
     """Mixes from parameters. A method overrides ``mix``, and the others where it differs."""
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether every mix is of one option of each choice, so that nothing is ever mixed. What wraps another is as that is."""
+        of = getattr(self, "of", None)
+        return of.takes_one if isinstance(of, Relaxation) else False
+
     def on(self, space: SearchSpace) -> Relaxation:
         """The same relaxation with what it has to know of a space.
 

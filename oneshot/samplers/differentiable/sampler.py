@@ -82,6 +82,11 @@ class DifferentiableSampler(Sampler):
                     f"sampler.regularisers.{name} changes what weights alone learn on, and with order=joint the architecture "
                     "learns in the same pass: take order=first or another sampler"
                 )
+            if regulariser.disturbs and self.relaxation.takes_one:
+                raise ValueError(
+                    f"sampler.regularisers.{name} moves the weights of options that are mixed, and this sampler takes one of "
+                    "each choice: leave it out, or take another sampler"
+                )
             with _named(name):
                 regulariser.prepare(space)
         self.parameters = {

@@ -32,7 +32,7 @@ class Smoothing(Regulariser):
         steps: of the ascent, a pass and a half each; published 7.
 
     Raises:
-        ValueError: a setting is out of range; in use, a mix takes one option of each choice, so that nothing can be moved.
+        ValueError: a setting is out of range.
     """
 
     kind: str = "random"
@@ -59,11 +59,8 @@ class Smoothing(Regulariser):
         return {"architecture_perturbation/epsilon": self.epsilon(moment)}
 
     def disturbed(self, mix: Mix, loss: Callable[[Mix], Tensor], moment: Moment, generator: torch.Generator) -> Mix:
-        if mix.takes_one:
-            raise ValueError(
-                "weights are smoothed where several options are mixed, and this sampler takes one of each choice: leave it out, "
-                "or take another relaxation"
-            )
+        if mix.takes_one:  # there is nothing to move
+            return mix
         epsilon = self.epsilon(moment)
         before = {name: mix[name].detach() for name in mix}
         moved = {
