@@ -35,7 +35,7 @@ from oneshot.pipeline.discretising import Discretisation
 from oneshot.pipeline.folders import load_supernets
 from oneshot.pipeline.recorded import of_step
 from oneshot.pipeline.references import read_references
-from oneshot.pipeline.relaxed import inheritance_notes
+from oneshot.pipeline.relaxed import canonical_notes, partial_note
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import (
     INHERITED,
@@ -114,6 +114,9 @@ def main(config: DictConfig, folder: Path) -> None:
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
     search = replace(search, costs=_in_numbers(costs, space))
+    if trained.partial_channels > 1:
+        log.warning("%s", partial_note(trained.partial_channels))
+        weights = {"retrain.weights": "scratch"}
     if isinstance(search.strategy, Perturbation):
         sampler = trained_sampler(trained)
         if not isinstance(sampler, DifferentiableSampler):
@@ -123,15 +126,14 @@ def main(config: DictConfig, folder: Path) -> None:
             )
         if config.get("predictor") is not None:
             raise ValueError("search=perturbation proposes one network, which needs no predictor: leave out predictor")
-        if sampler.partial_channels > 1:
-            log.warning("%s", inheritance_notes(sampler)[0])
         weights = {"retrain.weights": "scratch"}  # as published
     if isinstance(search.strategy, Derivation):
         sampler = trained_sampler(trained)
         search = replace(search, strategy=replace(search.strategy, draw=sampler.derive))
         if isinstance(sampler, DifferentiableSampler):
-            for note in inheritance_notes(sampler):
+            for note in canonical_notes(sampler):
                 log.warning("%s", note)
+            warn_unread({"search.num_samples": "with samplers that draw more than one network"})
             weights = {"retrain.weights": "scratch"}  # as published
     data_config = moved_data(trained.config.get("data"), config.data)
     if number is not None:

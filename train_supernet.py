@@ -1,6 +1,7 @@
 """Train a supernet: ``python train_supernet.py +space=ofa``. All settings: ``--cfg job``; docs/training.md."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,6 +13,7 @@ from oneshot.config import (
     command,
     data_settings,
     entry,
+    has_typed_lengths,
     make_data,
     make_sampler,
     make_space,
@@ -19,12 +21,14 @@ from oneshot.config import (
     phase_settings,
     plain,
     settings,
+    unread_by_sampler,
+    warn_unread,
 )
 from oneshot.pipeline.recorded import of_training
 from oneshot.pipeline.relaxed import DERIVED, Strongest
 from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
-from oneshot.training import Distillation, TrainSettings, plan_phases
+from oneshot.training import Distillation, PhaseSettings, TrainSettings, plan_phases
 
 log = logging.getLogger("train_supernet")
 
@@ -32,6 +36,8 @@ log = logging.getLogger("train_supernet")
 @entry("train_supernet")
 def main(config: DictConfig, folder: Path) -> None:
     phases = phase_settings(config)
+    if has_typed_lengths(HydraConfig.get().overrides.task):
+        config.trainer.epochs = sum(phase.epochs for phase in phases.values())
     epochs = config.trainer.epochs
     listed = sum(phase.epochs for phase in phases.values())
     trainer = settings(
@@ -50,10 +56,13 @@ def main(config: DictConfig, folder: Path) -> None:
         type(space).__name__, wanted.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
     planned = plan_phases(phases, wanted, epochs)
+    if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
+        log.info("trainer.epochs=%d, shared out among the phases: %s", epochs, _lengths(planned))
+    warn_unread(unread_by_sampler(config.sampler, space))
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
-            PRESET, ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in planned.items()),
+            PRESET, _lengths(planned),
         )  # fmt: skip
     recorded = plain(config) | {"data": data_config, "options": options}
     del recorded["run"], recorded["code"]
@@ -76,6 +85,10 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet in %s, without training", folder)
     derived = {"search": "derivation"} if (folder / DERIVED).is_file() else {}
     log.info("next: %s", command("search_subnet", supernet=folder, **derived, **code_setting(space)))
+
+
+def _lengths(phases: Mapping[str, PhaseSettings]) -> str:
+    return ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in phases.items())
 
 
 if __name__ == "__main__":

@@ -306,6 +306,23 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         ),
         (["+space=ofa", "+sampler.seed=1"], r"no setting 'sampler\.seed'"),
         (
+            ["+space=nasbench201", "sampler=fair_darts", "sampler.regularisers={}"],
+            r"sampler\.regularisers=\{\} takes none of zero_one away: sampler\.regularisers=null does",
+        ),
+        (
+            [
+                "+space=nasbench201",
+                "+regulariser=expected_macs",
+                "sampler.regularisers.expected_macs.reference=-5",
+                "sampler=darts",
+            ],
+            r"sampler\.regularisers\.expected_macs\.reference is a number above 0 where formula=add, not -5$",
+        ),
+        (
+            ["+space=nasbench201", "sampler=darts", 'sampler.max_skips={"node*":1}'],
+            r"the keys of a mapping have no quotes: 'sampler\.max_skips=\{node\*:1\}'",
+        ),
+        (
             ["+space=ofa", "sampler.partial_channels=4"],
             r"sampler\.partial_channels goes with sampler=darts or .*: name one",
         ),

@@ -1,7 +1,7 @@
 """What the entry points share; nothing else in the package knows Hydra."""
 
 from oneshot.config.commands import command
-from oneshot.config.keys import warn_unread
+from oneshot.config.keys import has_typed_lengths, unread_by_sampler, warn_unread
 from oneshot.config.making import (
     cost_settings,
     later_data,
@@ -34,6 +34,7 @@ __all__ = [
     "data_settings",
     "entry",
     "for_repaired",
+    "has_typed_lengths",
     "later_data",
     "make_data",
     "make_predictor",
@@ -51,5 +52,6 @@ __all__ = [
     "settings",
     "trained_sampler",
     "training_of",
+    "unread_by_sampler",
     "warn_unread",
 ]

@@ -6,6 +6,7 @@ import errno
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
@@ -18,6 +19,7 @@ from oneshot.config.paths import CONF
 from oneshot.config.quoting import override
 from oneshot.training import NonFiniteLossError
 
+_QUOTES = "[\"']"
 _DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -66,10 +68,19 @@ def explain(error: BaseException, config_name: str) -> str | None:
             if isinstance(cause, OSError) and cause.strerror:
                 place = next((each.filename for each in chain if isinstance(each, OSError) and each.filename), "")
                 return f"{place}: {cause.strerror}".lstrip(": ")
-            return " ".join(str(cause).split())
+            return " ".join(_with_places(cause, chain).split())
     if isinstance(error, HydraException):
         return " ".join(str(error).split())
     return None
+
+
+def _with_places(cause: BaseException, chain: list[BaseException]) -> str:
+    """What ``cause`` says, with the places that were put before it or the words around it on its way up the chain."""
+    text = str(cause)
+    for outer in reversed(chain[: chain.index(cause)]):
+        if isinstance(outer, ValueError) and text in str(outer):
+            text = str(outer)
+    return text
 
 
 def name_folder(error: BaseException, folder: Path) -> None:
@@ -94,6 +105,8 @@ def _unreadable(typed: str, reason: str) -> str:
     key, equal, value = typed.partition("=")
     if not equal or not value:
         return f"{typed}: {reason}"
+    if re.fullmatch(r"\{.*[\"'].*\}", value):
+        return f"{typed}: {reason}; the keys of a mapping have no quotes: {quote(key + equal + re.sub(_QUOTES, '', value))}"
     return f"{typed}: {reason}; text with such characters is quoted: {override(key, value)}"
 
 

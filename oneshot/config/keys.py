@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.paths import CONF
 from oneshot.reading import short
+from oneshot.spaces.base import SearchSpace
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +53,45 @@ def check_keys(config: DictConfig, config_name: str) -> None:
 
 def warn_unread(unread: Mapping[str, str]) -> None:
     """Names the settings of the command line that nothing reads beside the others: those of the groups or names of ``unread``,
-    each with what would read them.
+    or whole settings, each with what would read them.
     """
     for key in typed_keys(HydraConfig.get().overrides.task):
-        if (reader := unread.get(key.partition(".")[0])) is not None:
+        if (reader := unread.get(key, unread.get(key.partition(".")[0]))) is not None:
             log.warning("%s has no effect here: it is read %s", key, reader)
+
+
+def check_emptied(config: Any, words: Iterable[str]) -> None:
+    """Raises ValueError for a ``key={}`` that was meant to take something away: Hydra adds what is in it to what is there."""
+    for word in words:
+        key, _, value = word.partition("=")
+        there = OmegaConf.select(config, key.lstrip("+")) if value == "{}" else None
+        if there:
+            raise ValueError(f"{word} takes none of {', '.join(map(str, there))} away: {key.lstrip('+')}=null does")
 
 
 def typed_keys(words: Iterable[str]) -> list[str]:
     """The names of settings in the words of a command line, ``key=value`` each."""
     return [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in words]
+
+
+def has_typed_lengths(words: Iterable[str]) -> bool:
+    """Whether the command line says how long phases are, and not how long all of them are together."""
+    keys = typed_keys(words)
+    return "trainer.epochs" not in keys and any(re.fullmatch(r"phases\.\w+\.epochs", key) for key in keys)
+
+
+def unread_by_sampler(sampler: Mapping[str, Any], space: SearchSpace) -> dict[str, str]:
+    """The settings of a sampler that nothing reads beside its others, or in this space, each with what would read them."""
+    unread = {}
+    if not any(join.kept is not None for join in space.joins):
+        unread["sampler.threshold"] = "in spaces whose nodes keep a number of edges, such as darts"
+    temperature = (sampler.get("relaxation") or {}).get("temperature_of") or {}
+    if temperature.get("decay") is not None:
+        unread["sampler.relaxation.temperature_of.end"] = "with sampler.relaxation.temperature_of.decay=null"
+    for name, one in (sampler.get("regularisers") or {}).items():
+        if one is not None and one.get("formula") == "add":
+            unread[f"sampler.regularisers.{name}.power"] = "with formula=multiply"
+    return unread
 
 
 def no_setting(key: str, known: Iterable[str]) -> str:

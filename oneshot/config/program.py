@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.commands import command
 from oneshot.config.errors import explain, name_folder
-from oneshot.config.keys import check_keys
+from oneshot.config.keys import check_emptied, check_keys
 from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
 from oneshot.config.presets import with_trainer
@@ -51,6 +51,7 @@ def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConf
                     raise ValueError(f"{config_name} is the work of one process, not of {count()}")
                 run_code(code)  # again in the processes of a launcher, which know nothing of it
                 check_keys(config, config_name)
+                check_emptied(config, HydraConfig.get().overrides.task)
                 for name in ("seed", "calibration_images"):
                     if name in config and not isinstance(config[name], int):
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")

@@ -79,6 +79,11 @@ class Trained:
         return RepairSettings(images, measure_statistics=self.step > 0 and not self.stored_statistics)
 
     @property
+    def partial_channels(self) -> int:
+        """On one of how many parts of the channels options were trained, see ``DifferentiableSampler``; 1 is all."""
+        return max(int(each.sampler_state.get("partial_channels", 1)) for each in self.members or [self])
+
+    @property
     def fingerprint(self) -> str:
         """Digits that differ between supernets, wherever they lie."""
         state = self.supernet.state_dict().items()

@@ -72,22 +72,24 @@ def relaxed_scores(supernet: Supernet, evaluator: Evaluator, sampler: Differenti
     return found
 
 
-def inheritance_notes(sampler: DifferentiableSampler) -> list[str]:
-    """What somebody has to know who gives the derived network the weights of the training, in a line each."""
-    notes: list[str] = []
-    if sampler.partial_channels > 1:
-        notes.append(
-            f"the options were trained on one of {sampler.partial_channels} parts of their channels (sampler.partial_channels), "
-            "and the derived network has all: the other weights are as they began, and scores with inherited weights say nothing"
-        )
+def partial_note(parts: int) -> str:
+    """What somebody has to know who gives networks the weights of options that were trained on one of so many parts."""
+    return (
+        f"the options were trained on one of {parts} parts of their channels (sampler.partial_channels), and the networks that "
+        "are scored have all: the other weights are as they began, and scores with inherited weights say nothing"
+    )
+
+
+def canonical_notes(sampler: DifferentiableSampler) -> list[str]:
+    """A line where the derived network, in its canonical form, may inherit weights of other edges than it was trained with."""
     (arch,), trained = sampler.derive(0), sampler.derived()
     other = [name for name, value in trained.items() if name in arch and arch[name] != value]
-    if other:
-        notes.append(
-            f"the derived cell was trained in a form that is not its canonical one ({len(other)} choices differ, {other[0]} "
-            "first), which may inherit the weights of other edges: training.html has the score of the cell as it was trained"
-        )
-    return notes
+    if not other:
+        return []
+    return [
+        f"the derived cell was trained in a form that is not its canonical one ({len(other)} choices differ, {other[0]} "
+        "first), which may inherit the weights of other edges: training.html has the score of the cell as it was trained"
+    ]
 
 
 def write_derived(path: Path, sampler: DifferentiableSampler) -> None:

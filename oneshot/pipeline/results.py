@@ -16,6 +16,7 @@ from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of
 from oneshot.pipeline.evidence import Evidence, evidence_notes, witness_section
 from oneshot.pipeline.judging import JudgedRanking, ranking_notes, ranking_section
+from oneshot.pipeline.relaxed import partial_note
 from oneshot.report.selection import score_of
 from oneshot.runs import write_json
 from oneshot.search import pareto_front
@@ -68,6 +69,7 @@ class Conditions:
         calibration_images: on which statistics were recalibrated; 0 where those of the training stayed.
         repair_images: on which weights were repaired; None where statistics were recalibrated instead, on ``calibration_images``.
         halving_images: the smallest number, None without successive halving.
+        partial_channels: on one of how many parts of the channels options were trained.
         latency: how it is known, in words; "" where it is not.
         latency_from_table: whether it was looked up rather than measured.
     """
@@ -82,6 +84,7 @@ class Conditions:
     calibration_images: int
     repair_images: int | None
     halving_images: int | None
+    partial_channels: int
     seed: int
     latency: str
     latency_from_table: bool
@@ -287,6 +290,9 @@ def common_notes(result: SearchResult) -> list[str]:
         f"Accuracies are those of {weights}: good for ranking, below what retraining reaches. The best of many candidates is "
         "also a little lucky; the test set decides, after retraining."
     ]
+    if under.partial_channels > 1:
+        note = partial_note(under.partial_channels)
+        found = [f"Accuracies are those of {weights}, but {note}. Retraining from scratch and the test set decide."]
     if under.halving_images is not None:
         whole = sum(map(result.is_whole, result.scores))
         found.append(

@@ -196,6 +196,7 @@ def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, cost
         calibration_images=0 if trained.stored_statistics else len(scores.evaluator.calibration.images),
         repair_images=None if scores.evaluator.repair is None else len(scores.evaluator.fitted_on.images),
         halving_images=scores.settings.halving_images,
+        partial_channels=trained.partial_channels,
         seed=scores.seed,
         latency=costs.conditions,
         latency_from_table=costs.settings.latency_table is not None,

@@ -130,9 +130,10 @@ def plan_phases(
         planned[name], before = phase, trains
     if len(phases) > 1 and len(planned) == 1:
         patterns = sorted({pattern for phase in phases.values() for pattern in phase.largest})
+        reason = f"none of its choices matches {', '.join(patterns)}" if patterns else "each trains what the first does"
         raise ValueError(
-            f"no phase opens anything in {type(space).__name__}: none of its choices matches {', '.join(patterns)}; train it "
-            "without phases, or give phases.NAME.largest the names of its choices"
+            f"no phase opens anything in {type(space).__name__}: {reason}; train it without phases, or give "
+            "phases.NAME.largest the names of its choices"
         )
     if epochs is None or not planned:
         return planned

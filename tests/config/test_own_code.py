@@ -89,6 +89,7 @@ def test_a_file_without_a_space_is_not_run(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("x = 1\ny = x / 0", r"own_space_c\.py cannot be imported: line 2: ZeroDivisionError: division by zero"),
+        ("raise ValueError('boom')", r"own_space_c\.py cannot be imported: line 1: ValueError: boom"),
         ("def (", r"own_space_c\.py cannot be imported: SyntaxError"),
         ("import nothing_of_that_name", r"line 1: ModuleNotFoundError: No module named"),
     ],

@@ -1,0 +1,41 @@
+"""What of a command line nothing reads, or decides otherwise than it seems to."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from oneshot.config.keys import check_emptied, has_typed_lengths, unread_by_sampler
+from oneshot.spaces import DARTS, NASBench201
+
+
+def test_lengths_of_phases_that_were_typed_are_kept() -> None:
+    assert has_typed_lengths(["sampler=darts", "+phases.one.epochs=3"])
+    assert not has_typed_lengths(["+phases.one.epochs=3", "trainer.epochs=9"])
+    assert not has_typed_lengths(["+phases.one.strongest=3"])
+
+
+def test_settings_of_a_sampler_that_nothing_reads() -> None:
+    cell, cells = NASBench201(num_classes=4, channels=4, num_cells=1), DARTS(num_classes=4, channels=4, num_cells=4)
+    assert set(unread_by_sampler({}, cell)) == {"sampler.threshold"}
+    assert unread_by_sampler({}, cells) == {}
+    sampler = {
+        "relaxation": {"temperature_of": {"end": 0.1, "decay": 0.045}},
+        "regularisers": {"macs": {"formula": "add", "power": 3}, "none": None},
+    }
+    assert set(unread_by_sampler(sampler, cells)) == {
+        "sampler.relaxation.temperature_of.end",
+        "sampler.regularisers.macs.power",
+    }
+    linear = {
+        "relaxation": {"temperature_of": {"end": 0.1, "decay": None}},
+        "regularisers": {"macs": {"formula": "multiply"}},
+    }
+    assert unread_by_sampler(linear, cells) == {}
+
+
+def test_an_empty_mapping_that_takes_nothing_away_is_refused() -> None:
+    config = OmegaConf.create({"sampler": {"regularisers": {"zero_one": {"weight": 10}}, "max_skips": {}}})
+    check_emptied(config, ["sampler.max_skips={}", "sampler.regularisers=null", "sampler=fair_darts"])
+    with pytest.raises(ValueError, match=r"takes none of zero_one away: sampler\.regularisers=null does"):
+        check_emptied(config, ["sampler.regularisers={}"])
