@@ -161,7 +161,7 @@ def write_search_page(
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcome.notes,
-                *([] if result.evidence is None else evidence_notes(result.evidence)),
+                *([] if result.evidence is None else evidence_notes(result.evidence, judged is not None)),
                 *([] if distinction is None else [distinction]),
                 *notes(result, [one for one, seen in zip(candidates, whole, strict=True) if seen], candidates[best]),
             ],
@@ -230,7 +230,7 @@ def write_tradeoff_page(
             notes=[
                 *([] if judged is None else ranking_notes(judged)),
                 *outcomes[0].notes,
-                *([] if result.evidence is None else evidence_notes(result.evidence)),
+                *([] if result.evidence is None else evidence_notes(result.evidence, judged is not None)),
                 *common_notes(result),
             ],
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from oneshot.evaluation import Score
 from oneshot.garbage import settled
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.choosing import choose_together
 from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.evidence import evidence_notes, witness_section
 from oneshot.pipeline.folders import Subnet
@@ -143,7 +144,7 @@ def search_untrained(
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(candidates, list(candidates.known), subnet_of, data, truth)
             if isinstance(candidates.rank, Combined) and candidates.rank.learn(truth.held_out):
-                outcomes = [replace(outcome, best=candidates.ranked(outcome.archs)[0]) for outcome in outcomes]
+                outcomes = [choose_together(outcome, candidates) for outcome in outcomes]
         judged = None if truth is None else judge_untrained(candidates, costs.table, truth, settings.ranking)
         folders = [folder]
         if len(outcomes) > 1:
@@ -300,7 +301,8 @@ def _write_page(
             searches=searches,
             facts=facts,
             notes=[
-                *([] if evidence is None else evidence_notes(evidence)),
+                *dict.fromkeys(note for outcome in outcomes for note in outcome.notes),
+                *([] if evidence is None else evidence_notes(evidence, judged is not None)),
                 *untrained_notes(candidates, table, judged),
             ],
             ranking=None if judged is None else ranking_section(judged, {}, judged.known),
