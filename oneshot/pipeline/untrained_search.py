@@ -303,7 +303,7 @@ def _write_page(
             notes=[
                 *dict.fromkeys(note for outcome in outcomes for note in outcome.notes),
                 *([] if evidence is None else evidence_notes(evidence, judged is not None)),
-                *untrained_notes(candidates, table, judged),
+                *untrained_notes(candidates, table, judged, outcomes[0].best if len(outcomes) == 1 else None),
             ],
             ranking=None if judged is None else ranking_section(judged, {}, judged.known),
             witnesses=None if evidence is None else witness_section(evidence),
