@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import MIN_LEARNED, LearnedWeights, Panel, learn_weights
 from oneshot.pipeline.candidate_scores import CandidateScores
-from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses
+from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses, plain
+from oneshot.runs import write_json
 from oneshot.spaces.coding import Coding
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
-COMBINED = "all witnesses"
+COMBINED, WITNESSES = "all witnesses", "witnesses.json"
 _MIN_SHARE = 0.1  # of the variance of scores that options must explain where nobody else agrees with them
 _WORDS = ((0.7, "well"), (0.5, "fairly"), (0.2, "weakly"), (-1.0, "not at all"))
 
@@ -91,6 +93,29 @@ def learn_from(witnesses: Witnesses, panel: Panel, truth: Mapping[Arch, float]) 
         return None
     features = panel.features_of(witnesses.values(list(truth)))
     return learn_weights(features, list(truth.values()), panel.weighting.weights)
+
+
+def keep_witnesses(path: Path, evidence: Evidence, of: str = "") -> None:
+    """Writes what each witness counts, and how far it agrees with itself and with the others.
+
+    Args:
+        of: on what it was measured, in digits.
+    """
+    panel = evidence.panel
+    rows = zip(panel.witnesses, panel.weighting.agreement.tolist(), panel.weights.tolist(), strict=True)
+    write_json(
+        path,
+        {
+            "of": of,
+            "measured": plain(evidence.measured),
+            "num_networks": evidence.num_networks,
+            "witnesses": [
+                {**vars(one), "agreement": None if math.isnan(agreement) else agreement, "weight": weight}
+                for one, agreement, weight in rows
+            ],
+            "correlations": panel.correlations().tolist(),
+        },
+    )
 
 
 # In words --------------------------------------------------------------------------------------------------------------
