@@ -26,8 +26,8 @@ def image_scores(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
 
 def lead_of_first(scores: Values, *, num_resamples: int = 1000, seed: int = 0) -> list[Estimate]:
     """By how much the mean score of the first candidate exceeds that of each candidate, with the 95 % interval of a paired
-    bootstrap over images (Efron, 1979): all are compared on the same resampled images. Where an interval does not lie above 0,
-    the two cannot be told apart on so few images.
+    bootstrap over images (Efron, 1979): all are compared on the same resampled images. Where an interval holds 0, the two
+    cannot be told apart on so few images.
 
     Args:
         scores: ``(num_candidates, num_images)``, higher is better.

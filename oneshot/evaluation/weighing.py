@@ -6,7 +6,7 @@ networks of one size is another matter: nothing but the networks' quality makes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ _NORMAL = 1.96  # standard deviations on each side that hold 95 %
 _MOST = 0.95  # a loading; one of 1 would silence everyone else
 _SIZE_SHARE = 0.5  # of the variance of quality that follows size, where nothing tells
 _STEPS = 200
-_ROUNDS = 10
 _SETTLED = 1e-9
 
 
@@ -35,7 +34,8 @@ class Weighting:
         spreads: ``(num_witnesses,)``: the deviation of what it says beyond that; 1 for counts.
         weights: ``(num_witnesses,)``, not negative, of sum 1.
         agreement: ``(num_witnesses,)``: of counts, the correlation with the mean of the other families; of others the same, or
-            of what they say beyond size with what the other families do; NaN where there is none.
+            of what they say beyond size with what the other families do; of who has no say, with those that were left when it
+            lost it; NaN where there is none.
         agreed: whether any families agree.
     """
 
@@ -124,24 +124,51 @@ def _votes_alike(values: Matrix, families: NDArray[np.str_], reliability: Values
     """One vote for each family that agrees with the others, shared by its witnesses; the anchor decides alone where none do."""
     count, number = values.shape
     inside = np.stack([families == family for family in dict.fromkeys(families.tolist())])
-    kept = reliability > 0
-    agreement = np.full(number, np.nan)
-    for _ in range(_ROUNDS):
+
+    def with_others(kept: NDArray[np.bool_]) -> Values:
         composites = _standard(values @ (inside * (kept * reliability)).T)
+        found = np.full(number, np.nan)
         for family, members in enumerate(inside):
-            agreement[members] = _correlations(values[:, members], np.delete(composites, family, axis=1).sum(axis=1))
-        before, kept = kept, (reliability > 0) & (_lower(agreement, count) > _NO_AGREEMENT)
-        if (before == kept).all():
-            break
-    weights = kept * reliability
-    agreed = bool((inside @ weights > 0).sum() > 1)
+            found[members] = _correlations(values[:, members], np.delete(composites, family, axis=1).sum(axis=1))
+        return found
+
+    kept, agreement = _agreeing(with_others, reliability > 0, inside, count, _NO_AGREEMENT)
+    agreed = bool(kept.any())
+    weights = np.eye(number)[anchor]
     if agreed:
         members = inside @ kept.astype(np.float64)
-        weights = weights / (members @ inside).clip(min=1.0)
-    else:
-        weights = np.eye(number)[anchor]
+        weights = kept * reliability / (members @ inside).clip(min=1.0)
     plain = np.zeros(number)
     return Weighting(plain, plain, np.ones(number), weights / weights.sum(), agreement, agreed)
+
+
+def _agreeing(
+    with_others: Callable[[NDArray[np.bool_]], Values],
+    asked: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+    count: int,
+    most: float,
+) -> tuple[NDArray[np.bool_], Values]:
+    """Which of the ``asked`` witnesses agree with other families. Whoever agrees least with the others that are left goes, one
+    after the other and for good, until the agreement of each is proven; none is left where fewer than two families are.
+
+    Args:
+        with_others: ``(num_witnesses,)``: how far each agrees with those families of a choice of witnesses that are not its own.
+        inside: ``(num_families, num_witnesses)``: who belongs to which family.
+        count: networks on which they are compared.
+        most: agreement up to which there is none.
+
+    Returns:
+        Who is left, and the agreement of each with the others that were left while it was among them.
+    """
+    kept, agreement = asked.copy(), np.full(len(asked), np.nan)
+    while (inside & kept).any(axis=1).sum() > 1:
+        agreement = np.where(kept, with_others(kept), agreement)
+        least = int(np.argmin(np.where(kept, np.nan_to_num(agreement, nan=-1.0), np.inf)))
+        if _lower(agreement, count)[least] > most:
+            return kept, agreement
+        kept[least] = False
+    return np.zeros_like(kept), agreement
 
 
 def _size(values: Matrix, of_size: NDArray[np.bool_], learned: Values, anchor: int) -> Values:
@@ -165,25 +192,26 @@ def _beyond(
     rest: Matrix, inside: NDArray[np.bool_], reliability: Values, asked: NDArray[np.bool_]
 ) -> tuple[Values, Values, Values]:
     """Weights of witnesses within their families, loadings of the families, and the agreement of each of the ``asked``."""
-    inner = np.where(asked, reliability, 0.0)
-    agreement = np.full(rest.shape[1], np.nan)
-    loadings = np.zeros(len(inside))
-    kept: NDArray[np.bool_] | None = None
-    for _ in range(_ROUNDS):
+    count, number = rest.shape
+
+    def loadings_by(inner: Values) -> tuple[Values, Values]:
+        """Of families, and how far each witness agrees with the other ones."""
         composites = _standard(rest @ (inside * inner).T)
-        loadings = _loadings(correlation_matrix(composites))
+        loadings, found = _loadings(correlation_matrix(composites)), np.full(number, np.nan)
         votes = _bartlett(loadings)
         for family, members in enumerate(inside):
             other = composites @ np.where(np.arange(len(inside)) == family, 0.0, votes)
-            agreement[members] = _correlations(rest[:, members], other)
-        proven = _lower(np.nan_to_num(agreement), len(rest))
-        inner = np.where(asked & (proven > _NO_AGREEMENT_BEYOND), reliability * proven, 0.0)
-        before, kept = kept, inner > 0
-        if before is not None and (before == kept).all():
-            break
-    heard = (inside * inner).any(axis=1)
-    loadings = np.where(heard, loadings, 0.0) if heard.sum() > 1 else np.zeros(len(inside))
-    return inner * (loadings > 0).any(), loadings, agreement[asked]
+            found[members] = _correlations(rest[:, members], other)
+        return loadings, found
+
+    kept, agreement = _agreeing(
+        lambda kept: loadings_by(kept * reliability)[1], asked & (reliability > 0), inside, count, _NO_AGREEMENT_BEYOND
+    )
+    if not kept.any():
+        return np.zeros(number), np.zeros(len(inside)), agreement[asked]
+    loadings, found = loadings_by(np.where(kept, reliability * _lower(agreement, count), 0.0))
+    agreement = np.where(kept, found, agreement)
+    return np.where(kept, reliability * _lower(agreement, count).clip(min=0.0), 0.0), loadings, agreement[asked]
 
 
 def _loadings(correlations: Matrix) -> Values:

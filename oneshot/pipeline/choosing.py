@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from oneshot.arch import Arch
-from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.evidence import Evidence, doubt_note
 from oneshot.pipeline.results import Outcome
 
 log = logging.getLogger(__name__)
 
 
-def choose_together(outcome: Outcome, scores: CombinedScores) -> Outcome:
-    """The outcome with the network that all witnesses together put first among those that were scored for the strategy."""
+class Ranked(Protocol):
+    """Scored candidates."""
+
+    def ranked(self, archs: Iterable[Arch]) -> list[Arch]: ...
+
+
+def choose_together(outcome: Outcome, scores: Ranked) -> Outcome:
+    """The outcome with the network that all witnesses together put first among those that were scored for the strategy, which
+    learned weights may have changed since.
+    """
     rival = scores.ranked(outcome.baseline)[0] if outcome.baseline else None
-    best = scores.ranked(outcome.archs)[0]
-    return replace(outcome, best=best, chosen_by="all witnesses together", rival=rival)
+    best, notes = scores.ranked(outcome.archs)[0], outcome.notes
+    if best != outcome.best:
+        note = "The weights learned from retrained networks put another network first than before; it is the one that is kept."
+        log.info("%s Best of %d now: %s", note, len(outcome.archs), best.to_json())
+        notes = [*notes, note]
+    return replace(outcome, best=best, chosen_by="all witnesses together", rival=rival, notes=notes)
 
 
 def choose_by_size(outcome: Outcome, evidence: Evidence) -> Outcome:

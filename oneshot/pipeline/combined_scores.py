@@ -16,7 +16,7 @@ from oneshot.evaluation import Evaluator, LearnedWeights, Panel, Score, spearman
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.drawing import draw_random
-from oneshot.pipeline.evidence import Evidence, learn_from
+from oneshot.pipeline.evidence import WITNESSES, Evidence, keep_witnesses, learn_from
 from oneshot.pipeline.folders import Trained, load_before
 from oneshot.pipeline.search_settings import CombinationSettings, EvaluationSettings
 from oneshot.pipeline.witnesses import Measured, Untrained, Witnesses, draw_agreement, plain, rank_agreement
@@ -27,7 +27,6 @@ from oneshot.runs import Store, fingerprint, write_json
 from oneshot.search import Problem
 
 log = logging.getLogger(__name__)
-NAME = "witnesses.json"
 
 
 class CombinedScores(CandidateScores):
@@ -142,7 +141,7 @@ class CombinedScores(CandidateScores):
     def _measured(self, archs: Sequence[Arch]) -> Measured:
         """How far witnesses agree with themselves on ``archs``; read where it is on record."""
         texts = [*(arch.to_json() for arch in archs), *self.witnesses.names, self.settings.metric]
-        self._of, path = fingerprint(text.encode() for text in texts)[:16], self.store.folder / NAME
+        self._of, path = fingerprint(text.encode() for text in texts)[:16], self.store.folder / WITNESSES
         kept = from_first(read_json(path, "record of witnesses") if is_first() and path.is_file() else None)
         if isinstance(kept, dict) and kept.get("of") == self._of:
             return Measured(**kept["measured"])
@@ -169,18 +168,4 @@ class CombinedScores(CandidateScores):
 
     def _write(self) -> None:
         """What was found goes beside what it was found from."""
-        panel = self.panel
-        rows = zip(panel.witnesses, panel.weighting.agreement.tolist(), panel.weights.tolist(), strict=True)
-        write_json(
-            self.store.folder / NAME,
-            {
-                "of": self._of,
-                "measured": plain(self.measured),
-                "num_networks": len(self.reference),
-                "witnesses": [
-                    {**vars(one), "agreement": None if math.isnan(agreement) else agreement, "weight": weight}
-                    for one, agreement, weight in rows
-                ],
-                "correlations": panel.correlations().tolist(),
-            },
-        )
+        keep_witnesses(self.store.folder / WITNESSES, self.evidence(), self._of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,8 @@ _NUM_BEST = 10
 
 
 def distinction_note(scores: CandidateScores, best: Arch, archs: Sequence[Arch], folder: Path) -> str | None:
-    """How many of the ten best of ``archs`` cannot be told from ``best``, in a sentence; None where there is nothing to compare.
+    """How many of the ten best of ``archs`` are better than ``best`` and how many cannot be told from it, in a sentence; None
+    where there is nothing to compare.
 
     They are evaluated once more, for what they make of each image. ``top.json`` in ``folder`` keeps the comparison: it is read
     when the search is run again and its best candidates are the same.
@@ -45,19 +47,26 @@ def distinction_note(scores: CandidateScores, best: Arch, archs: Sequence[Arch],
             ],
         }
         write_json(path, kept)
-    others = kept["networks"][1:]
-    close = sum(not entry["lead_of_first"]["low"] > 0 for entry in others)
+    intervals = [entry["lead_of_first"] for entry in kept["networks"][1:]]
+    better = sum(lead["high"] < 0 for lead in intervals)
+    close = sum(lead["low"] <= 0 <= lead["high"] for lead in intervals)
+    is_first = best == scores.ranked(archs)[0]
+    others = "candidates ranked next" if is_first else "others with the best scores"
+    first = "the first" if is_first else "the chosen one"
+    does = "does" if better == 1 else "do"
+    better_too = f", and {better} {does} better" if better else ""
     return (
-        f"Of the {len(others)} candidates ranked next, {close} cannot be told from the first at 95 % by their {metric} on "
-        f"{kept['held_out_images']:,} held-out images (a paired bootstrap over images)."
+        f"Of the {len(intervals)} {others}, {close} cannot be told from {first} at 95 % by their {metric} on "
+        f"{kept['held_out_images']:,} held-out images (a paired bootstrap over images){better_too}."
     )
 
 
 def _is_of(kept: dict[str, Any], metric: str, listed: list[dict[str, Option]]) -> bool:
     try:
         archs = [entry["arch"] for entry in kept["networks"]]
-        leads = [float(entry["lead_of_first"]["low"]) for entry in kept["networks"][1:]]
-        return kept["metric"] == metric and archs == listed and len(leads) < int(kept["held_out_images"])
+        leads = [entry["lead_of_first"] for entry in kept["networks"][1:]]
+        known = all(math.isfinite(lead["low"]) and math.isfinite(lead["high"]) for lead in leads)
+        return kept["metric"] == metric and archs == listed and known and int(kept["held_out_images"]) > 0
     except (KeyError, TypeError, ValueError):
         return False
 

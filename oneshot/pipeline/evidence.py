@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,13 @@ from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import MIN_LEARNED, LearnedWeights, Panel, learn_weights
 from oneshot.pipeline.candidate_scores import CandidateScores
-from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses
+from oneshot.pipeline.witnesses import ADDED, INHERITED, MACS, MIN_NETWORKS, SIZE, Measured, Witnesses, plain
+from oneshot.runs import write_json
 from oneshot.spaces.coding import Coding
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
-COMBINED = "all witnesses"
+COMBINED, WITNESSES = "all witnesses", "witnesses.json"
 _MIN_SHARE = 0.1  # of the variance of scores that options must explain where nobody else agrees with them
 _WORDS = ((0.7, "well"), (0.5, "fairly"), (0.2, "weakly"), (-1.0, "not at all"))
 
@@ -52,6 +54,11 @@ class Evidence:
         """
         place = self.panel.names.index(ADDED)
         return not self.panel.weighting.agreed and self.panel.witnesses[place].reliability < _MIN_SHARE
+
+    @property
+    def moved(self) -> LearnedWeights | None:
+        """What the weights were learned by, where that changed them."""
+        return self.learned if self.learned is not None and math.isfinite(self.learned.penalty) else None
 
     def ways(self, archs: Sequence[Arch]) -> dict[str, Values]:
         """``(num_archs,)`` for each way to rank: all witnesses together, and each alone."""
@@ -88,11 +95,38 @@ def learn_from(witnesses: Witnesses, panel: Panel, truth: Mapping[Arch, float]) 
     return learn_weights(features, list(truth.values()), panel.weighting.weights)
 
 
+def keep_witnesses(path: Path, evidence: Evidence, of: str = "") -> None:
+    """Writes what each witness counts, and how far it agrees with itself and with the others.
+
+    Args:
+        of: on what it was measured, in digits.
+    """
+    panel = evidence.panel
+    rows = zip(panel.witnesses, panel.weighting.agreement.tolist(), panel.weights.tolist(), strict=True)
+    write_json(
+        path,
+        {
+            "of": of,
+            "measured": plain(evidence.measured),
+            "num_networks": evidence.num_networks,
+            "witnesses": [
+                {**vars(one), "agreement": None if math.isnan(agreement) else agreement, "weight": weight}
+                for one, agreement, weight in rows
+            ],
+            "correlations": panel.correlations().tolist(),
+        },
+    )
+
+
 # In words --------------------------------------------------------------------------------------------------------------
 
 
-def evidence_notes(evidence: Evidence) -> list[str]:
-    """Whom to trust, in sentences."""
+def evidence_notes(evidence: Evidence, is_judged: bool) -> list[str]:
+    """Whom to trust, in sentences.
+
+    Args:
+        is_judged: whether the ranking was compared with true accuracies.
+    """
     panel, weighting = evidence.panel, evidence.panel.weighting
     agreement = dict(zip(panel.names, weighting.agreement.tolist(), strict=True))
     found = []
@@ -107,20 +141,10 @@ def evidence_notes(evidence: Evidence) -> list[str]:
             f"On {evidence.num_networks:,} random networks the ranking by inherited weights agrees {_word(with_macs)} with "
             f"counting MACs (correlation {with_macs:.2f}; 1 is the same order, 0 none){rest}."
         )
-    if not weighting.agreed:
-        found.append(_nobody(evidence))
+    if not weighting.agreed and evidence.moved is None:
+        found.append(_nobody(evidence, is_judged))
     elif evidence.decides:
-        silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
-        most = panel.names[int(np.argmax(panel.weights))]
-        without = (
-            f" {_sentence(_listed(silent))} had no say, because what {_they(silent)} is not what the others say."
-            if silent
-            else ""
-        )
-        found.append(
-            f"The network was chosen by {len(panel.names)} witnesses together, of which {most} counted most "
-            f"({100 * panel.weights.max():.0f} %).{without}"
-        )
+        found.append(_who_counts(evidence))
     if evidence.learned is not None:
         found.append(_about_learning(evidence.learned))
     if not evidence.decides:
@@ -128,23 +152,44 @@ def evidence_notes(evidence: Evidence) -> list[str]:
     return found
 
 
+def _who_counts(evidence: Evidence) -> str:
+    panel = evidence.panel
+    shares = [f"{100 * weight:.0f} %" for weight in panel.weights]
+    highest = shares[int(np.argmax(panel.weights))]
+    most = [name for name, share in zip(panel.names, shares, strict=True) if share == highest]
+    silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
+    found = (
+        f"The network was chosen by {len(panel.names)} witnesses together, of which {_listed(most)} counted most ({highest}"
+        f"{' each' if len(most) > 1 else ''})."
+    )
+    if silent:
+        they = "it says" if len(silent) == 1 else "they say"
+        why = f"what {they} is not what the others say"
+        if evidence.moved is not None:
+            why = f"what {they} does not help to tell what the {evidence.moved.num_networks} retrained networks reach"
+        found += f" No weight was given to {_listed(silent)}, because {why}."
+    return found
+
+
 def doubt_note(evidence: Evidence) -> str:
     """Why the network is not the one that the search ranked first."""
     share = evidence.panel.witnesses[evidence.panel.names.index(ADDED)].reliability
     return (
-        f"Inherited weights are not to be trusted here: their ranking has nothing to do with the size of networks, and options "
-        f"explain {100 * share:.0f} % of it. So the network with the most MACs of those that were scored was chosen, not the one "
-        "with the best score."
+        f"Inherited weights are not to be trusted here: {evidence.num_networks:,} random networks do not prove that their "
+        f"ranking agrees with the size of networks, and options explain {100 * share:.0f} % of it. So the network with the most "
+        "MACs of those that were scored was chosen, not the one with the best score."
     )
 
 
-def _nobody(evidence: Evidence) -> str:
+def _nobody(evidence: Evidence, is_judged: bool) -> str:
+    found = "That proves no agreement, so nothing here confirms the ranking"
     if evidence.decides:
-        return (
-            "No two kinds of witnesses agree, so none of their rankings is to be trusted; counting MACs decided alone. Judge "
-            "some networks by training them: truth=retrain:8."
+        found = (
+            "No two kinds of witnesses agree, so none of their rankings is to be trusted; counting MACs decided alone"
         )
-    return "So nothing here confirms the ranking; judge some networks by training them: truth=retrain:8."
+    if is_judged:
+        return f"{found}. What the ranking is worth, only the true accuracies tell."
+    return f"{found}. Judge some networks by training them: truth=retrain:8."
 
 
 def _about_learning(learned: LearnedWeights) -> str:
@@ -164,23 +209,16 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _they(names: Sequence[str]) -> str:
-    return "it says" if len(names) == 1 else "they say"
-
-
 def witness_section(evidence: Evidence) -> report.Witnesses:
     """The section of a report about them."""
     panel = evidence.panel
     weights = panel.weights if evidence.decides else np.full(len(panel.names), np.nan)
+    unmeasured = [INHERITED] if evidence.measured.halves is None else []
     rows = [
         report.WitnessRow(
             one.name,
             one.family,
-            None if one.family == SIZE else one.reliability,
+            None if one.family == SIZE or one.name in unmeasured else one.reliability,
             None if math.isnan(agreement) else agreement,
             None if math.isnan(weight) else weight,
         )
@@ -193,8 +231,17 @@ def witness_section(evidence: Evidence) -> report.Witnesses:
     )
     caption = (
         f"Correlations of normal scores over {evidence.num_networks:,} random networks: 1 is the same order, 0 no relation, "
-        f"-1 the opposite order. Agreement is the correlation{said} with the other kinds of witnesses, and what agrees with "
-        "nobody has no weight. "
-        "Reliability is how far a witness agrees with itself; counts are exact."
+        f"-1 the opposite order. Agreement is the correlation{said} with the other kinds of witnesses{_weighed(evidence)}. "
+        "Reliability is how far a witness agrees with itself, where that was measured; counts are exact."
     )
     return report.Witnesses(caption, rows, panel.correlations().tolist())
+
+
+def _weighed(evidence: Evidence) -> str:
+    if not evidence.decides:
+        return ""
+    if evidence.moved is not None:
+        return f"; weights are learned from {evidence.moved.num_networks} retrained networks"
+    if not evidence.panel.weighting.agreed:
+        return "; none is proven, so counting MACs has all the weight"
+    return ", and what is not proven to agree with the others has no weight"

@@ -162,8 +162,13 @@ def ranking_section(
     )
 
 
-def ranking_notes(judged: JudgedRanking) -> list[str]:
-    """How far the ranking can be trusted, in words."""
+def ranking_notes(judged: JudgedRanking, kept: Arch | None, is_random: bool) -> list[str]:
+    """How far the ranking can be trusted, in words.
+
+    Args:
+        kept: the network that the search keeps; None where there are several.
+        is_random: whether the networks that were scored are a random sample of those within the limits.
+    """
     name = next(iter(judged.ways))
     own = judged.ways[name]
     by = "inherited weights" if name == INHERITED else name
@@ -172,8 +177,7 @@ def ranking_notes(judged: JudgedRanking) -> list[str]:
         others.insert(0, f"inherited weights alone {judged.ways[INHERITED].tau.value:.2f}")
     found = [
         f"{_known(judged)} Kendall's tau of the ranking by {by} is {own.tau.value:.2f} ({own.tau.low:.2f} to "
-        f"{own.tau.high:.2f}); {_listed(others)}. The network ranked first is truly number {own.first[1].best_rank:,.0f}, "
-        f"{100 * own.regret:.2f} points below the best."
+        f"{own.tau.high:.2f}); {_listed(others)}. {first_note(judged, own, kept)}"
     ]
     better = [way for way in (MACS, PARAMS) if judged.ways[way].tau.value >= own.tau.value]
     if better:
@@ -186,14 +190,32 @@ def ranking_notes(judged: JudgedRanking) -> list[str]:
         found.append(
             f"The predictor ranks {which} {predicted.num_candidates:,} networks of {judged.truth.source} with a tau of "
             f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}; counting MACs {every[MACS].tau.value:.2f}). The network it ranks "
-            f"first is truly number {predicted.first[1].best_rank:,.0f}, {100 * predicted.regret:.2f} points below the best."
+            f"first is truly number {predicted.first[1].best_rank:,.0f} of them, "
+            f"{100 * predicted.regret:.2f} points below the best."
         )
-    if judged.num_ranked < judged.space_size:
+    if judged.num_ranked < judged.space_size and not is_random:
         found.append(
             "The networks that a search scores are no random sample of the space, so these figures are not those of the "
             "whole space."
         )
     return found
+
+
+def first_note(judged: JudgedRanking, way: RankCorrelation, kept: Arch | None) -> str:
+    """The true rank of the network that a ``way`` to rank puts first, and of the one that is ``kept`` where that may differ."""
+    values = np.array([judged.truth.values[arch] for arch in judged.known])
+    rank = way.first[1].best_rank
+    found = f"The network ranked first is truly number {rank:,.0f} of these {len(values):,}, "
+    found += f"{100 * way.regret:.2f} points below the best"
+    if kept is None:
+        return f"{found}."
+    if kept not in judged.truth.values:
+        return f"{found}; the true accuracy of the one that is kept is not known."
+    own = judged.truth.values[kept]
+    place = 1 + int((values > own).sum())
+    if place == rank:
+        return f"{found}."
+    return f"{found}; the one that is kept is number {place:,}, {100 * (values.max() - own):.2f} points below."
 
 
 def _listed(parts: Sequence[str]) -> str:

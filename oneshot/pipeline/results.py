@@ -38,6 +38,7 @@ class Outcome:
         notes: about how far the ranking can be trusted, beside those that hold for every search.
         facts: for the report's table.
         exhaustive: whether ``archs`` are all within the limits; there is no baseline then.
+        is_random: whether ``archs`` are a random sample of those within the limits.
         chosen_by: in words, where that is not the metric.
         rival: of the baseline, the one chosen alike; None where it is not compared.
     """
@@ -52,6 +53,7 @@ class Outcome:
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     exhaustive: bool = False
+    is_random: bool = False
     chosen_by: str = ""
     rival: Arch | None = None
 
@@ -118,6 +120,11 @@ class SearchResult:
         """The original as reports show it."""
         return None if self.original is None else self.candidates[self.original]
 
+    @property
+    def is_random(self) -> bool:
+        """Whether all that was scored is one random sample."""
+        return len(self.outcomes) == 1 and self.outcomes[0].is_random
+
     def is_whole(self, arch: Arch) -> bool:
         """Whether a candidate was scored on all held-out images."""
         return self.scores[arch].num_images == self.conditions.held_out_images
@@ -162,9 +169,9 @@ def write_search_page(
             graphs=graphs_of(space, outcome.best),
             facts=facts(result, outcome),
             notes=[
-                *([] if judged is None else ranking_notes(judged)),
+                *([] if judged is None else ranking_notes(judged, outcome.best, result.is_random)),
                 *outcome.notes,
-                *([] if result.evidence is None else evidence_notes(result.evidence)),
+                *([] if result.evidence is None else evidence_notes(result.evidence, judged is not None)),
                 *([] if distinction is None else [distinction]),
                 *notes(result, [one for one, seen in zip(candidates, whole, strict=True) if seen], candidates[best]),
             ],
@@ -231,9 +238,9 @@ def write_tradeoff_page(
             references=references,
             facts=facts(result, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
             notes=[
-                *([] if judged is None else ranking_notes(judged)),
+                *([] if judged is None else ranking_notes(judged, None, result.is_random)),
                 *outcomes[0].notes,
-                *([] if result.evidence is None else evidence_notes(result.evidence)),
+                *([] if result.evidence is None else evidence_notes(result.evidence, judged is not None)),
                 *common_notes(result),
             ],
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),

@@ -75,6 +75,7 @@ class SupernetSearch:
             time.monotonic() - started,
             notes=[_EXHAUSTIVE] if exhaustive else [],
             exhaustive=exhaustive,
+            is_random=isinstance(self.strategy, RandomSearch),
         )
 
     def _problem(self, source: str, bar: tqdm[Any]) -> Problem:

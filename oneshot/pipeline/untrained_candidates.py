@@ -140,6 +140,14 @@ class UntrainedCandidates:
         keys = dict(zip(listed, self.keys(listed), strict=True))
         return sorted(listed, key=keys.__getitem__, reverse=True)
 
+    def keep_ranking(self) -> None:
+        """Records what all candidates are compared by, where that is none of their scores but made of them."""
+        if self.way in self.scorer.names:
+            return
+        archs = list(self.known)
+        for arch, (value, *_) in zip(archs, self.keys(archs), strict=True):
+            self.store.add_value(arch, self.way, value)
+
     def describe(self, arch: Arch) -> str:
         """One line about a scored candidate."""
         cost = self._costs.table.cost(arch)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from oneshot.arch import Arch
 from oneshot.costs import CostTable
 from oneshot.evaluation import random_order, rank_correlation
-from oneshot.pipeline.judging import RANDOM, JudgedRanking, counted, keep_judged, known_to
+from oneshot.pipeline.judging import RANDOM, JudgedRanking, counted, first_note, keep_judged, known_to
 from oneshot.pipeline.search_settings import RankingSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.untrained_candidates import UntrainedCandidates
@@ -47,15 +48,17 @@ def judge_untrained(
     return judged
 
 
-def untrained_notes(candidates: UntrainedCandidates, costs: CostTable, judged: JudgedRanking | None) -> list[str]:
-    """How far the ranking can be trusted, in words."""
+def untrained_notes(
+    candidates: UntrainedCandidates, costs: CostTable, judged: JudgedRanking | None, kept: Arch | None
+) -> list[str]:
+    """How far the ranking can be trusted, in words; ``kept`` is the network that is kept, None where there are several."""
     notes = []
     if judged is not None:
         own, macs = judged.ways[candidates.way], judged.ways[MACS]
         notes.append(
             f"Against {judged.truth.source}, {candidates.way} ranks {own.num_candidates:,} networks with a Kendall's tau of "
-            f"{own.tau.value:.2f} ({own.tau.low:.2f} to {own.tau.high:.2f}); counting MACs {macs.tau.value:.2f}. The network it "
-            f"ranks first is truly number {own.first[1].best_rank:,.0f}, {100 * own.regret:.2f} points below the best."
+            f"{own.tau.value:.2f} ({own.tau.low:.2f} to {own.tau.high:.2f}); counting MACs {macs.tau.value:.2f}. "
+            f"{first_note(judged, own, kept)}"
         )
     archs = list(candidates.known)
     ranking = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from oneshot.evaluation import Score
 from oneshot.garbage import settled
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.choosing import choose_together
 from oneshot.pipeline.drawing import draw_random
-from oneshot.pipeline.evidence import evidence_notes, witness_section
+from oneshot.pipeline.evidence import WITNESSES, evidence_notes, keep_witnesses, witness_section
 from oneshot.pipeline.folders import Subnet
 from oneshot.pipeline.judging import JudgedRanking, ranking_section
 from oneshot.pipeline.results import Outcome
@@ -94,8 +95,9 @@ def search_untrained(
 ) -> list[Path]:
     """Searches ``space`` by training-free scores in ``folder``, or continues the search that the folder holds.
 
-    The folder gets ``run.sqlite``, ``candidates.csv`` with every score of every candidate, ``search.json``, ``report.html``, and
-    with a known truth ``ranking.json``; the folder of each best network gets ``subnet.pt`` with random weights, to be retrained.
+    The folder gets ``run.sqlite``, ``candidates.csv`` with every score of every candidate and what is made of them,
+    ``search.json``, ``report.html``, of ``combined`` ``witnesses.json``, and with a known truth ``ranking.json``; the folder of
+    each best network gets ``subnet.pt`` with random weights, to be retrained.
 
     Args:
         names: the score that ranks and others that break its ties and are judged beside it; or ``az_nas`` or ``combined`` alone.
@@ -138,12 +140,15 @@ def search_untrained(
                     names[0], candidates, costs, settings, lambda: scorer(settings.seed + 1)
                 )
             outcomes = [_search(candidates, costs, settings.strategy, cost) for cost in settings.costs]
+            _keep_ranking(candidates)
         subnet_of = _subnets(candidates, costs, data, settings)
         truth = settings.truth
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(candidates, list(candidates.known), subnet_of, data, truth)
             if isinstance(candidates.rank, Combined) and candidates.rank.learn(truth.held_out):
-                outcomes = [replace(outcome, best=candidates.ranked(outcome.archs)[0]) for outcome in outcomes]
+                outcomes = [choose_together(outcome, candidates) for outcome in outcomes]
+                with store.exported():
+                    _keep_ranking(candidates)
         judged = None if truth is None else judge_untrained(candidates, costs.table, truth, settings.ranking)
         folders = [folder]
         if len(outcomes) > 1:
@@ -172,6 +177,11 @@ def _asked(names: Sequence[str], untrained: UntrainedSettings, settings: SearchS
     listed: Sequence[str] = names
     if names[0] in PUT_TOGETHER:
         listed = AZ_NAS if names[0] == LogRanks.name else settings.combination.untrained
+        if not listed:
+            raise ValueError(
+                "combination.untrained=[] leaves score=combined nothing but counting where there is no supernet: give at least "
+                f"one of {', '.join(SCORES)}, or search a supernet"
+            )
     return scores_called(listed, untrained.num_images, untrained.repeats)
 
 
@@ -225,6 +235,13 @@ def _search(candidates: UntrainedCandidates, costs: CandidateCosts, strategy: St
     return Outcome(cost, best, archs, baseline, type(strategy).__name__, seconds, exhaustive=exhaustive)
 
 
+def _keep_ranking(candidates: UntrainedCandidates) -> None:
+    """What ranks goes beside the scores that it is made of."""
+    candidates.keep_ranking()
+    if isinstance(candidates.rank, Combined):
+        keep_witnesses(candidates.store.folder / WITNESSES, candidates.rank.evidence)
+
+
 def _subnets(
     candidates: UntrainedCandidates, costs: CandidateCosts, data: ImageData, settings: SearchSettings
 ) -> Callable[[Arch], Subnet]:
@@ -261,7 +278,7 @@ def _write_page(
     def network(arch: Arch) -> report.ScoredNetwork:
         cost = table.cost(arch)
         ((value, *_),) = candidates.keys([arch])
-        scores = candidates.values_of(arch)
+        scores = {candidates.way: value} | candidates.values_of(arch)
         return report.ScoredNetwork(arch.to_dict(), value, scores, cost.macs, cost.params, costs.known_latency(arch))
 
     searches = []
@@ -300,8 +317,9 @@ def _write_page(
             searches=searches,
             facts=facts,
             notes=[
-                *([] if evidence is None else evidence_notes(evidence)),
-                *untrained_notes(candidates, table, judged),
+                *dict.fromkeys(note for outcome in outcomes for note in outcome.notes),
+                *([] if evidence is None else evidence_notes(evidence, judged is not None)),
+                *untrained_notes(candidates, table, judged, outcomes[0].best if len(outcomes) == 1 else None),
             ],
             ranking=None if judged is None else ranking_section(judged, {}, judged.known),
             witnesses=None if evidence is None else witness_section(evidence),

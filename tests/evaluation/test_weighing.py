@@ -72,6 +72,25 @@ def test_where_nobody_agrees_the_anchor_decides_alone() -> None:
     assert weigh(two, FAMILIES[:2]).weights.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(("loading", "count"), [(0.7, 500), (0.9, 60)])
+def test_two_families_that_agree_are_heard_among_noise(loading: float, count: int) -> None:
+    """They correlate by 0.49 and 0.81, which so many networks prove; the mean of the others is mostly noise for each."""
+    for seed in range(20):
+        _, scores = drawn([loading, 0.0, loading, 0.0], count=count, seed=seed)
+        rng = np.random.default_rng(seed)
+        twin = normal_scores(scores[:, :1] + 0.3 * rng.normal(size=(count, 1)))
+        found = weigh(np.column_stack([scores, twin]), [*FAMILIES[:4], Witness("twin", "a")])
+        assert found.agreed
+        assert found.weights == pytest.approx([0.25, 0, 0.5, 0, 0.25])
+        assert np.isfinite(found.agreement).all()
+
+
+@pytest.mark.parametrize("count", [60, 500])
+def test_among_noise_nobody_agrees(count: int) -> None:
+    found = [weigh(drawn([0.0] * 5, count=count, seed=seed)[1], FAMILIES) for seed in range(100)]
+    assert sum(one.agreed for one in found) <= 5
+
+
 def test_a_constant_witness_and_missing_values() -> None:
     truth, scores = drawn([0.7, 0.7, 0.7, 0.7])
     with_constant = np.column_stack([scores, np.zeros(len(scores))])
@@ -118,6 +137,20 @@ def test_what_only_follows_size_has_no_say_beyond_it() -> None:
     assert tau(combined, quality) > max(tau(column, quality) for column in scores.T)
     # Twice the size changes what is beyond it by nothing.
     assert np.abs(np.corrcoef(found.features(scores).T)[0, 1:]).max() < 1e-6
+
+
+def test_one_witness_of_a_family_confirms_a_supernet_among_noise() -> None:
+    """The other two of its family are noise and so is another family; among 60 networks each is proven once these are out."""
+    families = [*SIZED[:2], Witness("b", "b"), *(Witness(name, "b") for name in "cd"), SIZED[4]]
+    confirmed = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        size, rest = rng.normal(size=(2, 60))
+        noise = rng.normal(size=(60, 5))
+        seen = np.array([0.0, 0.6, 0.0, 0.0, 0.8]) * rest[:, None] + 0.6 * size[:, None] + 0.5 * noise
+        found = weigh(normal_scores(np.column_stack([size, seen])), families)
+        confirmed += found.is_beyond_size and min(found.weights[[2, 5]]) > 0
+    assert confirmed >= 36
 
 
 def test_how_much_quality_follows_size_is_what_a_confirmed_supernet_says() -> None:

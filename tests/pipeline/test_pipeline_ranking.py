@@ -28,13 +28,14 @@ from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.search_settings import PredictionSettings, RankingSettings, RetrainedTruth
 from oneshot.pipeline.truth import Truth, read_truth
 from oneshot.predictors import RidgePredictor
-from oneshot.search import Evolution, Exhaustive, RandomSearch
+from oneshot.search import Evolution, Exhaustive, RandomSearch, Strategy
 from oneshot.spaces.coding import Coding
 from oneshot.training import Trainer
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
 ARCHS = list(SPACE.enumerate())
 COSTS = CostTable(SPACE)
+EVOLUTION = Evolution(population=4, num_parents=2, num_mutations=2, num_crossovers=2, generations=2)
 SETTINGS = RankingSettings(num_resamples=20)
 SCRATCH = RetrainSettings(weights="scratch", calibration_images=64)
 
@@ -145,7 +146,7 @@ def test_a_ranking_is_judged_beside_macs_parameters_and_random_order(
     rank = 1 + sum(value > values[first] for value in values.values())
     assert written["ways"]["inherited weights"]["first"]["1"]["best_rank"] == rank
     text = text_of(folder)
-    assert f"The network ranked first is truly number {rank}, " in text
+    assert f"The network ranked first is truly number {rank} of these 24, " in text
     tau = written["ways"]["inherited weights"]["tau"]["value"]
     assert f"Kendall's tau of the ranking by inherited weights is {tau:.2f} (" in text
     assert "The true accuracy of all 24 networks that were scored is known from a table." in text
@@ -164,7 +165,7 @@ def test_truth_that_contradicts_the_supernet_is_said_to(again: Callable[..., Sea
     text = text_of(again(Truth("a table", worst)).folders[0])
     assert "tau of the ranking by inherited weights is -" in text
     assert "ranks these networks at least as well as the supernet does." in text
-    assert "truly number 24, " in text
+    assert "truly number 24 of these 24, " in text
 
 
 def test_a_table_that_misses_candidates(again: Callable[..., SearchResult]) -> None:
@@ -183,14 +184,17 @@ def test_a_table_that_misses_candidates(again: Callable[..., SearchResult]) -> N
         again(Truth("a table", dict(list(values.items())[:1])))
 
 
-def test_any_strategy_is_judged_with_all_that_was_scored(supernet_folder: Path, tmp_path: Path) -> None:
-    strategy = Evolution(population=4, num_parents=2, num_mutations=2, num_crossovers=2, generations=2)
+@pytest.mark.parametrize(("strategy", "is_random"), [(EVOLUTION, False), (RandomSearch(num_samples=8), True)])
+def test_any_strategy_is_judged_with_all_that_was_scored(
+    strategy: Strategy, is_random: bool, supernet_folder: Path, tmp_path: Path
+) -> None:
     more = {"truth": Truth("a table", made_up()), "ranking": SETTINGS}
     found = search(supernet_folder, tmp_path, strategy, more=more)
     (outcome,) = found.outcomes
     assert found.judged is not None
     assert set(found.judged.known) == {*outcome.archs, *outcome.baseline}
-    assert "no random sample of the space" in text_of(tmp_path)
+    assert len(found.judged.known) < 24
+    assert ("no random sample of the space" in text_of(tmp_path)) != is_random
 
 
 def test_a_predictor_is_judged_too_and_limits_share_the_ranking(supernet_folder: Path, tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable
+from oneshot.pipeline import untrained_search
 from oneshot.pipeline.folders import load_subnet
-from oneshot.pipeline.search_settings import CombinationSettings, RankingSettings, SearchSettings
+from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.search_settings import CombinationSettings, RankingSettings, RetrainedTruth, SearchSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.untrained_ranking import LogRanks
 from oneshot.pipeline.untrained_search import UntrainedSettings, search_untrained
 from oneshot.search import Exhaustive, RandomSearch, Strategy
+from oneshot.training import TrainSettings
 from oneshot.training_free import AZ_NAS, TrainingFreeScores, log_rank_sum, scores_called
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
@@ -109,7 +112,14 @@ def test_scores_are_put_together(name: str, tmp_path: Path) -> None:
     search(tmp_path, name, combination=combination, truth=Truth("a table", values))
     rows = read(tmp_path)
     judged = json.loads((tmp_path / "ranking.json").read_text())
+    # What ranks is in the table and on the page, though it is none of the scores.
+    assert max(rows, key=lambda arch: float(rows[arch][name])) == load_subnet(tmp_path).arch
+    assert f'<th scope="col" class="number">{name}</th>' in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "witnesses.json").is_file() == (name == "combined")
     if name == "combined":
+        written = json.loads((tmp_path / "witnesses.json").read_text())
+        assert [one["name"] for one in written["witnesses"]] == ["MACs", "parameters", "naswot", "synflow"]
+        assert sum(one["weight"] for one in written["witnesses"]) == pytest.approx(1)
         assert list(judged["ways"])[:3] == ["combined", "naswot", "synflow"]
         page = (tmp_path / "report.html").read_text()
         assert "Do the witnesses agree?" in page
@@ -120,6 +130,30 @@ def test_scores_are_put_together(name: str, tmp_path: Path) -> None:
     ranks = LogRanks(columns)(list(rows), columns)
     assert kendalltau(ranks, log_rank_sum(columns)).statistic > 0.95
     assert load_subnet(tmp_path).arch == list(rows)[int(np.argmax(ranks))]
+
+
+def test_what_was_learned_is_in_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What retrained networks reach on held-out images is what synflow says."""
+    params = {arch: CostTable(SPACE).cost(arch).params for arch in ARCHS}
+    synflow = TrainingFreeScores(SPACE, DATA, scores_called(["synflow"], 8)).values(ARCHS)["synflow"]
+    truth = Truth("retraining", {arch: 1 / n for arch, n in params.items()}, dict(zip(ARCHS, synflow, strict=True)))
+    monkeypatch.setattr(untrained_search, "retrain_truth", lambda *given: truth)
+    combination = CombinationSettings(num_reference=50, untrained=("naswot", "synflow"), num_checked=50)
+    retrained = RetrainedTruth(16, TrainSettings(epochs=1, batch_size=16, lr=0.1), RetrainSettings(weights="scratch"))
+    search(tmp_path, "combined", combination=combination, truth=retrained)
+    written = json.loads((tmp_path / "witnesses.json").read_text())
+    weights = {one["name"]: one["weight"] for one in written["witnesses"]}
+    assert weights["synflow"] > 0.8
+    rows = read(tmp_path)
+    assert max(rows, key=lambda arch: float(rows[arch]["combined"])) == load_subnet(tmp_path).arch
+    combined = [float(rows[arch]["combined"]) for arch in ARCHS]
+    assert kendalltau(combined, synflow).statistic > 0.9
+    assert "From 24 networks that were retrained the weights were learned" in (tmp_path / "report.html").read_text()
+
+
+def test_combining_nothing_but_counts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"combination\.untrained=\[\] leaves score=combined nothing but counting"):
+        search(tmp_path, "combined", combination=CombinationSettings(untrained=()))
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,17 @@ def test_a_search_by_useless_scores_keeps_what_counting_says(
     supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
 ) -> None:
     scoring(noise)
-    found = search(supernet, tmp_path, RandomSearch(num_samples=60), metric="loss")
+    more = {"truth": TRUTH, "ranking": RankingSettings(num_resamples=2)}
+    found = search(supernet, tmp_path, RandomSearch(num_samples=60), metric="loss", more=more)
     (outcome,) = found.outcomes
     assert MACS[outcome.best] == max(MACS[arch] for arch in outcome.archs)
     page = (tmp_path / "report.html").read_text()
+    assert found.judged is not None
+    known = found.judged.known
+    first, kept = (1 + sum(MACS[o] > MACS[a] for o in known) for a in (min(known, key=noise), outcome.best))
+    assert first > kept
+    assert f"ranked first is truly number {first} of these {len(known)}, " in page
+    assert f"the one that is kept is number {kept}, " in page
     assert "Inherited weights are not to be trusted here" in page
     assert "Do the witnesses agree?" in page
 
