@@ -109,8 +109,8 @@ def score_left_open(trained: Trained, search: SearchSettings) -> str:
         "networks of this space are parts of one another": space.original is not None
         or (isinstance(shared, Supernet) and shared.is_elastic),
         "scoring all networks shares work that other witnesses cannot share": isinstance(search.strategy, Exhaustive),
-        f"a search of {budget:,} networks is shorter than the {number:,} that witnesses are compared on": budget
-        < number,
+        f"a search of {budget:,} {'networks' if budget > 1 else 'network'} is shorter than the {number:,} that witnesses are "
+        "compared on": budget < number,
         "successive halving compares losses": search.evaluation.halving_images is not None,
     }
     reason = next((text for text, holds in because.items() if holds), None)
