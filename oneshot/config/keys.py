@@ -66,7 +66,10 @@ def check_emptied(config: Any, words: Iterable[str]) -> None:
         key, _, value = word.partition("=")
         there = OmegaConf.select(config, key.lstrip("+")) if value == "{}" else None
         if there:
-            raise ValueError(f"{word} takes none of {', '.join(map(str, there))} away: {key.lstrip('+')}=null does")
+            key, names = key.lstrip("+"), [str(name) for name in there]
+            plain = all(map(str.isidentifier, names))
+            instead = " ".join(f"~{key}.{name}" for name in names) if plain else f"{key}=null"
+            raise ValueError(f"{word} takes none of {', '.join(names)} away: {instead} does")
 
 
 def typed_keys(words: Iterable[str]) -> list[str]:

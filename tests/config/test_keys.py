@@ -37,5 +37,8 @@ def test_settings_of_a_sampler_that_nothing_reads() -> None:
 def test_an_empty_mapping_that_takes_nothing_away_is_refused() -> None:
     config = OmegaConf.create({"sampler": {"regularisers": {"zero_one": {"weight": 10}}, "max_skips": {}}})
     check_emptied(config, ["sampler.max_skips={}", "sampler.regularisers=null", "sampler=fair_darts"])
-    with pytest.raises(ValueError, match=r"takes none of zero_one away: sampler\.regularisers=null does"):
+    with pytest.raises(ValueError, match=r"takes none of zero_one away: ~sampler\.regularisers\.zero_one does$"):
         check_emptied(config, ["sampler.regularisers={}"])
+    config.sampler.max_skips["normal.*"] = 2
+    with pytest.raises(ValueError, match=r"takes none of normal\.\* away: sampler\.max_skips=null does$"):
+        check_emptied(config, ["+sampler.max_skips={}"])

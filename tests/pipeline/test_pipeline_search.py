@@ -184,6 +184,19 @@ def test_the_test_set_is_never_read(supernet_folder: Path, tmp_path: Path) -> No
     assert (tmp_path / "subnet.pt").is_file()
 
 
+def test_scores_of_weights_that_were_trained_in_part_are_not_called_good(supernet_folder: Path, tmp_path: Path) -> None:
+    trained = replace(load_supernet(supernet_folder), sampler_state={"partial_channels": 4})
+    assert (
+        trained.partial_channels
+        == replace(trained, members=[trained, load_supernet(supernet_folder)]).partial_channels
+        == 4
+    )
+    search_supernet(trained, DATA, make_search(), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "one of 4 parts of their channels" in page
+    assert "good for ranking" not in page
+
+
 def test_a_supernet_that_is_not_fully_trained_is_said_to_be(supernet_folder: Path, tmp_path: Path) -> None:
     search_supernet(replace(load_supernet(supernet_folder), step=10), DATA, make_search(), tmp_path)
     assert "not fully trained: step 10 of 36" in (tmp_path / "report.html").read_text()
