@@ -40,8 +40,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """``tensor`` of the CPU on ``device``, without waiting for all that a CUDA device has to do before."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    """``tensor`` on ``device``, without waiting for all that a CUDA device has to do before."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @contextlib.contextmanager
