@@ -119,9 +119,11 @@ def train(bench: Bench) -> None:
         loops["published supernet"] = published
     steps = len(bench.archs)
     for name, loop in loops.items():
-        go = partial(run, loop, steps)
-        seconds = timed(bench, lambda go=go, name=name: print(f"train: {name}: {bench.peak(go)}"))  # type: ignore[misc]
-        print(f"train: {name}: the first time, with what cuDNN prepares, {1000 * seconds / steps:.0f} ms a step")
+        start = time.perf_counter()
+        peak = bench.peak(partial(run, loop, steps))
+        bench.synchronize()
+        per_step = 1000 * (time.perf_counter() - start) / steps
+        print(f"train: {name}: {peak}; the first time, with what cuDNN prepares, {per_step:.0f} ms a step")
     speeds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(bench.rounds):
         for name, loop in loops.items():

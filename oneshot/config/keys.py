@@ -63,10 +63,10 @@ def warn_unread(unread: Mapping[str, str]) -> None:
 def check_emptied(config: Any, words: Iterable[str]) -> None:
     """Raises ValueError for a ``key={}`` that was meant to take something away: Hydra adds what is in it to what is there."""
     for word in words:
-        key, _, value = word.partition("=")
-        there = OmegaConf.select(config, key.lstrip("+")) if value == "{}" else None
+        key, _, value = word.lstrip("+").partition("=")
+        there = OmegaConf.select(config, key) if value == "{}" else None
         if there:
-            key, names = key.lstrip("+"), [str(name) for name in there]
+            names = [str(name) for name in there]
             plain = all(map(str.isidentifier, names))
             instead = " ".join(f"~{key}.{name}" for name in names) if plain else f"{key}=null"
             raise ValueError(f"{word} takes none of {', '.join(names)} away: {instead} does")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from oneshot.arch import Arch
 from oneshot.pipeline.evidence import Evidence, doubt_note
 from oneshot.pipeline.results import Outcome
+from oneshot.pipeline.retrained_truth import Ranked
 
 log = logging.getLogger(__name__)
-
-
-class Ranked(Protocol):
-    """Scored candidates."""
-
-    def ranked(self, archs: Iterable[Arch]) -> list[Arch]: ...
 
 
 def choose_together(outcome: Outcome, scores: Ranked) -> Outcome:

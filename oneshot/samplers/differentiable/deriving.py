@@ -32,12 +32,13 @@ def derive(
     choices = {choice.name: choice for choice in space.choices}
     while True:
         values = _derived(space, weights, threshold)
+        existing = _existing(space, values)
         skips = [
             (float(weights[name][position]), name, position)
             for pattern, most in (max_skips or {}).items()
             if count_skips(space, values, part := fnmatch.filter(values, pattern))[0] > most
             for name in part
-            if name in weights and is_skip(_existing(space, values).get(name, ""))
+            if name in weights and is_skip(existing.get(name, ""))
             for position in [choices[name].options.index(values[name])]
             if weights[name][position] >= 0
         ]
