@@ -27,6 +27,7 @@ from oneshot.runs import Store, fingerprint, write_json
 from oneshot.search import Problem
 
 log = logging.getLogger(__name__)
+NAME = "combined"  # of the value in the record
 
 
 class CombinedScores(CandidateScores):
@@ -129,6 +130,13 @@ class CombinedScores(CandidateScores):
             return super().keys(archs)
         self._combine(archs)
         return [(self._combined[arch], *self.key(self.known[arch])) for arch in archs]
+
+    def keep_ranking(self) -> None:
+        """Records beside the scores of all candidates what they are compared by."""
+        archs = list(self.known)
+        with self.store.exported():
+            for arch, (value, *_) in zip(archs, self.keys(archs), strict=True):
+                self.store.add_value(arch, NAME, value)
 
     def _combine(self, archs: Sequence[Arch]) -> None:
         unknown = [arch for arch in dict.fromkeys(archs) if arch not in self._combined]

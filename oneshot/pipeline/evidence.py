@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,13 +162,35 @@ def _who_counts(evidence: Evidence) -> str:
         f"The network was chosen by {len(panel.names)} witnesses together, of which {_listed(most)} counted most ({highest}"
         f"{' each' if len(most) > 1 else ''})."
     )
-    if silent:
-        they = "it says" if len(silent) == 1 else "they say"
-        why = f"what {they} is not what the others say"
-        if evidence.moved is not None:
-            why = f"what {they} does not help to tell what the {evidence.moved.num_networks} retrained networks reach"
-        found += f" No weight was given to {_listed(silent)}, because {why}."
+    for names, why in _reasons(evidence, silent):
+        found += f" No weight was given to {_listed(names)}, because {why}."
     return found
+
+
+def _reasons(evidence: Evidence, silent: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Why witnesses have no weight: names, and what they have in common."""
+    if not silent:
+        return
+    if evidence.moved is not None:
+        what = _says(silent)
+        yield (
+            list(silent),
+            f"{what} does not help to tell what the {evidence.moved.num_networks} retrained networks reach",
+        )
+        return
+    families = {one.name: one.family for one in evidence.panel.witnesses}
+    counts = [name for name in silent if evidence.panel.weighting.is_beyond_size and families[name] == SIZE]
+    others = [name for name in silent if name not in counts]
+    if counts:
+        them = "it" if len(counts) == 1 else "them"
+        beside = " beside the other counts" if len(counts) < list(families.values()).count(SIZE) else ""
+        yield counts, f"the supernet's losses do not follow {them}{beside}"
+    if others:
+        yield others, f"{_says(others)} is not what the others say"
+
+
+def _says(names: Sequence[str]) -> str:
+    return f"what {'it says' if len(names) == 1 else 'they say'}"
 
 
 def doubt_note(evidence: Evidence) -> str:

@@ -77,6 +77,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         if isinstance(scores, CombinedScores):
             evidence: Evidence | None = scores.evidence(learned)
             outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+            scores.keep_ranking()
         else:
             evidence = evidence_of(scores, costs.table, random_networks(outcomes))
             if evidence is not None and evidence.doubted and settings.predictor is None:

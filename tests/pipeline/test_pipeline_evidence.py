@@ -65,6 +65,25 @@ def test_all_that_count_most_are_named() -> None:
     assert "No weight was given to az_progressivity, because what it says is not what the others say." in text
 
 
+def test_a_count_that_a_confirmed_supernet_does_not_follow_is_silent_for_that_reason() -> None:
+    rng = np.random.default_rng(0)
+    size, other, quality = rng.normal(size=(3, 500))
+    witnesses = [Witness("MACs", "size"), Witness("parameters", "size")]
+    witnesses += [
+        Witness("naswot", "activation patterns"),
+        Witness("synflow", "signal"),
+        Witness("inherited", "supernet"),
+    ]
+    rest = [size + 0.3 * other + quality + 0.3 * rng.normal(size=500) for _ in range(3)]
+    panel = Panel(witnesses, np.stack([size, 0.5 * size - other, *rest], axis=1))
+    assert panel.weighting.is_beyond_size
+    assert panel.weights[1] == 0
+    text = " ".join(evidence_notes(Evidence(WITNESSES, panel, 500, Measured(None, None, {}), True), False))
+    why = "the supernet's losses do not follow it beside the other counts"
+    assert f"No weight was given to parameters, because {why}." in text
+    assert "not what the others say" not in text
+
+
 def test_that_learned_weights_changed_the_choice_is_said(caplog: pytest.LogCaptureFixture) -> None:
     class Turned:
         def ranked(self, archs: Iterable[Arch]) -> list[Arch]:

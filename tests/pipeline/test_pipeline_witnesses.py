@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -259,6 +260,9 @@ def test_weights_are_learned_from_held_out_images_of_retrained_networks(
     assert evidence.learned is not None
     assert evidence.learned.error < evidence.learned.unlearned_error
     combined = evidence.ways(ARCHS)["all witnesses"]
+    with (tmp_path / "candidates.csv").open() as file:
+        rows = {row["arch"]: float(row["combined"]) for row in csv.DictReader(file)}
+    assert [rows[arch.to_json()] for arch in ARCHS] == combined.tolist()
     learned = kendalltau(combined, [params[arch] for arch in ARCHS]).statistic
     values = evidence.witnesses.values(ARCHS)
     evidence.panel.weights = evidence.panel.weighting.weights
