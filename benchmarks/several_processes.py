@@ -4,14 +4,17 @@
                                            [--images 360]
 
 Training: the supernet's steps, random architectures, the same images a step and process (so twice the batch on two).
-Search: seconds for candidates of NAS-Bench-Macro, drawn at random, with random weights. Rounds of one process and of two take
-turns; printed are each round's ratio and their median. Seconds are those of a clock, good for a quiet machine only, whose load is
-printed, and those of a core, of two processes the busier one's, which do not count what others do, nor what waiting costs.
+Search: seconds for candidates of NAS-Bench-Macro, drawn at random, with random weights. Rounds of one process, of two, and of two
+apart, which do the same at the same time and share nothing, take turns: no two processes of a run are faster than those, whose
+cores share caches and memory. Printed are each round's ratios and their medians. Seconds are those of a clock, good for a quiet
+machine only, whose load is printed, and those of a core, of two processes the busier one's, which do not count what others do,
+nor what waiting costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import random
@@ -19,6 +22,7 @@ import socket
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -106,7 +110,10 @@ def search(args: argparse.Namespace) -> Seconds:
     return clock()
 
 
-def work(rank: int, number: int, port: int, args: argparse.Namespace, answers: SimpleQueue[Seconds]) -> None:
+def work(rank: int, number: int, ports: Sequence[int], args: argparse.Namespace, answers: SimpleQueue[Seconds]) -> None:
+    port = ports[0]
+    if len(ports) > 1:  # apart
+        rank, number, port = 0, 1, ports[rank]
     here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
     os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in here.items()}
     torch.set_num_threads(1)
@@ -116,13 +123,16 @@ def work(rank: int, number: int, port: int, args: argparse.Namespace, answers: S
             answers.put(found)
 
 
-def run(number: int, args: argparse.Namespace) -> Seconds:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def run(number: int, args: argparse.Namespace, apart: bool = False) -> Seconds:
+    with contextlib.ExitStack() as opened:
+        free = [opened.enter_context(socket.socket()) for _ in range(number if apart else 1)]
+        for one in free:
+            one.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1] for one in free]
     answers: SimpleQueue[Seconds] = multiprocessing.get_context("spawn").SimpleQueue()
-    spawn(work, (number, port, args, answers), nprocs=number)
-    return answers.get()
+    spawn(work, (number, ports, args, answers), nprocs=number)
+    clocks, cores = zip(*(answers.get() for _ in ports), strict=True)
+    return max(clocks), max(cores)
 
 
 def main() -> None:
@@ -139,19 +149,23 @@ def main() -> None:
     )
     args = parser.parse_args()
     for what in args.what:
-        args.what, ratios = what, list[Seconds]()
+        args.what, ratios = what, list[tuple[float, ...]]()
         for _ in range(args.rounds):
-            one, two = run(1, args), run(2, args)
+            one, two, apart = run(1, args), run(2, args), run(2, args, apart=True)
             times = 2 if what == "train" else 1  # the images of a step
             clock, core = (times * alone / shared for alone, shared in zip(one, two, strict=True))
-            ratios.append((clock, core))
+            bound = 2 * one[0] / apart[0]
+            ratios.append((clock, core, bound))
             print(
                 f"{what}: {one[0]:.1f} s by the clock and {one[1]:.1f} by a core on one process, {two[0]:.1f} and {two[1]:.1f} "
-                f"on two: {clock:.2f} and {core:.2f} times as fast (load {os.getloadavg()[0]:.1f})",
+                f"on two: {clock:.2f} and {core:.2f} times as fast; apart {bound:.2f} (load {os.getloadavg()[0]:.1f})",
                 flush=True,
             )
-        clock, core = (statistics.median(found) for found in zip(*ratios, strict=True))
-        print(f"{what}: median of {args.rounds} rounds: {clock:.2f} by the clock, {core:.2f} by the core")
+        clock, core, bound = (statistics.median(found) for found in zip(*ratios, strict=True))
+        print(
+            f"{what}: median of {args.rounds} rounds: {clock:.2f} by the clock, {core:.2f} by the core; two apart {bound:.2f} by "
+            "the clock"
+        )
 
 
 if __name__ == "__main__":
