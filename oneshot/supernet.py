@@ -19,6 +19,7 @@ from oneshot.cuts import RememberedCuts
 from oneshot.mix import Mix
 from oneshot.sharing import Pieces, SharingRule
 from oneshot.spaces.base import SearchSpace
+from oneshot.spaces.making import check_untied
 from oneshot.spaces.relaxed import RelaxedSkeleton
 from oneshot.spaces.skeleton import Block, Skeletons
 from oneshot.widening import copy_channels
@@ -363,11 +364,12 @@ def _forget(keepers: list[nn.Module], training: bool) -> None:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def _check_made(network: nn.Module, used: list[Block]) -> None:
+    check_untied(network, "a network of the space")
     made = {id(tensor) for block in used for _, tensor in _tensors(block.module)}
     for name, tensor in _tensors(network):
         if id(tensor) not in made:

@@ -137,7 +137,7 @@ def assemble(
         skipped: blocks that are left out.
     """
     made: dict[int, nn.Module] = {}
-    above = {path[:end] for path in blocks for end in ends(path) if path}
+    above = {"", *(path[:end] for path in blocks for end in ends(path) if path)}
 
     def visit(path: str, module: nn.Module) -> nn.Module:
         if id(module) not in made:

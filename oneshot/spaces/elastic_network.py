@@ -20,7 +20,7 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
-from oneshot.spaces.making import construct
+from oneshot.spaces.making import check_untied, construct
 from oneshot.spaces.plain import Plain, in_plain_values
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,14 @@ class ElasticNetwork(SearchSpace):
             torch.manual_seed(0)
             network = create().eval()
         self.name = type(network).__name__
+        check_untied(network, self.name)
         image = torch.randn(1, self.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
         self.analysis, logits = self._analyse(network, image)
         if not kernels:
             self.analysis = _without_kernels(self.analysis)
         self._check_assembly(network, image, logits)
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
+        self._check_values_alike(image)
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
         self._depth_ratio = depth_ratio
@@ -110,8 +112,26 @@ class ElasticNetwork(SearchSpace):
         whole: dict[str, Mapping[str, Any]] = {path: {} for path in self.analysis.blocks}
         built = assemble(network, parts, construct({}), whole)
         with torch.no_grad():
-            if not torch.equal(built(image), logits):
-                raise ValueError(f"{self.name} cannot be taken apart: its parts depend on each other")
+            if torch.equal(built(image), logits):
+                return
+            if not torch.isfinite(logits).all():
+                raise ValueError(
+                    f"{self.name} gives numbers that are not finite: its initial weights or its forward are at fault"
+                )
+            if not torch.equal(network(image), logits):
+                raise ValueError(
+                    f"{self.name} gives other logits for the same image each time: in eval mode it must not draw at random"
+                )
+        raise ValueError(f"{self.name} cannot be taken apart: its parts depend on each other")
+
+    def _check_values_alike(self, image: Tensor) -> None:
+        """Raises ValueError unless the network runs without values: what it does must not depend on what it sees."""
+        try:
+            with torch.no_grad():
+                self._skeleton(image.to("meta"))
+        except Exception as error:  # whatever a forward does
+            reason = " ".join(str(error).split())[:120]
+            raise ValueError(f"the forward of {self.name} depends on the values that it sees ({reason})") from None
 
     def _groups(self) -> list[tuple[str, Group]]:
         return [(path, group) for path, block in self.analysis.blocks.items() for group in block.groups]

@@ -63,3 +63,19 @@ class Making:
 def construct(arch: Mapping[str, Option]) -> Making:
     """The ``make`` of an architecture that calls constructors and nothing else."""
     return Making(arch, lambda name, block, *args, **kwargs: block(*args, **kwargs))
+
+
+def check_untied(network: nn.Module, name: str) -> None:
+    """Raises ValueError where several modules of ``network``, called ``name``, have one parameter: each would get its own."""
+    holders: dict[int, str] = {}
+    for path, module in network.named_modules():
+        for local, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            place = f"{path}.{local}" if path else local
+            first = holders.setdefault(id(parameter), place)
+            if first != place:
+                raise ValueError(
+                    f"{first} and {place} of {name} are one parameter, which no two layers can share here: use one layer in both "
+                    "places"
+                )
