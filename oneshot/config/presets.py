@@ -44,7 +44,8 @@ def search_for_repaired(
     config: DictConfig, typed: Sequence[str], is_repaired: bool, search: SearchSettings, *, is_single: bool = True
 ) -> SearchSettings:
     """A search whose candidates are repaired, changed as ``repaired`` says unless the command line chooses how to search: under
-    limits on costs that add up over blocks another strategy, else a predictor, which is set in ``config``, and how it learns.
+    limits on costs that add up over blocks another strategy, under one on latency that is measured a shorter evolution, else a
+    predictor, which is set in ``config``, and how it learns.
 
     Args:
         typed: the settings of the command line, ``key=value`` each. Those of ``prediction`` ask for the predictor.
@@ -66,6 +67,15 @@ def search_for_repaired(
             "for repaired weights: search=%s (search=evolution or predictor=ridge, for two, instead)", repaired.search
         )
         return replace(search, strategy=make_strategy(config))
+    if any(_is_measured(cost) for cost in search.costs) and "prediction" not in groups:
+        if repaired.measured is None:
+            return search
+        OmegaConf.update(config, "search", {**_chosen("search", "evolution"), **repaired.measured}, merge=False)
+        log.info(
+            "for repaired weights under a latency that is measured: search=evolution, %s (cost.latency_table answers faster)",
+            ", ".join(f"search.{name}={value}" for name, value in repaired.measured.items()),
+        )
+        return replace(search, strategy=make_strategy(config))
     if repaired.predictor is None:
         return search
     OmegaConf.update(config, "predictor", _chosen("predictor", repaired.predictor), force_add=True)
@@ -80,7 +90,12 @@ def search_for_repaired(
 
 def _add_up(costs: Sequence[CostSettings]) -> bool:
     """Whether there are limits and all are on sums over blocks, which a latency that is measured as a whole is not."""
-    return all(cost.limits and (cost.latency_table is not None or not cost.needs_latency) for cost in costs)
+    return all(cost.limits and not _is_measured(cost) for cost in costs)
+
+
+def _is_measured(cost: CostSettings) -> bool:
+    """Whether networks are timed."""
+    return cost.needs_latency and cost.latency_table is None
 
 
 def _chosen(group: str, name: Any) -> Any:

@@ -59,6 +59,13 @@ class CandidateCosts:
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
         return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides)
 
+    def meets(self, arch: Arch, limits: CostSettings) -> bool:
+        """Whether a network is known to be within ``limits``; one that was not timed is not known to be within a latency."""
+        cost = self.table.cost(arch)
+        known = {"macs": cost.macs, "params": cost.params, "latency_ms": self.known_latency(arch)}
+        values = [(known[name], limit) for name, limit in limits.limits.items()]
+        return all(value is not None and value <= limit for value, limit in values)
+
     def latency(self, arch: Arch) -> float:
         """Milliseconds from the table, or measured once on this machine."""
         known = self.known_latency(arch)

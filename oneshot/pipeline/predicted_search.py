@@ -98,6 +98,7 @@ class PredictedSearch:
                         [self._note(checked)],
                         {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
                         chosen_by="" if self._evidence is None else self._chosen_by(self._evidence),
+                        learned_from=every,
                     )
                 )
         return outcomes
@@ -233,7 +234,7 @@ def the_predictor(settings: SearchSettings) -> Predictor:
     if cost.needs_latency and cost.latency_table is None:
         raise ValueError(
             "a predictor answers faster than a network can be timed: give cost.latency_table, a folder of layer latencies "
-            "such as measure_latency.py writes, with cost.max_latency_ms"
+            "such as measure_latency.py writes, with cost.max_latency_ms, or search without a predictor: search=evolution"
         )
     return settings.predictor
 

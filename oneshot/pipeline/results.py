@@ -41,6 +41,7 @@ class Outcome:
         is_random: whether ``archs`` are a random sample of those within the limits.
         chosen_by: in words, where that is not the metric.
         rival: of the baseline, the one chosen alike; None where it is not compared.
+        learned_from: what else was scored for the strategy: the networks that a predictor learned from.
     """
 
     cost: CostSettings
@@ -56,6 +57,7 @@ class Outcome:
     is_random: bool = False
     chosen_by: str = ""
     rival: Arch | None = None
+    learned_from: Sequence[Arch] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
-from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks
+from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks, share_finds
 from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.evidence import Evidence, evidence_of
@@ -69,6 +69,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         else:
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
+        outcomes = share_finds(outcomes, scores, costs)
         cards = CandidateCards(scores, costs, trained, data, settings.config)
         truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):

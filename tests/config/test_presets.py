@@ -72,7 +72,9 @@ MEASURED = CostSettings(max_macs=1e6, max_latency_ms=3.0)
         ([], True, [LIMITED, LIMITED], "knapsack"),
         ([], True, [replace(MEASURED, latency_table="walks")], "knapsack"),
         ([], True, [CostSettings()], "ridge"),
-        ([], True, [MEASURED], "ridge"),
+        ([], True, [MEASURED], "evolution"),
+        ([], True, [LIMITED, MEASURED], "evolution"),
+        (["prediction.num_pairs=30"], True, [MEASURED], "ridge"),
         (["prediction.num_pairs=30"], True, [LIMITED], "ridge"),
         ([], False, [LIMITED], None),
         (["search=evolution"], True, [LIMITED], None),
@@ -87,7 +89,10 @@ def test_the_search_of_repaired_networks(
     prediction = PredictionSettings(30) if typed == ["prediction.num_pairs=30"] else PredictionSettings()
     given = SearchSettings(RandomSearch(), costs, "macs", prediction=prediction)
     found = search_for_repaired(config, typed, is_repaired, given)
-    assert isinstance(found.strategy, Knapsack if expected == "knapsack" else RandomSearch)
+    kind = {"knapsack": Knapsack, "evolution": Evolution}.get(str(expected), RandomSearch)
+    assert isinstance(found.strategy, kind)
+    if isinstance(found.strategy, Evolution):
+        assert found.strategy.budget == 80
     assert ("predictor" in config) == (expected == "ridge")
     own = replace(prediction, num_pairs=30 if typed else 80, num_verified=5)
     assert found.prediction == (own if expected == "ridge" else prediction)

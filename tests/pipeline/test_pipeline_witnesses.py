@@ -17,7 +17,7 @@ from torch import nn
 from toy_spaces import ToySpace
 
 from oneshot.arch import Arch, Choice
-from oneshot.costs import CostTable
+from oneshot.costs import CostSettings, CostTable
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline import retrained_truth
 from oneshot.pipeline.combined_scores import CombinedScores
@@ -159,6 +159,24 @@ def test_a_search_by_good_scores_says_how_far_they_agree(
     assert "agrees well with counting MACs" in page
     assert "beyond size" not in page  # of a supernet and counts alone, all that they say is compared
     assert "not to be trusted" not in page
+
+
+def test_every_limit_keeps_the_best_that_was_scored_for_any(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    middle = float(sorted(MACS.values())[60])
+    more = {"costs": [CostSettings(max_macs=limit) for limit in (middle, float(MACS[LARGEST]))]}
+    given = {"strategy": RandomSearch(num_samples=4), "metric": "loss", "more": more}
+    scoring(noise)
+    narrow, wide = search(supernet, tmp_path / "noise", **given).outcomes
+    (best, *_) = (arch for arch in narrow.archs[:4] if arch not in wide.archs[:4])
+    scoring(lambda arch: float(arch != best))
+    narrow, wide = search(supernet, tmp_path / "one", **given).outcomes
+    assert wide.best == narrow.best == best
+    assert wide.archs[4:] == [best]
+    assert len(narrow.archs) == 4
+    assert any("A network scored under another limit is better" in note for note in wide.notes)
+    assert list(narrow.notes) == []
 
 
 # All witnesses together ------------------------------------------------------------------------------------------------
