@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from oneshot.arch import Arch
-from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
-from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.evidence import Evidence, doubt_note
 from oneshot.pipeline.predicted_search import describe_limits
 from oneshot.pipeline.results import Outcome
@@ -31,26 +29,38 @@ def choose_together(outcome: Outcome, scores: Ranked) -> Outcome:
     return replace(outcome, best=best, chosen_by="all witnesses together", rival=rival, notes=notes)
 
 
-def share_finds(outcomes: Sequence[Outcome], scores: CandidateScores, costs: CandidateCosts) -> list[Outcome]:
+def share_finds(
+    outcomes: Sequence[Outcome],
+    scores: Ranked,
+    costs: CandidateCosts,
+    describe: Callable[[Arch], str],
+    is_whole: Callable[[Arch], bool] = lambda arch: True,
+) -> list[Outcome]:
     """The outcomes, each with the best network that was scored for any of them and meets its limits: those under other limits,
     and those that a predictor learned from.
+
+    Args:
+        describe: a scored network in a line.
+        is_whole: whether a network was scored on all images, as those are that can be the best.
     """
     scored = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.learned_from))
-    whole = [arch for arch in scored if scores.is_whole(arch)]
-    return [_with_best_of(outcome, whole, scores, costs) for outcome in outcomes]
+    found = []
+    for outcome in outcomes:
+        if not outcome.chosen_by:
+            rivals = [arch for arch in scored if is_whole(arch) and costs.meets(arch, outcome.cost)]
+            best = scores.ranked([outcome.best, *rivals])[0]
+            if best != outcome.best:
+                outcome = _with_best(outcome, best, describe)
+        found.append(outcome)
+    return found
 
 
-def _with_best_of(outcome: Outcome, archs: Sequence[Arch], scores: CandidateScores, costs: CandidateCosts) -> Outcome:
-    if outcome.chosen_by or not scores.is_whole(outcome.best):
-        return outcome
-    best = scores.ranked([outcome.best, *(arch for arch in archs if costs.meets(arch, outcome.cost))])[0]
-    if best == outcome.best:
-        return outcome
+def _with_best(outcome: Outcome, best: Arch, describe: Callable[[Arch], str]) -> Outcome:
     whence = "that the predictor learned from" if best in outcome.learned_from else "scored under another limit"
     note = f"A network {whence} is better than what was found within these limits, and meets them: it is the one that is kept."
-    log.info("%s: %s %s", describe_limits(outcome.cost), note, describe(scores.known[best], costs.table.cost(best)))
-    found = outcome.archs if best in outcome.archs else [*outcome.archs, best]
-    return replace(outcome, best=best, archs=found, notes=[*outcome.notes, note])
+    log.info("%s: %s %s", describe_limits(outcome.cost), note, describe(best))
+    archs = outcome.archs if best in outcome.archs else [*outcome.archs, best]
+    return replace(outcome, best=best, archs=archs, notes=[*outcome.notes, note])
 
 
 def choose_by_size(outcome: Outcome, evidence: Evidence) -> Outcome:

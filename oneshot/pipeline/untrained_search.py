@@ -23,7 +23,7 @@ from oneshot.evaluation import Score
 from oneshot.garbage import settled
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
-from oneshot.pipeline.choosing import choose_together
+from oneshot.pipeline.choosing import choose_together, share_finds
 from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.evidence import WITNESSES, evidence_notes, keep_witnesses, witness_section
 from oneshot.pipeline.folders import Subnet
@@ -140,6 +140,7 @@ def search_untrained(
                     names[0], candidates, costs, settings, lambda: scorer(settings.seed + 1)
                 )
             outcomes = [_search(candidates, costs, settings.strategy, cost) for cost in settings.costs]
+            outcomes = share_finds(outcomes, candidates, costs, candidates.describe)
             _keep_ranking(candidates)
         subnet_of = _subnets(candidates, costs, data, settings)
         truth = settings.truth

@@ -105,6 +105,15 @@ def test_limits_hold_and_there_is_a_network_under_each(tmp_path: Path) -> None:
         assert load_subnet(folder).card["macs"] <= limit
 
 
+def test_every_limit_keeps_the_best_that_was_scored_for_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = CostTable(SPACE)
+    monkeypatch.setattr(TrainingFreeScores, "__call__", lambda self, arch: {"naswot": -float(table.cost(arch).macs)})
+    macs = sorted(table.cost(arch).macs for arch in ARCHS)
+    costs = [CostSettings(max_macs=float(limit)) for limit in (macs[0], macs[-1])]
+    folders = search(tmp_path, "naswot", costs=costs, strategy=RandomSearch(num_samples=1))
+    assert [load_subnet(folder).card["macs"] for folder in folders] == [macs[0], macs[0]]
+
+
 @pytest.mark.parametrize("name", ["az_nas", "combined"])
 def test_scores_are_put_together(name: str, tmp_path: Path) -> None:
     combination = CombinationSettings(num_reference=50, untrained=("naswot", "synflow"), num_checked=50)
