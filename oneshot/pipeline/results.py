@@ -203,11 +203,8 @@ def write_tradeoff_page(
         best = result.candidates[outcome.best]
         rivals = [result.candidates[arch] for arch in outcome.baseline if result.is_whole(arch)]
         rival = max(rivals, key=lambda one: score_of(one, metric), default=None)
-        if outcome.rival is not None:
-            rival = result.candidates[outcome.rival]
-        lead = None
-        if rival is not None and not outcome.chosen_by:
-            lead = score_of(best, metric) - score_of(rival, metric)
+        if outcome.chosen_by:  # what has the best metric was not chosen alike
+            rival = None if outcome.rival is None else result.candidates[outcome.rival]
         points.append(
             report.TradeoffPoint(
                 limit=outcome.cost.limits[limited],
@@ -220,7 +217,8 @@ def write_tradeoff_page(
                 accuracy=best.accuracy,
                 baseline=None if rival is None else rival.accuracy,
                 blocks=blocks_of(costs, outcome.best),
-                lead=lead,
+                loss=best.loss,
+                baseline_loss=None if rival is None else rival.loss,
             )
         )
     seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))
@@ -246,6 +244,8 @@ def write_tradeoff_page(
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),
             witnesses=None if result.evidence is None else witness_section(result.evidence),
             original=result.shown_original,
+            metric=metric,
+            chosen_by=outcomes[0].chosen_by,
         ),
     )
 

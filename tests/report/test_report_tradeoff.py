@@ -98,7 +98,7 @@ def test_verdict(tmp_path):
     path = tmp_path / "report.html"
     assert (
         "Evolution found networks from 72.00 % accuracy at 10.5 ms to 79.00 % accuracy at 62.0 ms under 3 limits from "
-        "11.0 ms to 64.0 ms; random search at equal budget reached less under 2 of 3 limits." in plain(write(path))
+        "11.0 ms to 64.0 ms; random search at equal budget reached less accuracy under 2 of 3 limits." in plain(write(path))
     )
     text = plain(write(path, without("accuracy", "baseline")))
     assert "from 73.10 % predicted accuracy at 10.5 ms to 79.80 % predicted accuracy at 62.0 ms under 3 limits" in text
@@ -106,11 +106,42 @@ def test_verdict(tmp_path):
     assert "random search" not in text
     text = plain(write(path, replace(REPORT, points=POINTS[1:2])))
     assert "found a network of 75.00 % accuracy at 19.5 ms under one limit, at most 20.0 ms; random search" in text
-    assert "at equal budget reached more." in text
+    assert "at equal budget reached more accuracy." in text
     text = plain(write(path, replace(REPORT, points=[POINTS[0], POINTS[2]])))
-    assert "reached less under each of 2 limits." in text
-    ranked_otherwise = [replace(POINTS[0], lead=-0.1), replace(POINTS[2], lead=0.1)]  # by the loss
-    assert "reached less under 1 of 2 limits." in plain(write(path, replace(REPORT, points=ranked_otherwise)))
+    assert "reached less accuracy under each of 2 limits." in text
+
+
+def test_where_losses_decide_sentence_table_and_chart_say_so(tmp_path):
+    path = tmp_path / "report.html"
+    points = [
+        replace(point, loss=0.9, baseline_loss=loss) for point, loss in zip(POINTS, (0.8, 1.0, 1.2345), strict=True)
+    ]
+    page = write(path, replace(REPORT, points=points, metric="loss", original=ORIGINAL))
+    text = plain(page)
+    assert "found networks from a loss of 0.9000 (72.00 % accuracy) at 10.5 ms to a loss of 0.9000 (79.00 %" in text
+    assert ", chosen by their losses; random search at equal budget reached a higher loss under 2 of 3 limits." in text
+    assert "networks were chosen by their losses, which the table shows" in text
+    heading, *body = rows(page)
+    at = heading.index("Loss")
+    assert heading[at - 1 : at + 2] == ["Random", "Loss", "Random\u2019s loss"]
+    assert [row[at : at + 2] for row in body] == [
+        ["0.9000", "0.8000"],
+        ["0.9000", "1.0000"],
+        ["0.9000", "1.2345"],
+        ["0.7000", "\u2013"],
+    ]
+    one = plain(write(path, replace(REPORT, points=points[:1], metric="loss")))
+    assert "random search at equal budget reached a lower loss." in one
+    assert "losses" not in plain(write(path, replace(REPORT, points=points)))
+
+
+def test_where_something_else_decides_it_is_named(tmp_path):
+    points = [replace(point, loss=0.9, baseline_loss=0.8) for point in POINTS]
+    report = replace(REPORT, points=points, metric="loss", chosen_by="all witnesses together")
+    text = plain(write(tmp_path / "report.html", report))
+    assert "under 3 limits from 11.0 ms to 64.0 ms, chosen by all witnesses together; what is chosen alike" in text
+    assert "of random search at equal budget has less accuracy under 2 of 3 limits." in text
+    assert "loss" not in text
 
 
 def test_table_has_one_row_for_each_limit(tmp_path):
