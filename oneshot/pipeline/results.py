@@ -104,6 +104,7 @@ class SearchResult:
         judged: how the ranking agrees with the truth, where that is known.
         evidence: whether witnesses agree, where there are enough networks to tell.
         original: the network that the space was made of, one of ``scores``.
+        too_few_places: of the best networks, how many layers could not be repaired for lack of images, and how many were to be.
     """
 
     outcomes: Sequence[Outcome]
@@ -114,6 +115,7 @@ class SearchResult:
     judged: JudgedRanking | None = None
     evidence: Evidence | None = None
     original: Arch | None = None
+    too_few_places: Mapping[Arch, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def shown_original(self) -> report.Candidate | None:
@@ -167,7 +169,7 @@ def write_search_page(
             best=best,
             blocks=blocks_of(costs, outcome.best),
             graphs=graphs_of(space, outcome.best),
-            facts=facts(result, outcome),
+            facts=facts(result, outcome, [outcome.best]),
             notes=[
                 *([] if judged is None else ranking_notes(judged, outcome.best, result.is_random)),
                 *outcome.notes,
@@ -234,7 +236,8 @@ def write_tradeoff_page(
             points=points,
             scored=[(vars(result.candidates[arch])[limited], result.candidates[arch].accuracy) for arch in seen],
             references=references,
-            facts=facts(result, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
+            facts=facts(result, outcomes[0], [outcome.best for outcome in outcomes])
+            | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
             notes=[
                 *([] if judged is None else ranking_notes(judged, None, result.is_random)),
                 *outcomes[0].notes,
@@ -250,8 +253,8 @@ def write_tradeoff_page(
     )
 
 
-def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
-    """What the report says about the conditions of a search."""
+def facts(result: SearchResult, outcome: Outcome, shown: Sequence[Arch]) -> dict[str, str]:
+    """What the report says about the conditions of a search, and of the networks that are ``shown``."""
     under = result.conditions
     known = {
         "space": f"{under.space.size:.3g} networks",
@@ -260,7 +263,7 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
         **(
             {"calibration images": str(under.calibration_images)}
             if under.repair_images is None
-            else {"repair images": str(under.repair_images)}
+            else {"repair images": f"{under.repair_images}{_too_few(result, shown)}"}
         ),
         "input": "x".join(map(str, under.space.input_shape(outcome.best))),
         "seed": str(under.seed),
@@ -271,6 +274,14 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
     if under.latency:
         known["latency" if under.latency_from_table else "latency, last measured"] = under.latency
     return known
+
+
+def _too_few(result: SearchResult, shown: Sequence[Arch]) -> str:
+    left, number = max((result.too_few_places.get(arch, (0, 0)) for arch in shown), default=(0, 0))
+    if not left:
+        return ""
+    most = "up to " if len(shown) > 1 else ""
+    return f", too few for {most}{left} of the {number} layers that are repaired"
 
 
 def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: report.Candidate) -> list[str]:

@@ -98,7 +98,8 @@ def test_verdict(tmp_path):
     path = tmp_path / "report.html"
     assert (
         "Evolution found networks from 72.00 % accuracy at 10.5 ms to 79.00 % accuracy at 62.0 ms under 3 limits from "
-        "11.0 ms to 64.0 ms; random search at equal budget reached less accuracy under 2 of 3 limits." in plain(write(path))
+        "11.0 ms to 64.0 ms; random search at equal budget reached less accuracy under 2 of 3 limits."
+        in plain(write(path))
     )
     text = plain(write(path, without("accuracy", "baseline")))
     assert "from 73.10 % predicted accuracy at 10.5 ms to 79.80 % predicted accuracy at 62.0 ms under 3 limits" in text
