@@ -447,7 +447,7 @@ def test_options_of_choices_with_dots_in_their_names() -> None:
 
 
 def test_a_limit_can_be_a_list() -> None:
-    limited, costs = cost_settings(composed("search_subnet", "cost.max_params=5e5", "cost.max_macs=[8e6,3e6,3e6]"))
+    limited, costs = cost_settings(composed("search_subnet", "cost.max_params=5e5", "cost.max_macs=[8e6,3e6]"))
     assert (limited, [cost.limits for cost in costs]) == (
         "macs",
         [{"macs": 3e6, "params": 5e5}, {"macs": 8e6, "params": 5e5}],
@@ -466,6 +466,8 @@ def test_a_limit_can_be_a_list() -> None:
         (("cost.max_macs=[1e6,big]",), r"cost.max_macs is a list of numbers, not \[1000000.0, 'big'\]"),
         (("cost.max_macs=[1e6,-1]",), "cost.max_macs is above 0"),
         (("cost.max_macs=[1e6,50%]",), "cost.max_macs is a list of percentages or one of numbers"),
+        (("cost.max_macs=[50%,25%,50%]",), "cost.max_macs is a list of different limits, not 50%, 25%, 50%"),
+        (("cost.max_params=[1e6,1000000]",), "cost.max_params is a list of different limits, not 1000000.0, 1000000"),
         (("cost.max_macs=half",), "cost.max_macs: Value 'half'"),
         (("cost.max_macs=0%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '0%'"),
         (("cost.max_macs=-5%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '-5%'"),
@@ -488,6 +490,10 @@ def test_a_limit_can_be_a_percentage_of_the_original() -> None:
     assert [cost.of_original(whole).limits for cost in costs if isinstance(cost, RelativeCostSettings)] == [
         {"macs": 0.25e6, "params": 4e4},
         {"macs": 1.5e6, "params": 4e4},
+    ]
+    assert [cost.of_original(whole).written for cost in costs if isinstance(cost, RelativeCostSettings)] == [
+        {"macs": "12.5%", "params": "40%"},
+        {"macs": "75%", "params": "40%"},
     ]
     assert CostTable(find_class("oneshot.spaces.TimmSpace")("test_efficientnet", 5, 32)).original().macs > 0  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="NASBenchMacro was made of none: give the limit as a number"):

@@ -57,7 +57,7 @@ class CandidateCosts:
         timed = self._time if self._looked_up is None else self._looked_up.latencies_of
         functions = {**self.table.functions, "latency_ms": timed}
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
-        return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides)
+        return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides, limits.written)
 
     def latency(self, arch: Arch) -> float:
         """Milliseconds from the table, or measured once on this machine."""

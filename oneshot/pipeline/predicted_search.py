@@ -26,6 +26,7 @@ from oneshot.predictors.predictor import Features
 from oneshot.progress import progress
 from oneshot.runs import write_json
 from oneshot.search import History, Problem
+from oneshot.search.limits import describe_limit
 from oneshot.spaces.coding import Codes
 
 if TYPE_CHECKING:
@@ -240,4 +241,5 @@ def the_predictor(settings: SearchSettings) -> Predictor:
 
 def describe_limits(cost: CostSettings) -> str:
     """The limits in a line of the log."""
-    return ", ".join(f"max_{name}={limit:g}" for name, limit in cost.limits.items()) or "without limits"
+    limits = [describe_limit(name, limit, cost.written.get(name)) for name, limit in cost.limits.items()]
+    return ", ".join(limits) or "without limits"

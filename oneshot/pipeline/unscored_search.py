@@ -61,7 +61,7 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
 
     archs, points, networks = [], [], []
     for cost in costs:
-        problem = Problem(coding, predict, functions, cost.limits, cost.minimize)
+        problem = Problem(coding, predict, functions, cost.limits, cost.minimize, written=cost.written)
         problem.check()
         found = settings.strategy.search(problem, np.random.default_rng(settings.seed))
         best = found[[found.best]]
