@@ -509,6 +509,9 @@ def test_what_is_null_of_the_data_is_as_the_trained_weights_expect(caplog: pytes
     assert "data.std" not in caplog.text
     for others in (overrides[:2], ["+space=ofa"]):
         assert data_settings(composed("train_supernet", *others))["mean"] is None
+    for typed, usual in (([], 0.875), (["data.crop_pct=0.9"], None)):
+        found = data_settings(composed("train_supernet", *overrides, "data=image_folder", "data.root=.", *typed))
+        assert found["usual_crop_pct"] == usual
 
 
 def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:

@@ -84,6 +84,8 @@ def data_settings(config: DictConfig) -> dict[str, Any]:
         return given
     arguments = plain(config.space)
     defaults = find_class(arguments.pop("_target_", None)).data_defaults(arguments)
+    if given.get("crop_pct") is not None:
+        defaults.pop("usual_crop_pct", None)  # there is no question
     chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
     if chosen:
         log.info(

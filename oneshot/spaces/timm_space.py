@@ -97,7 +97,7 @@ class TimmSpace(ElasticNetwork):
             "mean": found.mean,
             "std": found.std,
             "interpolation": found.interpolation,
-            "crop_pct": found.crop_pct,
+            "usual_crop_pct": found.crop_pct,  # small images are not cropped
         }
         return {
             name: list(value) if isinstance(value, tuple) else value

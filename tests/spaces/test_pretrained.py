@@ -136,7 +136,7 @@ def test_an_unknown_model(name: str) -> None:
 
 def test_images_are_prepared_as_for_the_weights() -> None:
     arguments = {"model": "tf_efficientnet_lite0", "weights": "file.pt"}
-    expected = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 0.875}
+    expected = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "usual_crop_pct": 0.875}
     assert TimmSpace.data_defaults(arguments) == expected
     assert TimmSpace.data_defaults(arguments | {"weights": None}) == {}
     for space in (SearchSpace, NetworkSpace):
