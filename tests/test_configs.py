@@ -33,6 +33,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.config.building import PREDICTORS, build
+from oneshot.config.keys import no_setting
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
@@ -512,6 +513,21 @@ def test_what_is_null_of_the_data_is_as_the_trained_weights_expect(caplog: pytes
     for typed, usual in (([], 0.875), (["data.crop_pct=0.9"], None)):
         found = data_settings(composed("train_supernet", *overrides, "data=image_folder", "data.root=.", *typed))
         assert found["usual_crop_pct"] == usual
+
+
+def test_no_setting_that_is_far_off_is_suggested() -> None:
+    known = ["space.resolution", "trainer.epochs", "search.population"]
+    assert no_setting("evaluation", known) == "there is no setting 'evaluation'"
+    assert no_setting("epoch", known) == "there is no setting 'epoch'; did you mean 'trainer.epochs'?"
+
+
+def test_how_elastic_a_network_is_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = composed("train_supernet", "+space=timm", "space.model=test_vit")
+    with caplog.at_level("INFO"):
+        space = make_space(config.space, toy_data())
+        assert caplog.text.count("of the multiply-accumulates in elastic layers; 6 blocks with elastic width") == 1
+        assert from_definition(space.definition).title == "test_vit"  # as every step reads it from a file
+    assert caplog.text.count("in elastic layers") == 1
 
 
 def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:

@@ -72,7 +72,15 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
             )
     if found is NetworkSpace and (file := built_by(arguments.get("build"))):
         run_code([str(Path(file).expanduser().resolve())])
-    return construct(found, arguments)
+    space = construct(found, arguments)
+    log_notes(space)
+    return space
+
+
+def log_notes(space: SearchSpace) -> None:
+    """Logs what is to be known about a space that a command uses, once where it is made or read."""
+    for note in space.notes():
+        log.info("%s", note)
 
 
 def data_settings(config: DictConfig) -> dict[str, Any]:

@@ -206,10 +206,11 @@ class PredictedSearch:
                 f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
                 f"before: {checked.reason} So it was not asked: networks were chosen by {self._chosen_by(self._evidence)}."
             )
+        under = " under each limit" if len(self.limits) > 1 else " within the limits" if self.limits[0].limits else ""
         chosen = (
-            "The best prediction under each limit was chosen."
+            f"The best prediction{under} was chosen."
             if number == 1
-            else f"The {number} best predictions under each limit were scored by the supernet, and the best of those was chosen."
+            else f"The {number} best predictions{under} were scored by the supernet, and the best of those was chosen."
         )
         return (
             f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "

@@ -156,8 +156,8 @@ def write_search_page(
     report.write_search_report(
         folder / "report.html",
         report.SearchReport(
-            title=f"{type(space).__name__} on {under.data}",
-            space=type(space).__name__,
+            title=f"{space.title} on {under.data}",
+            space=space.title,
             data=under.data,
             strategy=outcome.strategy,
             metric="accuracy" if accuracy else "loss",
@@ -227,8 +227,8 @@ def write_tradeoff_page(
     report.write_tradeoff_report(
         path,
         report.TradeoffReport(
-            title=f"{type(under.space).__name__} on {under.data}",
-            space=type(under.space).__name__,
+            title=f"{under.space.title} on {under.data}",
+            space=under.space.title,
             data=under.data,
             strategy=outcomes[0].strategy,
             predictor=outcomes[0].facts.get("predictor", ""),

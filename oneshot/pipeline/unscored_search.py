@@ -94,8 +94,8 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
     report.write_tradeoff_report(
         folder / "report.html",
         report.TradeoffReport(
-            title=f"{type(space).__name__} by prediction",
-            space=type(space).__name__,
+            title=f"{space.title} by prediction",
+            space=space.title,
             data="as the predictor's",
             strategy=type(settings.strategy).__name__,
             predictor=type(predictor).__name__,

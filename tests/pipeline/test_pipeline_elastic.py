@@ -147,7 +147,9 @@ def test_a_family_without_training_is_searched_with_repaired_weights(
     found = search(tmp_path / "run", tmp_path / "search", data=data, repair_images=64)
     subnet = load_subnet(tmp_path / "search")
     assert subnet.card["repair_images"] == 64
-    assert "repaired in closed form" in (tmp_path / "search" / "report.html").read_text()
+    page = (tmp_path / "search" / "report.html").read_text()
+    assert "repaired in closed form" in page
+    assert f"<title>{MODEL} on toys</title>" in page
     arch = found.outcomes[0].best
     assert arch != space.largest
     evaluator = Evaluator(trained.supernet, data, device=torch.device("cpu"), repair=RepairSettings(64))
