@@ -14,7 +14,7 @@ from pipeline_runs import read_rows, search
 from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
-from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
+from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, RelativeCostSettings, measure_table
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.references import read_references
@@ -337,3 +337,9 @@ def test_references(tmp_path: Path) -> None:
 def test_the_examples_references_are_read() -> None:
     path = Path(__file__).resolve().parent.parent.parent / "examples" / "note10.json"
     assert [reference.cost for reference in read_references(path, "latency_ms")] == [11, 16, 22, 30, 41, 50, 64]
+
+
+def test_a_percentage_that_cannot_be_met_is_given_as_it_was_written(supernet_folder: Path, tmp_path: Path) -> None:
+    costs = [RelativeCostSettings(max_macs=0.1, percentages=("max_macs",)).of_original({"macs": 1e5})]
+    with pytest.raises(ValueError, match=r"max_macs=0\.1% \(100\) cannot be met"):
+        search(supernet_folder, tmp_path, more={"costs": costs})
