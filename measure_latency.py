@@ -30,7 +30,7 @@ def main(config: DictConfig, folder: Path) -> None:
     if sizes is not None and not (isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes)):
         raise ValueError(f"resolutions is a list of input sizes in pixels, not {sizes!r}")
     space = _space(config, DataSize(config.num_classes, config.image_size))
-    log.info("layers of %s; other programs on this machine disturb the measurement", type(space).__name__)
+    log.info("layers of %s; other programs on this machine disturb the measurement", space.title)
     table = measure_table(space, sizes, latency, folder)
     log.info("table in %s", folder)
     if config.check_networks:

@@ -11,6 +11,7 @@ from oneshot.config import (
     command,
     entry,
     for_repaired,
+    log_notes,
     make_data,
     moved_data,
     newest_run,
@@ -45,6 +46,7 @@ def main(config: DictConfig, folder: Path) -> None:
     recorded["trainer"] |= own
     del recorded["run"], recorded["code"]
     space = from_definition({**subnet.space.definition, **plain(config.space)}) if config.space else None
+    log_notes(subnet.space if space is None else space)
     training = SubnetTraining(trainer, retrain, supernet=trained, space=space, config=recorded)
     result = retrain_subnet(subnet, data, training, folder, newest)
     log.info(

@@ -17,6 +17,7 @@ from oneshot.config import (
     cost_settings,
     entry,
     later_data,
+    log_notes,
     make_data,
     make_predictor,
     make_space,
@@ -113,6 +114,7 @@ def main(config: DictConfig, folder: Path) -> None:
     space, weights = trained.supernet.space, {}
     for member in trained.members or [trained]:
         log.info("supernet %s, step %d of %d", member.folder, member.step, member.total_steps)
+    log_notes(space)
     search = replace(search, costs=_in_numbers(costs, space))
     if trained.partial_channels > 1:
         log.warning("%s", partial_note(trained.partial_channels))

@@ -53,7 +53,7 @@ def main(config: DictConfig, folder: Path) -> None:
     wanted = space.restrict(options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",
-        type(space).__name__, wanted.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
+        space.title, wanted.size, data.name, len(data.train), len(data.held_out), len(data.test), data.num_classes,
     )  # fmt: skip
     planned = plan_phases(phases, wanted, epochs)
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):

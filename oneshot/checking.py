@@ -30,8 +30,10 @@ def check_count(least: int, where: str = "", **values: object) -> None:
             raise ValueError(f"{where}{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def check_probability(**values: object) -> None:
-    """Raises ValueError for the first of the named ``values`` that is not a number from 0 to 1."""
+def check_probability(where: str = "", **values: object) -> None:
+    """Raises ValueError for the first of the named ``values`` that is not a number from 0 to 1; ``where`` is that of
+    ``check_count``.
+    """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+            raise ValueError(f"{where}{name} must be a number from 0 to 1, got {value!r}")

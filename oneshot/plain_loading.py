@@ -15,34 +15,65 @@ class LeftOut(torch.nn.Module):
     def forward(self, x, *args, **kwargs):  # type: ignore[no-untyped-def]
         return x
 
+    def set_input_size(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        """There is nothing to set, as other blocks have."""
 
-def load_model(folder, network=None, **options):  # type: ignore[no-untyped-def]
-    """The model in ``folder``, in eval mode. ``options`` are those of timm.create_model, such as in_chans=1 or drop_rate=0.2;
-    ``network`` is a new one of your own that is narrowed instead of timm's.
+
+def load_model(folder, network=None, *, num_classes=None, img_size=None, **options):  # type: ignore[no-untyped-def]
+    """The model in ``folder``, in eval mode.
+
+    Args:
+        network: a new one of your own, which is narrowed instead of timm's; it takes no further arguments.
+        num_classes: of a new classifier, where they are not those of the folder; 0 is none.
+        img_size: of images, for a model that has to know.
+        options: those of timm.create_model that change no weights, such as in_chans=1 or drop_rate=0.2.
     """
     config = json.loads((Path(folder) / "config.json").read_text())
     weights = load_file(Path(folder) / "model.safetensors")
-    prepared = config["pretrained_cfg"]
+    prepared, name = config["pretrained_cfg"], config.get("architecture", config.get("build"))
+    given = {"num_classes": num_classes, "img_size": img_size, **options}
+    if network is not None and any(value is not None for value in given.values()):
+        raise ValueError(f"options are for models of timm, not for a network of your own: {given}")
     if network is None:
         made = {"num_classes": config["num_classes"], "pretrained_cfg": prepared, **config["model_args"]}
-        network = timm.create_model(config["architecture"], **made, **options)
+        network = timm.create_model(name, **{**made, **options})
         first = prepared.get("first_conv") or []
-        for name in [first] if isinstance(first, str) else first:
-            weights[f"{name}.weight"] = adapt_input_conv(options.get("in_chans", 3), weights[f"{name}.weight"])
+        first = [f"{path}.weight" for path in ([first] if isinstance(first, str) else first)]
+        if options:
+            shapes, whole = (
+                {path: value.shape for path, value in model.state_dict().items() if path not in first}
+                for model in (network, timm.create_model(name, **made))
+            )
+            if shapes != whole:
+                raise ValueError(
+                    f"the weights in {folder} are not those of a {name} with {options}: only what changes no weights can be given"
+                )
+        for path in first:
+            weights[path] = adapt_input_conv(options.get("in_chans", 3), weights[path])
     for path in config["narrowed"]["left_out"]:
-        parent, _, name = path.rpartition(".")
-        setattr(network.get_submodule(parent), name, LeftOut())
+        parent, _, attribute = path.rpartition(".")
+        setattr(network.get_submodule(parent), attribute, LeftOut())
     for path, numbers in config["narrowed"]["numbers"].items():
         module = network.get_submodule(path)
-        for name, value in numbers.items():
-            setattr(module, name, type(getattr(module, name))(value))
+        for attribute, value in numbers.items():
+            setattr(module, attribute, type(getattr(module, attribute))(value))
     for info in getattr(network, "feature_info", []):
         info["num_chs"] = config["narrowed"]["feature_channels"].get(info["module"], info["num_chs"])
     for path, value in weights.items():
-        parent, _, name = path.rpartition(".")
+        parent, _, attribute = path.rpartition(".")
         module = network.get_submodule(parent)
-        if getattr(module, name).shape != value.shape:
-            is_parameter = name in module._parameters
-            setattr(module, name, torch.nn.Parameter(torch.empty_like(value)) if is_parameter else value)
+        if getattr(module, attribute).shape != value.shape:
+            is_parameter = attribute in module._parameters
+            setattr(module, attribute, torch.nn.Parameter(torch.empty_like(value)) if is_parameter else value)
     network.load_state_dict(weights)
+    if num_classes is not None and num_classes != config["num_classes"]:
+        network.reset_classifier(num_classes)
+    if img_size is not None:
+        if not hasattr(network, "set_input_size"):
+            raise ValueError(
+                f"a {name} has no img_size to set: leave it out, and give it images of the size that you want"
+            )
+        network.set_input_size(img_size=img_size)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        network.pretrained_cfg["input_size"] = (prepared["input_size"][0], height, width)
     return network.eval()

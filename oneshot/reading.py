@@ -24,6 +24,13 @@ def short(value: object) -> str:
     return text if len(text) <= 90 else f"{text[:87]}..."
 
 
+def begins_like_torch(path: Path) -> bool:
+    """Whether a file begins as those of ``torch.save`` do: with a zip file, or before PyTorch 1.6 with a pickle."""
+    with path.open("rb") as file:
+        begin = file.read(2)
+    return begin == b"PK" or begin[:1] == b"\x80"
+
+
 def read_torch(path: Path, archive: bool = False) -> Any:
     """Tensors, on the CPU, and plain values of a file of ``torch.save``.
 
@@ -48,6 +55,8 @@ def read_torch(path: Path, archive: bool = False) -> Any:
         raise
     except Exception as error:  # there is no end to the errors that a damaged file can cause
         reason = str(error).splitlines() or [type(error).__name__]
+        if not begins_like_torch(path):
+            reason = ["it does not begin like one"]
         raise ValueError(f"{path} is truncated, damaged or no PyTorch file: {reason[0]}") from None
 
 

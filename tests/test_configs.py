@@ -33,6 +33,7 @@ from oneshot.config import (
     settings,
 )
 from oneshot.config.building import PREDICTORS, build
+from oneshot.config.keys import no_setting
 from oneshot.costs import CostSettings, CostTable, RelativeCostSettings
 from oneshot.data import Augmentation, ImageData, TensorImages
 from oneshot.pipeline.retrain import RetrainSettings
@@ -447,7 +448,7 @@ def test_options_of_choices_with_dots_in_their_names() -> None:
 
 
 def test_a_limit_can_be_a_list() -> None:
-    limited, costs = cost_settings(composed("search_subnet", "cost.max_params=5e5", "cost.max_macs=[8e6,3e6,3e6]"))
+    limited, costs = cost_settings(composed("search_subnet", "cost.max_params=5e5", "cost.max_macs=[8e6,3e6]"))
     assert (limited, [cost.limits for cost in costs]) == (
         "macs",
         [{"macs": 3e6, "params": 5e5}, {"macs": 8e6, "params": 5e5}],
@@ -466,6 +467,8 @@ def test_a_limit_can_be_a_list() -> None:
         (("cost.max_macs=[1e6,big]",), r"cost.max_macs is a list of numbers, not \[1000000.0, 'big'\]"),
         (("cost.max_macs=[1e6,-1]",), "cost.max_macs is above 0"),
         (("cost.max_macs=[1e6,50%]",), "cost.max_macs is a list of percentages or one of numbers"),
+        (("cost.max_macs=[50%,25%,50%]",), "cost.max_macs is a list of different limits, not 50%, 25%, 50%"),
+        (("cost.max_params=[1e6,1000000]",), "cost.max_params is a list of different limits, not 1000000.0, 1000000"),
         (("cost.max_macs=half",), "cost.max_macs: Value 'half'"),
         (("cost.max_macs=0%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '0%'"),
         (("cost.max_macs=-5%",), r"cost\.max_macs is a percentage above 0, such as 50%, not '-5%'"),
@@ -489,6 +492,10 @@ def test_a_limit_can_be_a_percentage_of_the_original() -> None:
         {"macs": 0.25e6, "params": 4e4},
         {"macs": 1.5e6, "params": 4e4},
     ]
+    assert [cost.of_original(whole).written for cost in costs if isinstance(cost, RelativeCostSettings)] == [
+        {"macs": "12.5%", "params": "40%"},
+        {"macs": "75%", "params": "40%"},
+    ]
     assert CostTable(find_class("oneshot.spaces.TimmSpace")("test_efficientnet", 5, 32)).original().macs > 0  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="NASBenchMacro was made of none: give the limit as a number"):
         CostTable(find_class("oneshot.spaces.NASBenchMacro")()).original()
@@ -503,6 +510,24 @@ def test_what_is_null_of_the_data_is_as_the_trained_weights_expect(caplog: pytes
     assert "data.std" not in caplog.text
     for others in (overrides[:2], ["+space=ofa"]):
         assert data_settings(composed("train_supernet", *others))["mean"] is None
+    for typed, usual in (([], 0.875), (["data.crop_pct=0.9"], None)):
+        found = data_settings(composed("train_supernet", *overrides, "data=image_folder", "data.root=.", *typed))
+        assert found["usual_crop_pct"] == usual
+
+
+def test_no_setting_that_is_far_off_is_suggested() -> None:
+    known = ["space.resolution", "trainer.epochs", "search.population"]
+    assert no_setting("evaluation", known) == "there is no setting 'evaluation'"
+    assert no_setting("epoch", known) == "there is no setting 'epoch'; did you mean 'trainer.epochs'?"
+
+
+def test_how_elastic_a_network_is_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = composed("train_supernet", "+space=timm", "space.model=test_vit")
+    with caplog.at_level("INFO"):
+        space = make_space(config.space, toy_data())
+        assert caplog.text.count("of the multiply-accumulates in elastic layers; 6 blocks with elastic width") == 1
+        assert from_definition(space.definition).title == "test_vit"  # as every step reads it from a file
+    assert caplog.text.count("in elastic layers") == 1
 
 
 def test_retraining_differs_from_training_in_the_learning_rate_only() -> None:

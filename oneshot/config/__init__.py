@@ -21,7 +21,7 @@ from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
 from oneshot.config.presets import PRESET, for_repaired, score_left_open, search_for_repaired
 from oneshot.config.program import entry, newest_run
-from oneshot.config.spaces import DataKind, DataSize, data_settings, make_space, register_spaces
+from oneshot.config.spaces import DataKind, DataSize, data_settings, log_notes, make_space, register_spaces
 
 __all__ = [
     "CONF",
@@ -36,6 +36,7 @@ __all__ = [
     "for_repaired",
     "has_typed_lengths",
     "later_data",
+    "log_notes",
     "make_data",
     "make_predictor",
     "make_sampler",

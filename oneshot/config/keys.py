@@ -108,7 +108,7 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     every = {name.rpartition(".")[2]: name for name in reversed(names)}
     close = difflib.get_close_matches
     near = [own[name] for name in close(leaf, own, n=1)] or [every[name] for name in every if name == leaf]
-    near = near or [every[name] for name in close(leaf, every, n=1)] or close(key, names, n=1, cutoff=0.8)
+    near = near or [every[name] for name in close(leaf, every, n=1, cutoff=0.75)] or close(key, names, n=1, cutoff=0.8)
     return f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 

@@ -155,7 +155,7 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
     such as ``50%`` stay percentages: see ``RelativeCostSettings``.
 
     Raises:
-        ValueError: more than one list, an empty one, or limits that are no positive numbers.
+        ValueError: more than one list, an empty one, one in which a limit comes twice, or limits that are no positive numbers.
     """
     names = {"max_macs": "macs", "max_params": "params", "max_latency_ms": "latency_ms"}
     lists = [name for name in names if isinstance(config.cost.get(name), ListConfig)]
@@ -176,6 +176,8 @@ def cost_settings(config: DictConfig) -> tuple[str, list[CostSettings]]:
         if isinstance(value, bool) or (not isinstance(value, (int, float)) and share is None):
             raise ValueError(f"cost.{lists[0]} is a list of numbers, not {listed!r}")
     numbers = sorted({float(value) if share is None else share for value, share in zip(listed, shares, strict=True)})
+    if len(numbers) < len(listed):
+        raise ValueError(f"cost.{lists[0]} is a list of different limits, not {', '.join(map(str, listed))}")
     percentages = (*values, *(lists if shares[0] is not None else ()))
     return names[lists[0]], [_costs(config, values | {lists[0]: number}, percentages) for number in numbers]
 

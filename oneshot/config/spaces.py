@@ -72,7 +72,15 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
             )
     if found is NetworkSpace and (file := built_by(arguments.get("build"))):
         run_code([str(Path(file).expanduser().resolve())])
-    return construct(found, arguments)
+    space = construct(found, arguments)
+    log_notes(space)
+    return space
+
+
+def log_notes(space: SearchSpace) -> None:
+    """Logs what is to be known about a space that a command uses, once where it is made or read."""
+    for note in space.notes():
+        log.info("%s", note)
 
 
 def data_settings(config: DictConfig) -> dict[str, Any]:
@@ -84,6 +92,8 @@ def data_settings(config: DictConfig) -> dict[str, Any]:
         return given
     arguments = plain(config.space)
     defaults = find_class(arguments.pop("_target_", None)).data_defaults(arguments)
+    if given.get("crop_pct") is not None:
+        defaults.pop("usual_crop_pct", None)  # there is no question
     chosen = {name: value for name, value in defaults.items() if name in given and given[name] is None}
     if chosen:
         log.info(

@@ -52,6 +52,11 @@ class CostSettings:
         return {name: value for name, value in values.items() if value is not None}
 
     @property
+    def written(self) -> dict[str, str]:
+        """How limits were written that were not written as numbers, by the cost's name: "50%"."""
+        return {}
+
+    @property
     def needs_latency(self) -> bool:
         """Whether candidates have to be timed."""
         return self.max_latency_ms is not None or self.minimize == "latency_ms"
@@ -75,4 +80,14 @@ class RelativeCostSettings(CostSettings):
         """
         values = {field.name: getattr(self, field.name) for field in fields(CostSettings)}
         limits = {name: values[name] / 100 * costs[name.removeprefix("max_")] for name in self.percentages}
-        return CostSettings(**values | limits)
+        written = tuple((name.removeprefix("max_"), f"{values[name]:.10g}%") for name in self.percentages)
+        return _LimitsOfOriginal(**values | limits, percentages=written)
+
+
+@dataclass(frozen=True)
+class _LimitsOfOriginal(CostSettings):
+    percentages: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def written(self) -> dict[str, str]:
+        return dict(self.percentages)

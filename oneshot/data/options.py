@@ -25,6 +25,7 @@ class CommonOptions(TypedDict, total=False):
     mean: Sequence[float] | None
     std: Sequence[float] | None
     crop_pct: float | None
+    usual_crop_pct: float | None
     interpolation: str | None
     stored_size: int | None
     pixel_range: Sequence[float] | None
@@ -47,8 +48,9 @@ class DataOptions:
         max_train_images: use at most so many training images, drawn from all classes alike; None uses all.
         mean: of each channel, of pixel values in [0, 1]; None measures it on the training images.
         std: likewise.
-        crop_pct: part of the shorter side that the centre crop covers, timm's setting of this name; None is 0.875, or 1
-            where at least half of the training images are no larger than ``image_size``.
+        crop_pct: part of the shorter side that the centre crop covers, timm's setting of this name; None is ``usual_crop_pct``,
+            or 1 where at least half of the training images are no larger than ``image_size``.
+        usual_crop_pct: such as what trained weights expect; None is 0.875.
         interpolation: of all resizing, bicubic or bilinear; a source takes None for bicubic.
         stored_size: shorter side in pixels to which larger images are reduced before random crops are cut from them;
             None is twice ``image_size``.
@@ -68,6 +70,7 @@ class DataOptions:
     mean: Statistics | None = None
     std: Statistics | None = None
     crop_pct: float | None = None
+    usual_crop_pct: float | None = None
     interpolation: str = "bicubic"
     stored_size: int | None = None
     pixel_range: PixelRange | None = None
@@ -93,11 +96,12 @@ class DataOptions:
         check_share("held_out", self.held_out)
         object.__setattr__(self, "mean", _statistics("mean", self.mean, zero=True))
         object.__setattr__(self, "std", _statistics("std", self.std, zero=False))
-        if self.crop_pct is not None:
-            crop = self.crop_pct
-            if isinstance(crop, bool) or not isinstance(crop, Real) or not 0 < float(crop) <= 1:
-                raise ValueError(f"crop_pct must be a part above 0 and up to 1, or null, got {crop!r}")
-            object.__setattr__(self, "crop_pct", float(crop))
+        for name in ("crop_pct", "usual_crop_pct"):
+            crop = getattr(self, name)
+            if crop is not None:
+                if isinstance(crop, bool) or not isinstance(crop, Real) or not 0 < float(crop) <= 1:
+                    raise ValueError(f"{name} must be a part above 0 and up to 1, or null, got {crop!r}")
+                object.__setattr__(self, name, float(crop))
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"interpolation must be {' or '.join(INTERPOLATIONS)}, got {self.interpolation!r}"

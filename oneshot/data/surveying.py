@@ -70,7 +70,7 @@ def look_at(source: ImageSource, indices: Tensor, seed: int) -> Survey:
 def settle(source: ImageSource, indices: Tensor, survey: Survey, options: DataOptions, name: str) -> Preprocessing:
     """The preprocessing that the options ask for, and the training images where the options leave it open.
 
-    The crop percentage is 0.875 unless given, but 1 where at least half of the images are no larger than ``image_size``.
+    The crop percentage is the usual one unless given, but 1 where at least half of the images are no larger than ``image_size``.
     Images of more than eight bits a channel are scaled by the range of those in the training set.
 
     Args:
@@ -83,7 +83,7 @@ def settle(source: ImageSource, indices: Tensor, survey: Survey, options: DataOp
     crop_pct = options.crop_pct
     if crop_pct is None:
         shorter = median(min(size) for size in survey.sizes) if survey.sizes else 0
-        crop_pct = _CROP_PCT if shorter > options.image_size else 1.0
+        crop_pct = (options.usual_crop_pct or _CROP_PCT) if shorter > options.image_size else 1.0
     chosen = Preprocessing(
         options.image_size, crop_pct, options.interpolation, options.stored_size, options.pixel_range
     )

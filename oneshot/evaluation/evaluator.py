@@ -20,6 +20,7 @@ from oneshot.evaluation.repaired import WORKING_BYTES, Original, RepairedEvaluat
 from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.settings import ScoreSettings
 from oneshot.evaluation.shared import SharedEvaluation
+from oneshot.evaluation.unrepaired import RepairTally
 from oneshot.supernet import Supernet
 
 
@@ -53,6 +54,7 @@ class Evaluator:
         self.supernet = supernet
         self.repair, self.stored_statistics = repair, stored_statistics
         self._originals: dict[tuple[int, int], Original] = {}
+        self._tally = RepairTally()
         self.device = device
         self.memory_limit = round(settings.memory_limit_gb * 2**30)
         chosen = data.train.subset(random_indices(len(data.train), settings.calibration_images, seed))
@@ -64,6 +66,7 @@ class Evaluator:
         self.calibration = Batches(chosen, data, settings.batch_size, device, memory_format)
         self.held_out = Batches(held_out, data, settings.batch_size, device, memory_format)
         if repair is not None:
+            self._has_more_images = repair.images < len(data.train)
             fitted_on = data.train.subset(random_indices(len(data.train), repair.images, seed))
             self.fitted_on = Batches(fitted_on, data, settings.batch_size, device, memory_format)
 
@@ -127,8 +130,17 @@ class Evaluator:
             raise ValueError("errors of blocks are those of repaired weights: set evaluation.repair=true")
         for supernet, group in by_member(self.supernet, archs):
             for size, chosen in _by_size(supernet, group).items():
-                original = Original(supernet, self.fitted_on, size, self.repair, with_arguments=True)
+                original = Original(supernet, self.fitted_on, size, self.repair, True, self._tally)
                 yield from block_errors(original, chosen)
+
+    def too_few_places(self, arch: Arch) -> tuple[int, int]:
+        """How many layers of a subnet could not be repaired for lack of images, and how many were to be."""
+        ((supernet, _),) = by_member(self.supernet, [arch])
+        return self._repaired(supernet, self.supernet.space.input_shape(arch)[-1]).too_few_places(arch)
+
+    def repair_notes(self) -> list[str]:
+        """A sentence for each reason for which layers were left as they are in the networks that this process repaired."""
+        return self._tally.notes(self._has_more_images) if self.repair is not None else []
 
     def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
         assert self.repair is not None
@@ -138,7 +150,7 @@ class Evaluator:
             for reference in others:
                 reference.forget()
         if key not in self._originals:
-            self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair)
+            self._originals[key] = Original(supernet, self.fitted_on, resolution, self.repair, tally=self._tally)
         return RepairedEvaluation(self._originals[key], self.held_out, self, self.memory_limit)
 
     def part(self, start: int, stop: int) -> Evaluator:

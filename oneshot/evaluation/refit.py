@@ -25,6 +25,10 @@ class UnfitError(Exception):
     """A layer that cannot be fitted, and why."""
 
 
+class TooFewPlacesError(UnfitError):
+    """The images have too few places to fit a layer on."""
+
+
 class Fit:
     """The weights, and the bias where there is one, for which a layer's outputs are as they should be, in the sense of least
     squares with a penalty on the distance from the weights that it has. Those are the answer where nothing says otherwise.
@@ -79,13 +83,14 @@ class Fit:
         """Sets the layer's weights and bias.
 
         Raises:
-            UnfitError: it was given too few rows, or values that are no finite numbers.
+            TooFewPlacesError: it was given too few rows.
+            UnfitError: it was given values that are no finite numbers.
         """
         if self.num_rows < _LEAST_ROWS * self.inputs:
             least = math.ceil(_LEAST_ROWS * self.inputs)
-            raise UnfitError(
+            raise TooFewPlacesError(
                 f"{self.inputs} weights of each output are fitted on at least {least} places in the images, and these have "
-                f"{self.num_rows}; evaluation.repair_images gives more"
+                f"{self.num_rows}"
             )
         diagonal = self._gram.diagonal(dim1=1, dim2=2)
         strength = RIDGE * diagonal[:, : self.inputs].mean(1, keepdim=True)

@@ -40,7 +40,7 @@ def repair_block(
     reference: BlockReference,
     places: Places,
     calls: Callable[[], Iterable[Callable[[], object]]],
-) -> dict[str, str]:
+) -> dict[str, UnfitError]:
     """Refits readers of a block in place, one after another as they run.
 
     What a reader gives is to be what it gives in the largest network. Where the block's output follows the last reader's, as
@@ -54,7 +54,7 @@ def repair_block(
     Returns:
         Why readers were left as they are, by path.
     """
-    left: dict[str, str] = {}
+    left: dict[str, UnfitError] = {}
     for reader in [path for path in reference.outputs if path in readers]:
         try:
             fitting = _Fitting(block, reader, readers[reader], reference, places)
@@ -67,7 +67,7 @@ def repair_block(
                 listener.close()
             fitting.fit.solve()
         except UnfitError as error:
-            left[reader] = str(error)
+            left[reader] = error
     return left
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -19,13 +18,14 @@ from oneshot.evaluation.merging import MergedGraph, Node, Trace, reads_what_chan
 from oneshot.evaluation.nesting import leaves
 from oneshot.evaluation.recalibration import chunks, recalibrate
 from oneshot.evaluation.reference import Reference
+from oneshot.evaluation.refit import TooFewPlacesError
 from oneshot.evaluation.repair import RepairSettings, readers_of, repair_block
 from oneshot.evaluation.score import Score
 from oneshot.evaluation.shared import CALIBRATION, Candidate, ChangedInputError, Feed, SharedEvaluation
+from oneshot.evaluation.unrepaired import RepairTally
 from oneshot.spaces.skeleton import Block
 from oneshot.supernet import Supernet
 
-_LOGGER = logging.getLogger(__name__)
 WORKING_BYTES = 2**29
 """May be kept of what the images become on their way through one network, and as many of what the largest network gives."""
 _CHUNK_PIXELS = 2**20
@@ -43,6 +43,7 @@ class Original:
     Args:
         images: what layers are fitted on.
         with_arguments: whether ``reference`` keeps what blocks are called with, too.
+        tally: is told what became of each layer.
 
     Attributes:
         supernet: what narrow networks are cut from: the one given, or where statistics are measured, one with the same parameters
@@ -64,6 +65,7 @@ class Original:
         resolution: int,
         settings: RepairSettings,
         with_arguments: bool = False,
+        tally: RepairTally | None = None,
     ) -> None:
         self.resolution, self._images = resolution, images
         self.arch = largest_at(supernet, resolution)
@@ -80,7 +82,8 @@ class Original:
         )
         self._remembered: OrderedDict[Arch, Mapping[Block, Repaired]] = OrderedDict()
         self._readers: dict[Block, Readers] = {}
-        self._reported: set[tuple[str, str]] = set()
+        self._tally = RepairTally() if tally is None else tally
+        self._too_few: set[tuple[Block, str]] = set()  # readers with too few places in the images
 
     def chunks(self) -> Iterator[Tensor]:
         """The images."""
@@ -113,14 +116,17 @@ class Original:
         while len(self._remembered) > 1 and sum(map(_bytes_of, self._remembered.values())) > _REMEMBERED_BYTES:
             self._remembered.popitem(last=False)
 
+    def too_few_places(self, found: Mapping[Block, Repaired]) -> tuple[int, int]:
+        """How many layers of a repaired network were left as they are for lack of images, and how many were to be repaired."""
+        layers = [(block, reader) for block in found for reader in self.readers(block)]
+        return sum(layer in self._too_few for layer in layers), len(layers)
+
     def repair(self, module: nn.Module, block: Block, calls: Callable[[], Iterator[Callable[[], object]]]) -> Repaired:
         """Repairs the weights of a block's module in place; returns those that may have changed."""
         readers = self.readers(block)
         left = repair_block(module, readers, self.reference.of(block.name), self.reference.places, calls)
-        for reader, reason in left.items():
-            if (block.name, reader) not in self._reported:
-                self._reported.add((block.name, reader))
-                _LOGGER.info("%s.%s is not repaired at %d pixels: %s", block.name, reader, self.resolution, reason)
+        self._tally.add(block.name, readers, left)
+        self._too_few.update((block, name) for name, error in left.items() if isinstance(error, TooFewPlacesError))
         fitted = [reader for reader in readers if reader not in left]
         return {
             name: tensor.detach().clone()
@@ -178,6 +184,12 @@ class RepairedEvaluation(SharedEvaluation):
         for block, tensors in found.items():
             _set(network.get_submodule(paths[block.name]), tensors)
         return network
+
+    def too_few_places(self, arch: Arch) -> tuple[int, int]:
+        """As ``Original``, of an architecture."""
+        if self.original.recall(arch) is None:
+            self.subnet(arch)
+        return self.original.too_few_places(self.original.recall(arch) or {})
 
     def _by_calls(self, arch: Arch) -> Mapping[Block, Repaired] | None:
         """The repaired weights, found call by call; None where the network's calls do not tell what it computes."""

@@ -57,7 +57,7 @@ class CandidateCosts:
         timed = self._time if self._looked_up is None else self._looked_up.latencies_of
         functions = {**self.table.functions, "latency_ms": timed}
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
-        return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides)
+        return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides, limits.written)
 
     def meets(self, arch: Arch, limits: CostSettings) -> bool:
         """Whether a network is known to be within ``limits``; one that was not timed is not known to be within a latency."""

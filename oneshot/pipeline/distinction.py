@@ -52,11 +52,14 @@ def distinction_note(scores: CandidateScores, best: Arch, archs: Sequence[Arch],
     close = sum(lead["low"] <= 0 <= lead["high"] for lead in intervals)
     is_first = best == scores.ranked(archs)[0]
     others = "candidates ranked next" if is_first else "others with the best scores"
+    subject = f"Of the {len(intervals)} {others}, {close} cannot"
+    if len(intervals) == 1:
+        subject = f"The {'candidate ranked next' if is_first else 'other candidate'} {'cannot' if close else 'can'}"
     first = "the first" if is_first else "the chosen one"
     does = "does" if better == 1 else "do"
-    better_too = f", and {better} {does} better" if better else ""
+    better_too = f", and {better if len(intervals) > 1 else 'it'} {does} better" if better else ""
     return (
-        f"Of the {len(intervals)} {others}, {close} cannot be told from {first} at 95 % by their {metric} on "
+        f"{subject} be told from {first} at 95 % by their {metric} on "
         f"{kept['held_out_images']:,} held-out images (a paired bootstrap over images){better_too}."
     )
 

@@ -26,6 +26,7 @@ from oneshot.predictors.predictor import Features
 from oneshot.progress import progress
 from oneshot.runs import write_json
 from oneshot.search import History, Problem
+from oneshot.search.limits import describe_limit
 from oneshot.spaces.coding import Codes
 
 if TYPE_CHECKING:
@@ -206,10 +207,11 @@ class PredictedSearch:
                 f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
                 f"before: {checked.reason} So it was not asked: networks were chosen by {self._chosen_by(self._evidence)}."
             )
+        under = " under each limit" if len(self.limits) > 1 else " within the limits" if self.limits[0].limits else ""
         chosen = (
-            "The best prediction under each limit was chosen."
+            f"The best prediction{under} was chosen."
             if number == 1
-            else f"The {number} best predictions under each limit were scored by the supernet, and the best of those was chosen."
+            else f"The {number} best predictions{under} were scored by the supernet, and the best of those was chosen."
         )
         return (
             f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
@@ -241,4 +243,5 @@ def the_predictor(settings: SearchSettings) -> Predictor:
 
 def describe_limits(cost: CostSettings) -> str:
     """The limits in a line of the log."""
-    return ", ".join(f"max_{name}={limit:g}" for name, limit in cost.limits.items()) or "without limits"
+    limits = [describe_limit(name, limit, cost.written.get(name)) for name, limit in cost.limits.items()]
+    return ", ".join(limits) or "without limits"

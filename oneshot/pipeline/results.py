@@ -106,6 +106,7 @@ class SearchResult:
         judged: how the ranking agrees with the truth, where that is known.
         evidence: whether witnesses agree, where there are enough networks to tell.
         original: the network that the space was made of, one of ``scores``.
+        too_few_places: of the best networks, how many layers could not be repaired for lack of images, and how many were to be.
     """
 
     outcomes: Sequence[Outcome]
@@ -116,6 +117,7 @@ class SearchResult:
     judged: JudgedRanking | None = None
     evidence: Evidence | None = None
     original: Arch | None = None
+    too_few_places: Mapping[Arch, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def shown_original(self) -> report.Candidate | None:
@@ -156,8 +158,8 @@ def write_search_page(
     report.write_search_report(
         folder / "report.html",
         report.SearchReport(
-            title=f"{type(space).__name__} on {under.data}",
-            space=type(space).__name__,
+            title=f"{space.title} on {under.data}",
+            space=space.title,
             data=under.data,
             strategy=outcome.strategy,
             metric="accuracy" if accuracy else "loss",
@@ -169,7 +171,7 @@ def write_search_page(
             best=best,
             blocks=blocks_of(costs, outcome.best),
             graphs=graphs_of(space, outcome.best),
-            facts=facts(result, outcome),
+            facts=facts(result, outcome, [outcome.best]),
             notes=[
                 *([] if judged is None else ranking_notes(judged, outcome.best, result.is_random)),
                 *outcome.notes,
@@ -205,11 +207,8 @@ def write_tradeoff_page(
         best = result.candidates[outcome.best]
         rivals = [result.candidates[arch] for arch in outcome.baseline if result.is_whole(arch)]
         rival = max(rivals, key=lambda one: score_of(one, metric), default=None)
-        if outcome.rival is not None:
-            rival = result.candidates[outcome.rival]
-        lead = None
-        if rival is not None and not outcome.chosen_by:
-            lead = score_of(best, metric) - score_of(rival, metric)
+        if outcome.chosen_by:  # what has the best metric was not chosen alike
+            rival = None if outcome.rival is None else result.candidates[outcome.rival]
         points.append(
             report.TradeoffPoint(
                 limit=outcome.cost.limits[limited],
@@ -222,15 +221,16 @@ def write_tradeoff_page(
                 accuracy=best.accuracy,
                 baseline=None if rival is None else rival.accuracy,
                 blocks=blocks_of(costs, outcome.best),
-                lead=lead,
+                loss=best.loss,
+                baseline_loss=None if rival is None else rival.loss,
             )
         )
     seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))
     report.write_tradeoff_report(
         path,
         report.TradeoffReport(
-            title=f"{type(under.space).__name__} on {under.data}",
-            space=type(under.space).__name__,
+            title=f"{under.space.title} on {under.data}",
+            space=under.space.title,
             data=under.data,
             strategy=outcomes[0].strategy,
             predictor=outcomes[0].facts.get("predictor", ""),
@@ -238,7 +238,8 @@ def write_tradeoff_page(
             points=points,
             scored=[(vars(result.candidates[arch])[limited], result.candidates[arch].accuracy) for arch in seen],
             references=references,
-            facts=facts(result, outcomes[0]) | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
+            facts=facts(result, outcomes[0], [outcome.best for outcome in outcomes])
+            | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
             notes=[
                 *([] if judged is None else ranking_notes(judged, None, result.is_random)),
                 *outcomes[0].notes,
@@ -248,12 +249,14 @@ def write_tradeoff_page(
             ranking=None if judged is None else ranking_section(judged, result.candidates, []),
             witnesses=None if result.evidence is None else witness_section(result.evidence),
             original=result.shown_original,
+            metric=metric,
+            chosen_by=outcomes[0].chosen_by,
         ),
     )
 
 
-def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
-    """What the report says about the conditions of a search."""
+def facts(result: SearchResult, outcome: Outcome, shown: Sequence[Arch]) -> dict[str, str]:
+    """What the report says about the conditions of a search, and of the networks that are ``shown``."""
     under = result.conditions
     known = {
         "space": f"{under.space.size:.3g} networks",
@@ -262,7 +265,7 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
         **(
             {"calibration images": str(under.calibration_images)}
             if under.repair_images is None
-            else {"repair images": str(under.repair_images)}
+            else {"repair images": f"{under.repair_images}{_too_few(result, shown)}"}
         ),
         "input": "x".join(map(str, under.space.input_shape(outcome.best))),
         "seed": str(under.seed),
@@ -273,6 +276,14 @@ def facts(result: SearchResult, outcome: Outcome) -> dict[str, str]:
     if under.latency:
         known["latency" if under.latency_from_table else "latency, last measured"] = under.latency
     return known
+
+
+def _too_few(result: SearchResult, shown: Sequence[Arch]) -> str:
+    left, number = max((result.too_few_places.get(arch, (0, 0)) for arch in shown), default=(0, 0))
+    if not left:
+        return ""
+    most = "up to " if len(shown) > 1 else ""
+    return f", too few for {most}{left} of the {number} layers that are repaired"
 
 
 def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: report.Candidate) -> list[str]:

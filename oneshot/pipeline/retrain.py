@@ -234,6 +234,8 @@ def choose(
         stored_statistics=trained.stored_statistics,
     )
     module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
+    for note in evaluator.repair_notes():
+        log.info("%s", note)
     card: dict[str, Any] = {
         **data.card(),
         "supernet": subnet.card["supernet"],

@@ -100,11 +100,17 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         if errors is not None:
             errors.record(scores.known)
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
-        under = _conditions(trained, data, scores, costs)
-        result = SearchResult(outcomes, folders, dict(scores.known), candidates, under, judged, evidence, original)
+        under, too_few = _conditions(trained, data, scores, costs), {}
         for outcome, own in zip(outcomes, folders, strict=True):
             own.mkdir(exist_ok=True)
             save_candidate(own, cards.subnet(outcome.best), costs.table)
+            if scores.evaluator.repair is not None:
+                too_few[outcome.best] = scores.evaluator.too_few_places(outcome.best)
+        for note in scores.evaluator.repair_notes():
+            log.info("%s", note)
+        known = dict(scores.known)
+        result = SearchResult(outcomes, folders, known, candidates, under, judged, evidence, original, too_few)
+        for outcome, own in zip(outcomes, folders, strict=True):
             distinction = distinction_note(scores, outcome.best, outcome.archs, own)
             write_search_page(own, outcome, result, costs.table, distinction)
         if len(outcomes) > 1:

@@ -110,7 +110,8 @@ def _readme(space: ElasticNetwork, config: Mapping[str, Any], card: Mapping[str,
         usage += [
             "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
             'grey = load_model("this folder", in_chans=1)',
-            "model.reset_classifier(7)  # for other classes; the rest keeps its weights",
+            'mine = load_model("this folder", num_classes=7)  # a new classifier; the rest keeps its weights',
+            'body = load_model("this folder", num_classes=0)  # none',
         ]
     code = "\n".join(usage)
     return _README_TEXT.format(
@@ -130,7 +131,10 @@ def _printed(source: str) -> str:
 
 _COUNTS = {"macs": "multiply-accumulates", "params": "parameters"}
 _BACKBONE = """
-As a backbone, where the architecture has `forward_intermediates`:
+Options of `timm.create_model` that change no weights work, too, such as `drop_rate=0.2`, `drop_path_rate=0.1` or
+another `global_pool` of a convolutional network, and `img_size=` of architectures that have `set_input_size`. Others are
+refused, such as another `global_pool` of a vision transformer. Instead of `features_only=True`, as a backbone, where the
+architecture has `forward_intermediates`:
 
 ```python
 from timm.models._features import FeatureGetterNet

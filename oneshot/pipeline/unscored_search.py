@@ -61,7 +61,7 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
 
     archs, points, networks = [], [], []
     for cost in costs:
-        problem = Problem(coding, predict, functions, cost.limits, cost.minimize)
+        problem = Problem(coding, predict, functions, cost.limits, cost.minimize, written=cost.written)
         problem.check()
         found = settings.strategy.search(problem, np.random.default_rng(settings.seed))
         best = found[[found.best]]
@@ -94,8 +94,8 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
     report.write_tradeoff_report(
         folder / "report.html",
         report.TradeoffReport(
-            title=f"{type(space).__name__} by prediction",
-            space=type(space).__name__,
+            title=f"{space.title} by prediction",
+            space=space.title,
             data="as the predictor's",
             strategy=type(settings.strategy).__name__,
             predictor=type(predictor).__name__,

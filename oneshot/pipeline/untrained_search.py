@@ -310,8 +310,8 @@ def _write_page(
     report.write_untrained_report(
         folder / "report.html",
         report.UntrainedReport(
-            title=f"{type(space).__name__} on {data.name}, without training",
-            space=type(space).__name__,
+            title=f"{space.title} on {data.name}, without training",
+            space=space.title,
             data=data.name,
             strategy=outcomes[0].strategy,
             score=candidates.way,

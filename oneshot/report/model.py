@@ -143,8 +143,8 @@ class TradeoffPoint:
     ``cost`` is the limited cost of the network itself. Accuracies are fractions: ``predicted`` is None without a
     predictor, ``accuracy`` (inherited weights, held-out images) is None without a supernet, ``baseline`` (the best of
     random search at equal budget under this limit) is None where there is none. ``baseline`` is on the scale of
-    ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty. ``lead`` is how much better
-    it is than the baseline by the metric that networks are ranked by, above 0 for better; None is by the accuracies shown.
+    ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty. ``loss`` and
+    ``baseline_loss`` are those of the same networks, None where they are not known.
     """
 
     limit: float
@@ -157,7 +157,8 @@ class TradeoffPoint:
     accuracy: float | None
     baseline: float | None
     blocks: Sequence[Block]
-    lead: float | None = None
+    loss: float | None = None
+    baseline_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,8 @@ class TradeoffReport:
     ``scored`` holds the cost and the accuracy of every candidate that the supernet scored; it may be empty.
     ``notes`` are the sentences under "how far to trust this"; ``ranking`` is None where no true accuracies are known, and
     only its table is shown; ``witnesses`` is None where none were compared. ``original`` is the network that the space was made
-    of, as the supernet holds it.
+    of, as the supernet holds it. ``metric`` is what the best under each limit, and of random search, were chosen by;
+    ``chosen_by`` says in words by what where that is not the metric.
     """
 
     title: str
@@ -194,6 +196,13 @@ class TradeoffReport:
     ranking: Ranking | None = None
     witnesses: Witnesses | None = None
     original: Candidate | None = None
+    metric: Metric = "accuracy"
+    chosen_by: str = ""
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether a loss decided, which every network has."""
+        return self.metric == "loss" and not self.chosen_by and all(point.loss is not None for point in self.points)
 
 
 @dataclass(frozen=True)

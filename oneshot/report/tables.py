@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from oneshot.report.model import Candidate, Cost, SearchReport, TradeoffPoint, TradeoffReport
+from oneshot.report.model import Candidate, Cost, Metric, SearchReport, TradeoffPoint, TradeoffReport
 from oneshot.report.naming import format_architecture
 from oneshot.report.original import ORIGINAL, format_percent, share_heading, share_of_original, shared_costs
 from oneshot.report.page import escape
@@ -64,14 +64,18 @@ def render_tradeoff_table(report: TradeoffReport) -> str:
         for cost in shared_costs(original, points):
             shares = [share_of_original(original, network, cost) for network in networks]
             columns.append((share_heading(cost), [format_percent(share) for share in shares]))
-    for name, values in (
-        ("Predicted", [point.predicted for point in points]),
-        ("Inherited", [network.accuracy for network in networks]),
-        ("Random", [point.baseline for point in points]),
-    ):
+    shown: list[tuple[str, Metric, list[float | None]]] = [
+        ("Predicted", "accuracy", [point.predicted for point in points]),
+        ("Inherited", "accuracy", [network.accuracy for network in networks]),
+        ("Random", "accuracy", [point.baseline for point in points]),
+    ]
+    if report.by_loss:
+        shown.append(("Loss", "loss", [network.loss for network in networks]))
+        shown.append(("Random\u2019s loss", "loss", [point.baseline_loss for point in points]))
+    for name, metric, values in shown:
         if any(value is not None for value in values[: len(points)]):
             values = [*values, *[None] * (len(networks) - len(values))]
-            columns.append((name, [_ABSENT if v is None else format_metric("accuracy", v) for v in values]))
+            columns.append((name, [_ABSENT if v is None else format_metric(metric, v) for v in values]))
     headings = "".join(f'<th scope="col" class="number">{name}</th>' for name, _ in columns)
     rows = "\n".join(_tradeoff_row(network, [t[i] for _, t in columns]) for i, network in enumerate(networks))
     return f'<div class="scroll whole">{_table(headings, rows)}</div>'

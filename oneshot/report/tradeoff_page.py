@@ -1,6 +1,7 @@
 """The page of one search under a list of limits: accuracy against cost, and the best network under each limit."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,13 +82,16 @@ def _verdict(report: TradeoffReport) -> str:
     else:
         low, high = (format_cost(report.cost, point.limit) for point in (first, last))
         found += f"networks from {ends[0]} to {ends[1]} under {len(report.points)} limits from {low} to {high}"
-    return f"{found}{_comparison(report)}.{_beside_original(report)}"
+    return f"{found}{_chosen_by(report)}{_comparison(report)}.{_beside_original(report)}"
 
 
 def _result(report: TradeoffReport, point: TradeoffPoint, inherited: bool) -> str:
     price = format_cost(report.cost, point.cost)
     if point.accuracy is not None and (inherited or point.predicted is None):
-        return f"{format_metric('accuracy', point.accuracy)} accuracy at {price}"
+        result = f"{format_metric('accuracy', point.accuracy)} accuracy"
+        if report.by_loss and point.loss is not None:
+            result = f"a loss of {format_metric('loss', point.loss)} ({result})"
+        return f"{result} at {price}"
     return f"{format_metric('accuracy', point.predicted or 0.0)} predicted accuracy at {price}"
 
 
@@ -103,27 +107,46 @@ def _beside_original(report: TradeoffReport) -> str:
     return f"{text} with the same weights; the networks found take {part} of its {COST_WORDS[report.cost]}."
 
 
+def _chosen_by(report: TradeoffReport) -> str:
+    if report.chosen_by:
+        return f", chosen by {escape(report.chosen_by)}"
+    return ", chosen by their losses" if report.by_loss else ""
+
+
 def _comparison(report: TradeoffReport) -> str:
-    leads = [
-        (point.accuracy if point.accuracy is not None else point.predicted or 0.0) - point.baseline
-        if point.lead is None
-        else point.lead
-        for point in report.points
-        if point.baseline is not None
-    ]
+    leads = [lead for lead in map(_lead(report), report.points) if lead is not None]
     if not leads:
         return ""
-    budget = "random search at equal budget"
+    rival = "random search at equal budget reached"
+    if report.chosen_by:
+        rival = "what is chosen alike of random search at equal budget has"
+    less, equal, more = ("a higher loss", "the same loss", "a lower loss")
+    if not report.by_loss:
+        less, equal, more = ("less accuracy", "the same accuracy", "more accuracy")
     if len(leads) == 1:
-        return f"; {budget} reached {'less' if leads[0] > 0 else 'as much' if leads[0] == 0 else 'more'}"
+        return f"; {rival} {less if leads[0] > 0 else equal if leads[0] == 0 else more}"
     won = sum(lead > 0 for lead in leads)
-    return f"; {budget} reached less under {'each' if won == len(leads) else won} of {len(leads)} limits"
+    return f"; {rival} {less} under {'each' if won == len(leads) else won} of {len(leads)} limits"
+
+
+def _lead(report: TradeoffReport) -> Callable[[TradeoffPoint], float | None]:
+    """How much better a network is than random search's by what the sentence speaks of."""
+
+    def lead(point: TradeoffPoint) -> float | None:
+        if report.by_loss:
+            return None if point.loss is None or point.baseline_loss is None else point.baseline_loss - point.loss
+        own = point.accuracy if point.accuracy is not None else point.predicted or 0.0
+        return None if point.baseline is None else own - point.baseline
+
+    return lead
 
 
 def _chart(report: TradeoffReport) -> str:
     caption = "Each label is a limit; the network found under it stands at its own cost. Hover for numbers."
     if any(point.baseline is not None for point in report.points):
         caption += " Random search is drawn above or below the network found under the same limit."
+    if report.by_loss:
+        caption += " Accuracies are drawn, but networks were chosen by their losses, which the table shows."
     hidden = num_hidden(report)
     if hidden:
         caption += f" {hidden:,} scored candidate{' lies' if hidden == 1 else 's lie'} below this view."

@@ -39,7 +39,7 @@ class ControllerSearch:
     learning: ReinforceSettings = field(default_factory=ReinforceSettings)
 
     def __post_init__(self) -> None:
-        check_count(1, num_samples=self.num_samples, batch_size=self.batch_size)
+        check_count(1, "search.", num_samples=self.num_samples, batch_size=self.batch_size)
 
     @property
     def budget(self) -> int:

@@ -33,7 +33,7 @@ class Derivation:
     draw: Callable[[int], list[Arch]] = _no_sampler
 
     def __post_init__(self) -> None:
-        check_count(1, num_samples=self.num_samples)
+        check_count(1, "search.", num_samples=self.num_samples)
 
     @property
     def budget(self) -> int:

@@ -41,13 +41,13 @@ class Evolution:
     mutation_probability: float = 0.1
 
     def __post_init__(self) -> None:
-        check_count(1, population=self.population, num_parents=self.num_parents)
-        check_count(0, num_mutations=self.num_mutations, num_crossovers=self.num_crossovers)
-        check_count(1, generations=self.generations)
-        check_probability(mutation_probability=self.mutation_probability)
+        check_count(1, "search.", population=self.population, num_parents=self.num_parents)
+        check_count(0, "search.", num_mutations=self.num_mutations, num_crossovers=self.num_crossovers)
+        check_count(1, "search.", generations=self.generations)
+        check_probability("search.", mutation_probability=self.mutation_probability)
         if self.num_mutations + self.num_crossovers > self.population:
             raise ValueError(
-                f"num_mutations + num_crossovers must be at most the population of {self.population}, "
+                f"search.num_mutations + search.num_crossovers must be at most search.population, which is {self.population}, "
                 f"got {self.num_mutations} + {self.num_crossovers}"
             )
 

@@ -28,7 +28,7 @@ class Exhaustive:
     max_size: int = 100_000
 
     def __post_init__(self) -> None:
-        check_count(1, max_size=self.max_size)
+        check_count(1, "search.", max_size=self.max_size)
 
     @property
     def budget(self) -> int:

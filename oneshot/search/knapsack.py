@@ -48,8 +48,8 @@ class Knapsack:
     errors: Callable[[], Errors] = _no_errors
 
     def __post_init__(self) -> None:
-        check_count(1, num_samples=self.num_samples)
-        check_least(0, spread=self.spread)
+        check_count(1, "search.", num_samples=self.num_samples)
+        check_least(0, "search.", spread=self.spread)
 
     @property
     def budget(self) -> int:

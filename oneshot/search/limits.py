@@ -18,32 +18,41 @@ def check_limits(limits: Mapping[str, float]) -> None:
             raise ValueError(f"max_{name} must be a positive number, got {limit!r}")
 
 
-def explain_limits(limits: Mapping[str, float], reach: Mapping[str, Range]) -> str:
-    """One line: which limits no architecture meets, or that none meets them together, and what the space can reach."""
+def explain_limits(limits: Mapping[str, float], reach: Mapping[str, Range], written: Mapping[str, str]) -> str:
+    """One line: which limits no architecture meets, or that none meets them together, and what the space can reach.
+
+    Args:
+        written: how limits were written that were not written as numbers.
+    """
     unmet = [name for name, limit in limits.items() if not reach[name][0] <= limit]
     named = unmet or list(limits)
     together = "" if unmet else " together"
-    bounds = _and([f"max_{name}={_as_typed(limits[name])}" for name in named])
+    bounds = _and([describe_limit(name, limits[name], written.get(name)) for name in named])
     ranges = _and([format_range(name, *reach[name]) for name in named])
     return f"{bounds} cannot be met{together}: networks of this space have {ranges}"
 
 
+def describe_limit(name: str, limit: float, written: str | None = None) -> str:
+    """``"max_macs=1e5"`` or, of a limit that was written otherwise than as a number, ``"max_macs=50% (1.235M)"``."""
+    return f"max_{name}={_as_typed(limit)}" if written is None else f"max_{name}={written} ({_human(limit, round)})"
+
+
 def format_range(name: str, low: float, high: float) -> str:
-    """``"3.11M to 22.4M MACs"``: the lower end rounded up and the upper one down, so that both can be met."""
+    """``"3.115M to 22.36M MACs"``: the lower end rounded up, so that it can be met."""
     unit = _UNITS.get(name, name)
-    smallest, largest = _human(low, math.ceil), _human(high, math.floor)
+    smallest, largest = _human(low, math.ceil), _human(high, round)
     return f"{smallest} {unit}" if high <= low or smallest == largest else f"{smallest} to {largest} {unit}"
 
 
 def _human(value: float, whole: Callable[[float], int]) -> str:
-    """Three significant digits with a suffix, made whole in the last digit by ``whole``."""
+    """Four significant digits, as in the log, with a suffix, made whole in the last digit by ``whole``."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
     # Costs are sums of floats: 3.1 may be 31.000000000000004 tenths.
     value = whole(round(value / step, 6)) * step
-    scale, suffix = next(((scale, suffix) for scale, suffix in _SUFFIXES if abs(value) >= 0.9995 * scale), (1.0, ""))
-    return f"{value / scale:.3g}{suffix}"
+    scale, suffix = next(((scale, suffix) for scale, suffix in _SUFFIXES if abs(value) >= 0.99995 * scale), (1.0, ""))
+    return f"{value / scale:.4g}{suffix}"
 
 
 def _as_typed(limit: float) -> str:

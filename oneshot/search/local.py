@@ -32,7 +32,7 @@ class LocalSearch:
     batch_size: int = 10
 
     def __post_init__(self) -> None:
-        check_count(1, num_samples=self.num_samples, num_starts=self.num_starts, batch_size=self.batch_size)
+        check_count(1, "search.", num_samples=self.num_samples, num_starts=self.num_starts, batch_size=self.batch_size)
 
     @property
     def budget(self) -> int:

@@ -40,9 +40,9 @@ class NSGA2:
     crossover_probability: float = 0.9
 
     def __post_init__(self) -> None:
-        check_count(1, population=self.population, generations=self.generations)
+        check_count(1, "search.", population=self.population, generations=self.generations)
         check_probability(
-            mutation_probability=self.mutation_probability, crossover_probability=self.crossover_probability
+            "search.", mutation_probability=self.mutation_probability, crossover_probability=self.crossover_probability
         )
 
     @property

@@ -44,6 +44,7 @@ class Problem:
         guides: for costs that are slow to know, such as a measured latency, a quick one that mostly rises and falls with it:
             ``{"latency_ms": "macs"}``. Walks follow the guide; the cost itself is read only where they arrive, once for each
             architecture, and never of one that exceeds another limit.
+        written: how limits were written that were not written as numbers, such as ``{"macs": "50%"}``, for messages.
 
     Raises:
         ValueError: a limit that is not a positive number, or a name that ``costs`` does not have.
@@ -57,6 +58,7 @@ class Problem:
         limits: Mapping[str, float] | None = None,
         cost: str = "macs",
         guides: Mapping[str, str] | None = None,
+        written: Mapping[str, str] | None = None,
     ) -> None:
         check_limits(limits or {})
         self.coding = coding
@@ -65,6 +67,7 @@ class Problem:
         self._score = score
         self._costs = dict(costs)
         self._guides = dict(guides or {})
+        self._written = dict(written or {})
         self._remembered: dict[str, dict[bytes, float]] = {name: {} for name in self._guides}
         for name in (*self.limits, cost, *self._guides, *self._guides.values()):
             if name not in costs:
@@ -234,7 +237,7 @@ class Problem:
             for code in cheapest.values():
                 if self.feasible(found := self._descend(code, rng)).all():
                     return found
-        raise ValueError(explain_limits(self.limits, self.reach()))
+        raise ValueError(explain_limits(self.limits, self.reach(), self._written))
 
     def check(self) -> None:
         """Looks for one feasible architecture.

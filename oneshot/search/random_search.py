@@ -23,7 +23,7 @@ class RandomSearch:
     batch_size: int = 50
 
     def __post_init__(self) -> None:
-        check_count(1, num_samples=self.num_samples, batch_size=self.batch_size)
+        check_count(1, "search.", num_samples=self.num_samples, batch_size=self.batch_size)
 
     @property
     def budget(self) -> int:

@@ -71,6 +71,15 @@ class SearchSpace(ABC):
         """
         return {}
 
+    @property
+    def title(self) -> str:
+        """What it is called in reports and in the log."""
+        return type(self).__name__
+
+    def notes(self) -> list[str]:
+        """What to know about it where it is first used, in sentences."""
+        return []
+
     @abstractmethod
     def build(self, arch: Arch, make: Make) -> nn.Module:
         """The network of ``arch``: ``(batch, in_channels, height, width)`` images to ``(batch, num_classes)`` logits."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,7 +22,6 @@ from oneshot.spaces.input_sizes import sizes_taken
 from oneshot.spaces.making import check_untied, construct
 from oneshot.spaces.plain import Plain, in_plain_values
 
-log = logging.getLogger(__name__)
 _MULTIPLE = 8  # of hidden widths: what processors like
 
 
@@ -76,6 +74,7 @@ class ElasticNetwork(SearchSpace):
         check_untied(network, self.name)
         image = torch.randn(1, self.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
         self.analysis, logits = self._analyse(network, image)
+        has_kernels = any(block.kernels for block in self.analysis.blocks.values())
         if not kernels:
             self.analysis = _without_kernels(self.analysis)
         self._check_assembly(network, image, logits)
@@ -87,12 +86,10 @@ class ElasticNetwork(SearchSpace):
         self._stages = self._make_stages(removal or ())
         self.choices = self._make_choices(self._sizes)
         if not self.choices:
-            why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
-            raise ValueError(f"nothing in {self.name} can be elastic: {why}")
+            raise ValueError(self._explain_nothing(has_kernels and not kernels, input_ratios))
         self.original = self.largest
         self.sharing = {f"{block_name(path)}.{name}": partial(Pieces, found) for path, name, found in self._pieces()}
         self.channel_orders = [_order(path, group) for path, group in self._groups()]
-        self._report()
 
     def _analyse(self, network: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
         try:
@@ -287,18 +284,37 @@ class ElasticNetwork(SearchSpace):
 
     # Words -----------------------------------------------------------------------------------------------------------
 
-    def _report(self) -> None:
+    def notes(self) -> list[str]:
+        """How much of the network is elastic, and why the rest is not."""
         blocks = self.analysis.blocks.values()
-        log.info(
-            "%s: %.0f %% of the multiply-accumulates in elastic layers; %d blocks with elastic width, %d with heads, %d with "
-            "kernels; %d stages with elastic depth; resolutions %s",
-            self.name, 100 * self.analysis.elastic_share, sum(bool(block.widths) for block in blocks),
-            sum(bool(block.heads) for block in blocks), sum(bool(block.kernels) for block in blocks),
-            sum(bool(paths) for _, paths in self._stages.values()), ", ".join(map(str, self._sizes)),
-        )  # fmt: skip
-        for reason, share in self.analysis.static_shares():
-            if share >= 0.01:
-                log.info("%s: %.0f %% of the multiply-accumulates stay as they are: %s", self.name, 100 * share, reason)
+        widths, heads = sum(bool(block.widths) for block in blocks), sum(bool(block.heads) for block in blocks)
+        kernels = sum(bool(block.kernels) for block in blocks)
+        return [
+            f"{self.name}: {100 * self.analysis.elastic_share:.0f} % of the multiply-accumulates in elastic layers; "
+            f"{widths} blocks with elastic width, {heads} with heads, {kernels} with kernels; "
+            f"{sum(bool(paths) for _, paths in self._stages.values())} stages with elastic depth; "
+            f"resolutions {', '.join(map(str, self._sizes))}",
+            *(
+                f"{self.name}: {100 * share:.0f} % of the multiply-accumulates stay as they are: {reason}"
+                for reason, share in self.analysis.static_shares()
+                if share >= 0.01
+            ),
+        ]
+
+    def _explain_nothing(self, is_without_kernels: bool, input_ratios: Sequence[float]) -> str:
+        """Why there are no choices: what could be elastic is switched off, or there is nothing of the kind."""
+        off = []
+        if any(block.widths or block.heads for block in self.analysis.blocks.values()):
+            off.append(f"width_ratios={list(self._width_ratios)}")
+        if any(number > 1 and paths for _, number, paths in stages_of(self.analysis.blocks, self._skeleton)):
+            off.append(f"depth_ratio={self._depth_ratio:g}")
+        if is_without_kernels:
+            off.append("kernels=false")
+        if off:
+            settings = f"{', '.join(off)} and input_ratios={list(input_ratios)}"
+            return f"{settings} leave nothing of {self.name} to choose: change one of these"
+        why = "; ".join(reason for reason, _ in self.analysis.static_shares()[:3])
+        return f"nothing in {self.name} can be elastic: {why}"
 
 
 def _restored(kind: type[ElasticNetwork], arguments: dict[str, Any], choices: tuple[Choice, ...]) -> ElasticNetwork:

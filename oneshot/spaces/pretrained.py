@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oneshot.reading import begins_like_torch
+
 log = logging.getLogger(__name__)
 
 Filter = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
@@ -38,6 +40,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # there is no end to the errors that a damaged file can cause
+        if path.suffix != ".safetensors" and not begins_like_torch(path):
+            raise ValueError(f"{path} is no file of weights: it does not begin as a PyTorch file does") from None
         reason = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
             f"{path} is no file of weights, damaged, or holds more than tensors and plain values, which are not read: {reason[0]}"

@@ -82,6 +82,11 @@ class TimmSpace(ElasticNetwork):
         self.definition["weights"] = None
         super().__init__(create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal)
 
+    @property
+    def title(self) -> str:
+        """The name of the model."""
+        return str(self.definition["model"])
+
     @classmethod
     def data_defaults(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """How the images were prepared for the weights to start from."""
@@ -97,7 +102,7 @@ class TimmSpace(ElasticNetwork):
             "mean": found.mean,
             "std": found.std,
             "interpolation": found.interpolation,
-            "crop_pct": found.crop_pct,
+            "usual_crop_pct": found.crop_pct,  # small images are not cropped
         }
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -145,6 +150,11 @@ class NetworkSpace(ElasticNetwork):
         self.starts_trained = weights is not None
         self.definition["weights"] = None
         super().__init__(create, num_classes, resolution, width_ratios, depth_ratio, input_ratios, kernels, removal)
+
+    @property
+    def title(self) -> str:
+        """The name of the function or of torchvision's model."""
+        return str(self.definition["build"]).rpartition(":")[2]
 
 
 def _check_name(model: str) -> None:

@@ -112,6 +112,12 @@ def test_the_crop_follows_the_size_of_the_images_unless_it_is_given(photos: Path
     assert image_folder(photos, image_size=64, crop_pct=0.9).crop_pct == 0.9
     assert image_folder(photos, image_size=70, crop_pct=0.5, interpolation="bilinear").interpolation == "bilinear"
     assert digits(image_size=8).crop_pct == 1.0
+    # What trained weights expect says nothing about small images.
+    assert image_folder(photos, image_size=64, usual_crop_pct=0.95).crop_pct == 0.95
+    assert image_folder(photos, image_size=70, usual_crop_pct=0.95).crop_pct == 1.0
+    assert image_folder(photos, image_size=70, usual_crop_pct=0.95, crop_pct=0.9).crop_pct == 0.9
+    with pytest.raises(ValueError, match=r"usual_crop_pct must be a part above 0 and up to 1, or null, got 1\.5"):
+        image_folder(photos, image_size=70, usual_crop_pct=1.5)
 
 
 def test_lower_resolutions_are_close_to_timms_direct_way(photos: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import random
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from toy_spaces import make_data
 from training_runs import CPU, copy_state, differences
 
+from oneshot.arch import Arch
 from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings, refit, repaired
 from oneshot.evaluation.reference import BlockReference, Places
 from oneshot.evaluation.refit import RIDGE, Fit, Layer, UnfitError
@@ -332,3 +334,35 @@ def test_sorted_channels_are_repaired_too() -> None:
     images = [batch for batch, _ in evaluator.fitted_on.at(32)]
     sort_channels(supernet, trained, input_energies(supernet, trained.largest, images))
     assert gap(evaluator, evaluator.subnet(space.smallest)) < gap(evaluator, supernet.extract(space.smallest).eval())
+
+
+def test_layers_without_enough_images_are_counted_in_one_sentence() -> None:
+    supernet = make_supernet("test_resnet")
+    space, data = supernet.space, make_data(160, 12, 2, size=32)
+    settings = ScoreSettings(batch_size=25)
+    few, all_images = (Evaluator(supernet, data, settings, device=CPU, repair=RepairSettings(n)) for n in (8, 160))
+    assert few.repair_notes() == []
+    widths = random.Random(0)
+    archs = [space.smallest, *(space.sample(widths) for _ in range(3))]
+    few.score_all(archs)
+    (note,) = few.repair_notes()
+    assert re.match(
+        r"\d+ of the \d+ layers that are repaired are left as they are in some or all networks, \S+ for", note
+    )
+    assert "weights of each output are fitted on at least" in note
+    assert note.endswith("; evaluation.repair_images gives more")
+    left, number = few.too_few_places(space.smallest)
+    assert 0 < left <= number == len(repaired_layers(supernet, space.smallest))
+    again = Evaluator(supernet, data, settings, device=CPU, repair=RepairSettings(8))  # that has scored nothing
+    assert again.too_few_places(space.smallest) == (left, number)
+    assert few.too_few_places(space.largest) == (0, 0)
+    all_images.score_all(archs)
+    assert all("repair_images" not in note for note in all_images.repair_notes())
+    assert all_images.too_few_places(space.smallest)[0] < left
+
+
+def repaired_layers(supernet: Supernet, arch: Arch) -> list[str]:
+    _, blocks = supernet.skeleton(arch, lambda block: block.module)
+    _, whole = supernet.skeleton(supernet.space.largest, lambda block: block.module)
+    of_name = {block.name: block for block in whole}
+    return [path for block in blocks for path in readers_of(supernet.space, block, of_name[block.name])]

@@ -10,7 +10,7 @@ from pipeline_runs import opened, search
 
 from oneshot.pipeline import distinction
 from oneshot.pipeline.distinction import distinction_note
-from oneshot.search import Exhaustive
+from oneshot.search import Exhaustive, RandomSearch
 
 
 def test_a_choice_by_something_else_is_compared_with_what_scores_better(
@@ -30,3 +30,30 @@ def test_a_choice_by_something_else_is_compared_with_what_scores_better(
         "Of the 9 others with the best scores, 5 cannot be told from the chosen one at 95 % by their accuracy on 64 held-out "
         "images (a paired bootstrap over images), and 2 do better."
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "begin", "end"),
+    [
+        (0, 0, "The candidate ranked next cannot be told from the first at 95 % by their", "over images)."),
+        (1, 0, "The candidate ranked next can be told from the first at 95 % by their", "over images)."),
+    ],
+)
+def test_two_candidates_are_compared_in_the_singular(
+    supernet_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    second: int,
+    begin: str,
+    end: str,
+) -> None:
+    (outcome,) = search(supernet_folder, tmp_path, RandomSearch(num_samples=2)).outcomes
+    with opened(supernet_folder, tmp_path) as (scores, _):
+        ranked = scores.ranked(outcome.archs)
+        correct = dict(zip(ranked, (np.full(64, float(first)), np.full(64, float(second))), strict=True))
+        monkeypatch.setattr(distinction, "_of_images", lambda _, arch: correct[arch])
+        note = distinction_note(scores, ranked[0], outcome.archs, tmp_path / "other")
+    assert note is not None
+    assert note.startswith(begin)
+    assert note.endswith(end)

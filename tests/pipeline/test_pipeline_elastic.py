@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,9 @@ def test_it_is_fine_tuned_whole_then_sorted_and_teaches_the_others(
         assert ("learning from the network that taught the supernet" in caplog.text) == (distill is None)
 
 
-def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: Path) -> None:
+def test_a_family_without_training_is_searched_with_repaired_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = make_data(augmentation=Augmentation(), num_held_out=32)
     torch.manual_seed(0)
     torch.save(timm.create_model(MODEL, num_classes=4).state_dict(), tmp_path / "weights.pt")
@@ -144,7 +147,9 @@ def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: P
     found = search(tmp_path / "run", tmp_path / "search", data=data, repair_images=64)
     subnet = load_subnet(tmp_path / "search")
     assert subnet.card["repair_images"] == 64
-    assert "repaired in closed form" in (tmp_path / "search" / "report.html").read_text()
+    page = (tmp_path / "search" / "report.html").read_text()
+    assert "repaired in closed form" in page
+    assert f"<title>{MODEL} on toys</title>" in page
     arch = found.outcomes[0].best
     assert arch != space.largest
     evaluator = Evaluator(trained.supernet, data, device=torch.device("cpu"), repair=RepairSettings(64))
@@ -159,7 +164,15 @@ def test_a_family_without_training_is_searched_with_repaired_weights(tmp_path: P
     with pytest.raises(ValueError, match=r"trainer\.epochs of at least 1, not 0"):
         retrain_subnet(subnet, data, SubnetTraining(make_settings(epochs=0)), tmp_path / "none")
 
+    with caplog.at_level("INFO"):
+        search(tmp_path / "run", tmp_path / "few", data=data, repair_images=4)
+    assert caplog.text.count("layers that are repaired are left as they are") == 1
+    assert caplog.text.count("evaluation.repair_images gives more") == 1
+    page = (tmp_path / "few" / "report.html").read_text()
+    assert re.search(r"4, too few for \d+ of the \d+ layers that are repaired", page)
+    caplog.clear()
     search(tmp_path / "run", tmp_path / "all", data=data, repair_images=10_000)
+    assert "gives more" not in caplog.text
     assert load_subnet(tmp_path / "all").card["repair_images"] == len(data.train) < 10_000
     search(tmp_path / "run", tmp_path / "recalibrated", data=data, repair=False)
     assert "repair_images" not in load_subnet(tmp_path / "recalibrated").card

@@ -14,7 +14,7 @@ from pipeline_runs import read_rows, search
 from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
-from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, measure_table
+from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, RelativeCostSettings, measure_table
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.references import read_references
@@ -117,6 +117,17 @@ def test_the_loss_can_be_predicted(supernet_folder: Path, tmp_path: Path) -> Non
     assert (predictor.fitted[1] < 0).all()
     assert outcomes[0].predicted == {}  # a negative loss is no accuracy to report
     assert outcomes[0].best == min(outcomes[0].archs, key=lambda arch: found.scores[arch].loss)
+    page = (tmp_path / "report.html").read_text()
+    assert ", chosen by their losses; random search at equal budget reached" in page
+    lost = [min(found.scores[arch].loss for arch in outcome.baseline) for outcome in outcomes]
+    assert all(f"{loss:.4f}" in page for loss in (*lost, *(found.scores[outcome.best].loss for outcome in outcomes)))
+    assert "The 3 best predictions under each limit were scored" in page
+
+
+def test_without_limits_no_limits_are_spoken_of(supernet_folder: Path, tmp_path: Path) -> None:
+    more = {"predictor": RidgePredictor(), "prediction": PredictionSettings(num_pairs=12, num_verified=2)}
+    (outcome,) = search(supernet_folder, tmp_path, EVOLUTION, more=more).outcomes
+    assert "The 2 best predictions were scored by the supernet, and the best of those was chosen." in outcome.notes[0]
 
 
 def test_a_search_goes_on_where_it_was_stopped(
@@ -328,3 +339,9 @@ def test_references(tmp_path: Path) -> None:
 def test_the_examples_references_are_read() -> None:
     path = Path(__file__).resolve().parent.parent.parent / "examples" / "note10.json"
     assert [reference.cost for reference in read_references(path, "latency_ms")] == [11, 16, 22, 30, 41, 50, 64]
+
+
+def test_a_percentage_that_cannot_be_met_is_given_as_it_was_written(supernet_folder: Path, tmp_path: Path) -> None:
+    costs = [RelativeCostSettings(max_macs=0.1, percentages=("max_macs",)).of_original({"macs": 1e5})]
+    with pytest.raises(ValueError, match=r"max_macs=0\.1% \(100\) cannot be met"):
+        search(supernet_folder, tmp_path, more={"costs": costs})

@@ -52,7 +52,7 @@ def write(subnet: Subnet, folder: Path) -> Callable[..., Any]:
     return printed_function(folder)
 
 
-def logits(network: nn.Module, x: Tensor) -> Tensor:
+def logits(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
         found: Tensor = network(x)
     return found
@@ -83,6 +83,18 @@ def test_what_the_card_prints_loads_the_same_network(model: str, size: int, tmp_
         fewer.reset_classifier(2)
         assert logits(fewer, x).shape == (len(x), 2)
 
+        for number in (3, 0):
+            other = load(tmp_path, num_classes=number)
+            assert other.num_classes == number
+            expected = load(tmp_path)
+            expected.reset_classifier(number)
+            body, features = (logits(one.forward_features, x) for one in (other, expected))
+            assert torch.equal(body, features)
+            assert logits(other, x).shape == (len(x), number or other.head_hidden_size)
+        assert torch.equal(logits(load(tmp_path, num_classes=5, drop_rate=0.2), x), logits(subnet.module(), x))
+        with pytest.raises(ValueError, match=rf"are not those of a {model} with {{'features_only': True}}"):
+            load(tmp_path, features_only=True)
+
         backbone = FeatureGetterNet(load(tmp_path), out_indices=(0, 1, 2))
         with torch.no_grad():
             features = backbone(x)
@@ -92,6 +104,25 @@ def test_what_the_card_prints_loads_the_same_network(model: str, size: int, tmp_
         with torch.no_grad():
             assert [feature.shape[1] for feature in listed(x)] == listed.feature_info.channels()
         assert listed.feature_info.channels()[0] < 64
+
+
+def test_models_that_know_the_size_of_images_take_another(tmp_path: Path) -> None:
+    space = TimmSpace("test_vit", 5, 48, width_ratios=(0.5, 1.0), input_ratios=(1.0,))
+    subnet = subnet_of(space, space.smallest)
+    load, x = write(subnet, tmp_path), torch.randn(2, 3, 64, 64)
+    larger = load(tmp_path, img_size=64)
+    assert logits(larger, x).shape == (2, 5)
+    assert resolve_model_data_config(larger)["input_size"] == (3, 64, 64)
+    dynamic = load(tmp_path, dynamic_img_size=True)  # resamples position embeddings alike
+    torch.testing.assert_close(logits(larger, x), logits(dynamic, x))
+    for options in ({"global_pool": "avg"}, {"patch_size": 8}):
+        with pytest.raises(ValueError, match="are not those of a test_vit with"):
+            load(tmp_path, **options)
+    space = TimmSpace("test_resnet", 5, 32, input_ratios=(1.0,))
+    load = write(subnet_of(space, space.smallest), tmp_path)
+    with pytest.raises(ValueError, match="a test_resnet has no img_size to set"):
+        load(tmp_path, img_size=64)
+    assert logits(load(tmp_path, global_pool="max"), x).shape == (2, 5)
 
 
 def test_a_new_classifier_reads_what_the_narrower_layer_before_it_gives() -> None:
@@ -127,6 +158,8 @@ def test_a_network_of_ones_own_is_narrowed_in_the_same_way(tmp_path: Path) -> No
     x = images(space, space.smallest)
     fresh = torchvision.models.get_model("shufflenet_v2_x0_5", num_classes=5)
     assert torch.equal(logits(load(tmp_path, fresh), x), logits(subnet.module(), x))
+    with pytest.raises(ValueError, match="not for a network of your own"):
+        load(tmp_path, fresh, num_classes=3)
 
 
 def test_networks_that_only_oneshot_builds_are_told_what_takes_them(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from report_builders import HOSTILE, Elements, make_blocks, plain
 
 from oneshot.report import Candidate, Reference, TradeoffPoint, TradeoffReport, write_tradeoff_report
-from oneshot.report.axes import Axis, padded, without_outliers
-from oneshot.report.labels import Box, Label, place_labels
+from oneshot.report.labels import Box
 
 POINTS = [
     TradeoffPoint(11.0, {"stage1.kernel": 3}, 10.5, 90_000_000, 3_100_000, 10.5, 0.731, 0.72, 0.71, make_blocks()),
@@ -98,7 +97,8 @@ def test_verdict(tmp_path):
     path = tmp_path / "report.html"
     assert (
         "Evolution found networks from 72.00 % accuracy at 10.5 ms to 79.00 % accuracy at 62.0 ms under 3 limits from "
-        "11.0 ms to 64.0 ms; random search at equal budget reached less under 2 of 3 limits." in plain(write(path))
+        "11.0 ms to 64.0 ms; random search at equal budget reached less accuracy under 2 of 3 limits."
+        in plain(write(path))
     )
     text = plain(write(path, without("accuracy", "baseline")))
     assert "from 73.10 % predicted accuracy at 10.5 ms to 79.80 % predicted accuracy at 62.0 ms under 3 limits" in text
@@ -106,11 +106,42 @@ def test_verdict(tmp_path):
     assert "random search" not in text
     text = plain(write(path, replace(REPORT, points=POINTS[1:2])))
     assert "found a network of 75.00 % accuracy at 19.5 ms under one limit, at most 20.0 ms; random search" in text
-    assert "at equal budget reached more." in text
+    assert "at equal budget reached more accuracy." in text
     text = plain(write(path, replace(REPORT, points=[POINTS[0], POINTS[2]])))
-    assert "reached less under each of 2 limits." in text
-    ranked_otherwise = [replace(POINTS[0], lead=-0.1), replace(POINTS[2], lead=0.1)]  # by the loss
-    assert "reached less under 1 of 2 limits." in plain(write(path, replace(REPORT, points=ranked_otherwise)))
+    assert "reached less accuracy under each of 2 limits." in text
+
+
+def test_where_losses_decide_sentence_table_and_chart_say_so(tmp_path):
+    path = tmp_path / "report.html"
+    points = [
+        replace(point, loss=0.9, baseline_loss=loss) for point, loss in zip(POINTS, (0.8, 1.0, 1.2345), strict=True)
+    ]
+    page = write(path, replace(REPORT, points=points, metric="loss", original=ORIGINAL))
+    text = plain(page)
+    assert "found networks from a loss of 0.9000 (72.00 % accuracy) at 10.5 ms to a loss of 0.9000 (79.00 %" in text
+    assert ", chosen by their losses; random search at equal budget reached a higher loss under 2 of 3 limits." in text
+    assert "networks were chosen by their losses, which the table shows" in text
+    heading, *body = rows(page)
+    at = heading.index("Loss")
+    assert heading[at - 1 : at + 2] == ["Random", "Loss", "Random\u2019s loss"]
+    assert [row[at : at + 2] for row in body] == [
+        ["0.9000", "0.8000"],
+        ["0.9000", "1.0000"],
+        ["0.9000", "1.2345"],
+        ["0.7000", "\u2013"],
+    ]
+    one = plain(write(path, replace(REPORT, points=points[:1], metric="loss")))
+    assert "random search at equal budget reached a lower loss." in one
+    assert "losses" not in plain(write(path, replace(REPORT, points=points)))
+
+
+def test_where_something_else_decides_it_is_named(tmp_path):
+    points = [replace(point, loss=0.9, baseline_loss=0.8) for point in POINTS]
+    report = replace(REPORT, points=points, metric="loss", chosen_by="all witnesses together")
+    text = plain(write(tmp_path / "report.html", report))
+    assert "under 3 limits from 11.0 ms to 64.0 ms, chosen by all witnesses together; what is chosen alike" in text
+    assert "of random search at equal budget has less accuracy under 2 of 3 limits." in text
+    assert "loss" not in text
 
 
 def test_table_has_one_row_for_each_limit(tmp_path):
@@ -313,40 +344,6 @@ def test_what_cannot_be_shown_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         write_tradeoff_report(tmp_path / "report.html", replace(REPORT, **change))
     assert not os.listdir(tmp_path)
-
-
-def test_ticks_are_round_and_inside():
-    values, step = Axis(10.0, 65.0, 0, 1000).ticks(apart=110)
-    assert (values, step) == ([10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65], 5)
-    assert Axis(0.712, 0.7193, 400, 0).ticks(apart=100)[0] == pytest.approx([0.712, 0.714, 0.716, 0.718])
-    assert Axis(10.0, 60.0, 400, 0).place(35.0) == 200
-
-
-def test_a_span_has_air_and_keeps_to_its_bounds():
-    assert padded([10.0, 20.0], air=0.1) == (9, 21)
-    assert padded([0.1, 100.0], air=0.1, ceiling=100) == (0, 100)
-    assert padded([50.0, 50.0], air=0.1) == (47.5, 52.5)
-    assert padded([0.0], air=0.1) == (0, 1)
-
-
-def test_outliers_are_far_below_the_rest():
-    assert without_outliers([0.5]) == 0.5
-    assert without_outliers([0.5, 0.5, 0.5]) == 0.5
-    assert without_outliers([0.01, *(0.6 + i / 1000 for i in range(100))]) == 0.6
-    assert without_outliers([0.55, *(0.6 + i / 1000 for i in range(100))]) == 0.55
-
-
-def test_labels_avoid_marks_and_each_other():
-    frame = Box(0, 0, 300, 200)
-    labels = [Label("a label", 150.0, 100.0, ""), Label("another", 152.0, 100.0, ""), Label("third", 296.0, 4.0, "")]
-    marks = [(label.x, label.y) for label in labels]
-    boxes = place_labels(labels, frame=frame, marks=marks, lines=[])
-    assert all(a.overlap(b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
-    assert all(not box.holds(*mark) for box in boxes for mark in marks)
-    assert all(box.left >= 0 and box.right <= 300 and box.top >= 0 and box.bottom <= 200 for box in boxes)
-    wall = [(float(x), 88.0) for x in range(100, 200, 5)]
-    assert place_labels(labels[:1], frame=frame, marks=marks[:1], lines=[])[0].bottom < 100
-    assert not any(place_labels(labels[:1], frame=frame, marks=marks[:1], lines=wall)[0].holds(*spot) for spot in wall)
 
 
 ORIGINAL = Candidate({"stage1.kernel": 9}, 0.805, 0.7, 600_000_000, 8_000_000, 65.0)

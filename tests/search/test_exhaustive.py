@@ -131,5 +131,5 @@ def test_limits_that_cannot_be_met_are_refused() -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^max_size must be a whole number of at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^search\.max_size must be a whole number of at least 1, got 0$"):
         Exhaustive(max_size=0)

@@ -14,6 +14,7 @@ from search_toys import Layers, Mirrored, Stages, Toy, feasible, posed, sample, 
 
 from oneshot.arch import Arch
 from oneshot.search import History, Problem
+from oneshot.search.limits import explain_limits, format_range
 from oneshot.spaces.base import SearchSpace
 
 OPPOSED = {"macs": total, "params": lambda arch: 8 - total(arch)}
@@ -300,15 +301,15 @@ def test_limits_that_can_be_met_pass(limits: dict[str, float] | None) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"macs": 1e5}, "max_macs=1e5 cannot be met: networks of this space have 3.12M to 22.3M MACs"),
+        ({"macs": 1e5}, "max_macs=1e5 cannot be met: networks of this space have 3.115M to 22.32M MACs"),
         (
             {"macs": 3114999, "params": 4e6, "latency_ms": 2.5},
-            "max_macs=3.114999e6 and max_latency_ms=2.5 cannot be met: networks of this space have 3.12M to 22.3M MACs "
+            "max_macs=3.114999e6 and max_latency_ms=2.5 cannot be met: networks of this space have 3.115M to 22.32M MACs "
             "and 3 to 11 ms",
         ),
         (
             {"macs": 4e6, "latency_ms": 4},
-            "max_macs=4e6 and max_latency_ms=4 cannot be met together: networks of this space have 3.12M to 22.3M MACs "
+            "max_macs=4e6 and max_latency_ms=4 cannot be met together: networks of this space have 3.115M to 22.32M MACs "
             "and 3 to 11 ms",
         ),
         ({"params": 100}, "max_params=100 cannot be met: networks of this space have 1.5k parameters"),
@@ -328,6 +329,13 @@ def test_limits_that_cannot_be_met_are_named_with_what_the_space_reaches(
     with pytest.raises(ValueError) as error:  # noqa: PT011 - compared as a whole
         problem.check()
     assert str(error.value) == message
+
+
+def test_limits_and_ranges_are_given_as_the_log_gives_them() -> None:
+    assert explain_limits({"params": 111_816.42}, {"params": (1_380_104, 11_181_642)}, {"params": "1%"}) == (
+        "max_params=1% (111.8k) cannot be met: networks of this space have 1.381M to 11.18M parameters"
+    )
+    assert format_range("macs", 999_960.0, 99_999_900.0) == "1M to 100M MACs"
 
 
 @pytest.mark.parametrize(("limits", "cost"), [({"mac": 1.0}, "macs"), ({"macs": 1.0}, "mac")], ids=["limit", "cost"])

@@ -232,20 +232,23 @@ def test_the_order_of_hashes_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomSearch(num_samples=0), "num_samples must be a whole number of at least 1, got 0"),
-        (lambda: RandomSearch(batch_size=2.5), "batch_size must be a whole number of at least 1, got 2.5"),  # type: ignore[arg-type]
-        (lambda: Evolution(population=True), "population must be a whole number of at least 1, got True"),
-        (lambda: Evolution(num_parents=0), "num_parents must be a whole number of at least 1, got 0"),
-        (lambda: Evolution(num_mutations=-1), "num_mutations must be a whole number of at least 0, got -1"),
-        (lambda: Evolution(mutation_probability=1.5), "mutation_probability must be a number from 0 to 1, got 1.5"),
+        (lambda: RandomSearch(num_samples=0), "search.num_samples must be a whole number of at least 1, got 0"),
+        (lambda: RandomSearch(batch_size=2.5), "search.batch_size must be a whole number of at least 1, got 2.5"),  # type: ignore[arg-type]
+        (lambda: Evolution(population=True), "search.population must be a whole number of at least 1, got True"),
+        (lambda: Evolution(num_parents=0), "search.num_parents must be a whole number of at least 1, got 0"),
+        (lambda: Evolution(num_mutations=-1), "search.num_mutations must be a whole number of at least 0, got -1"),
+        (
+            lambda: Evolution(mutation_probability=1.5),
+            "search.mutation_probability must be a number from 0 to 1, got 1.5",
+        ),
         (
             lambda: Evolution(population=40),
-            r"num_mutations \+ num_crossovers must be at most the population of 40, got 25 \+ 25",
+            r"search\.num_mutations \+ search\.num_crossovers must be at most search\.population, which is 40, got 25 \+ 25",
         ),
-        (lambda: NSGA2(generations=0), "generations must be a whole number of at least 1, got 0"),
+        (lambda: NSGA2(generations=0), "search.generations must be a whole number of at least 1, got 0"),
         (
             lambda: NSGA2(crossover_probability=float("nan")),
-            "crossover_probability must be a number from 0 to 1, got nan",
+            "search.crossover_probability must be a number from 0 to 1, got nan",
         ),
     ],
 )

@@ -380,3 +380,16 @@ def test_a_network_of_ones_own(build: str) -> None:
 def test_what_cannot_be_made_elastic(build: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NetworkSpace(build, 5, 16, input_ratios=(1.0,))
+
+
+def test_where_settings_leave_no_choice_they_are_named() -> None:
+    off = {"width_ratios": (1.0,), "depth_ratio": 1.0, "input_ratios": (1.0,)}
+    with pytest.raises(
+        ValueError,
+        match=r"^width_ratios=\[1\.0\], depth_ratio=1 and input_ratios=\[1\.0\] leave nothing of VisionTransformer to choose",
+    ):
+        TimmSpace("test_vit", 5, 32, kernels=False, **off)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"depth_ratio=1, kernels=false and input_ratios=\[1\.0\] leave nothing of ConvNeXt"
+    ):
+        TimmSpace("test_convnext", 5, 32, kernels=False, **off)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from space_examples import images
 from torch import nn
 
+from oneshot.reading import read_torch
 from oneshot.spaces import NetworkSpace, SearchSpace, TimmSpace
 from oneshot.spaces.loading import from_definition
 from oneshot.supernet import Supernet
@@ -89,7 +90,9 @@ class Evil:
         ({"state_dict": {"weight": Evil()}}, "holds more than tensors and plain values"),
         ({"epoch": 3}, "holds no state dict: epoch is no tensor"),
         ({}, "holds no state dict"),
-        (b"no file of weights", "no file of weights"),
+        (b"no file of weights", "no file of weights: it does not begin as a PyTorch file does"),
+        (b"hello", "no file of weights: it does not begin as a PyTorch file does"),
+        (b"PK and no more", "no file of weights, damaged, or holds more"),
     ],
 )
 def test_a_file_of_something_else(content: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +101,15 @@ def test_a_file_of_something_else(content: Any, message: str, tmp_path: Path, mo
     with pytest.raises(ValueError, match=message):
         TimmSpace(MODEL, 5, 32, "weights.pt")
     assert not Path("code_was_run").exists()
+
+
+def test_text_is_no_pytorch_file(tmp_path: Path) -> None:
+    path = tmp_path / "text.pt"
+    path.write_text("hello")
+    with pytest.raises(
+        ValueError, match=r"text\.pt is truncated, damaged or no PyTorch file: it does not begin like one$"
+    ):
+        read_torch(path)
 
 
 def test_weights_of_another_network(trained: nn.Module, tmp_path: Path) -> None:
@@ -136,7 +148,7 @@ def test_an_unknown_model(name: str) -> None:
 
 def test_images_are_prepared_as_for_the_weights() -> None:
     arguments = {"model": "tf_efficientnet_lite0", "weights": "file.pt"}
-    expected = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 0.875}
+    expected = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "usual_crop_pct": 0.875}
     assert TimmSpace.data_defaults(arguments) == expected
     assert TimmSpace.data_defaults(arguments | {"weights": None}) == {}
     for space in (SearchSpace, NetworkSpace):
