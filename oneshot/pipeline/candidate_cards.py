@@ -20,10 +20,11 @@ from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.graph import HasCells
 
 
-def describe(score: Score, cost: Cost) -> str:
-    """One line about a scored candidate."""
+def describe(score: Score, cost: Cost, combined: float | None = None) -> str:
+    """One line about a scored candidate, with what all witnesses together give it where these rank."""
+    together = "" if combined is None else f"all witnesses {combined:.3f}, "
     return (
-        f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
+        f"{together}accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
         f"{cost.params / 1e6:.2f}M params"
     )
 
@@ -48,7 +49,8 @@ class CandidateCards:
         """A scored candidate for the report; its latency only where that is known."""
         score, cost = self.scores.known[arch], self.costs.table.cost(arch)
         latency = self.costs.known_latency(arch)
-        return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency)
+        combined = self.scores.combined(arch)
+        return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency, combined)
 
     def subnet(self, arch: Arch) -> Subnet:
         """A scored candidate with the weights that it was scored with, inherited or repaired, and its card."""

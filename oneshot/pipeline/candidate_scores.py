@@ -102,6 +102,10 @@ class CandidateScores:
         """What the search compares scored candidates by, higher is better."""
         return [self.key(self.known[arch]) for arch in archs]
 
+    def combined(self, arch: Arch) -> float | None:
+        """What other witnesses and the score of a candidate give together, where they rank."""
+        return None
+
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
         """Scored candidates by their keys, the best first."""
         listed = list(archs)

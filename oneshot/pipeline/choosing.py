@@ -57,8 +57,9 @@ def share_finds(
 
 def _with_best(outcome: Outcome, best: Arch, describe: Callable[[Arch], str]) -> Outcome:
     whence = "that the predictor learned from" if best in outcome.learned_from else "scored under another limit"
-    note = f"A network {whence} is better than what was found within these limits, and meets them: it is the one that is kept."
-    log.info("%s: %s %s", describe_limits(outcome.cost), note, describe(best))
+    under = f"Under {describe_limits(outcome.cost)}" if outcome.cost.limits else "Without limits"
+    note = f"{under} a network {whence} is better than what the search found there, and is kept."
+    log.info("%s %s", note, describe(best))
     archs = outcome.archs if best in outcome.archs else [*outcome.archs, best]
     return replace(outcome, best=best, archs=archs, notes=[*outcome.notes, note])
 

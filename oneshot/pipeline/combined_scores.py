@@ -131,6 +131,10 @@ class CombinedScores(CandidateScores):
         self._combine(archs)
         return [(self._combined[arch], *self.key(self.known[arch])) for arch in archs]
 
+    def combined(self, arch: Arch) -> float | None:
+        """What all witnesses together give a scored candidate."""
+        return None if self._panel is None else self.keys([arch])[0][0]
+
     def keep_ranking(self) -> None:
         """Records beside the scores of all candidates what they are compared by."""
         archs = list(self.known)

@@ -158,10 +158,11 @@ def _who_counts(evidence: Evidence) -> str:
     highest = shares[int(np.argmax(panel.weights))]
     most = [name for name, share in zip(panel.names, shares, strict=True) if share == highest]
     silent = [name for name, weight in zip(panel.names, panel.weights, strict=True) if weight == 0]
-    found = (
-        f"The network was chosen by {len(panel.names)} witnesses together, of which {_listed(most)} counted most ({highest}"
-        f"{' each' if len(most) > 1 else ''})."
-    )
+    heard = len(panel.names) - len(silent)
+    found = f"The network was chosen by {_listed(most)} alone."
+    if heard > 1:
+        each = " each" if len(most) > 1 else ""
+        found = f"The network was chosen by {heard} witnesses together, of which {_listed(most)} counted most ({highest}{each})."
     for names, why in _reasons(evidence, silent):
         found += f" No weight was given to {_listed(names)}, because {why}."
     return found
@@ -215,9 +216,15 @@ def _nobody(evidence: Evidence, is_judged: bool) -> str:
 
 
 def _about_learning(learned: LearnedWeights) -> str:
-    moved = "as the witnesses themselves gave them" if math.isinf(learned.penalty) else "learned"
+    if math.isinf(learned.penalty):
+        nothing = ": on these networks they tell nothing" if learned.unlearned_error >= learned.mean_error else ""
+        return (
+            f"From {learned.num_networks} networks that were retrained no better weights could be learned, so they stayed as the "
+            f"witnesses themselves gave them: the truth's normal score is missed by {learned.unlearned_error:.2f} with them, by "
+            f"{learned.mean_error:.2f} without any witness{nothing}."
+        )
     return (
-        f"From {learned.num_networks} networks that were retrained the weights were {moved}: left out one by one, the truth's "
+        f"From {learned.num_networks} networks that were retrained the weights were learned: left out one by one, the truth's "
         f"normal score is missed by {learned.error:.2f}; by {learned.unlearned_error:.2f} with the weights from before, by "
         f"{learned.mean_error:.2f} without any witness."
     )

@@ -193,7 +193,7 @@ class PredictedSearch:
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
         if self._evidence is not None:
             best = self._evidence.first(verified)
-        told = describe(self.scores.known[best], self.costs.table.cost(best))
+        told = describe(self.scores.known[best], self.costs.table.cost(best), self.scores.combined(best))
         asked = "predictions" if self._evidence is None else "networks"
         log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, told)
         # A regression knows no bounds, an accuracy does.

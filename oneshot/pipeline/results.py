@@ -106,6 +106,7 @@ class SearchResult:
         judged: how the ranking agrees with the truth, where that is known.
         evidence: whether witnesses agree, where there are enough networks to tell.
         original: the network that the space was made of, one of ``scores``.
+        seconds: that the run took.
         too_few_places: of the best networks, how many layers could not be repaired for lack of images, and how many were to be.
     """
 
@@ -118,6 +119,7 @@ class SearchResult:
     evidence: Evidence | None = None
     original: Arch | None = None
     too_few_places: Mapping[Arch, tuple[int, int]] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def shown_original(self) -> report.Candidate | None:
@@ -151,9 +153,9 @@ def write_search_page(
         [score if is_whole else math.nan for score, is_whole in zip(scores, whole, strict=True)],
         [vars(candidate)[cost.minimize] for candidate in candidates],
     )
-    write_json(
-        folder / "pareto.json", [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
-    )
+    rows = [{**vars(candidates[i]), "arch": dict(candidates[i].arch), "index": i} for i in front]
+    absent = [] if any(row["combined"] is not None for row in rows) else ["combined"]
+    write_json(folder / "pareto.json", [{key: row[key] for key in row if key not in absent} for row in rows])
     best = list(outcome.archs).index(outcome.best)
     report.write_search_report(
         folder / "report.html",
@@ -238,11 +240,10 @@ def write_tradeoff_page(
             points=points,
             scored=[(vars(result.candidates[arch])[limited], result.candidates[arch].accuracy) for arch in seen],
             references=references,
-            facts=facts(result, outcomes[0], [outcome.best for outcome in outcomes])
-            | {"time of this run": f"{sum(o.seconds for o in outcomes):.0f} s"},
+            facts=facts(result, outcomes[0], [outcome.best for outcome in outcomes]),
             notes=[
                 *([] if judged is None else ranking_notes(judged, None, result.is_random)),
-                *outcomes[0].notes,
+                *dict.fromkeys(note for outcome in outcomes for note in outcome.notes),
                 *([] if result.evidence is None else evidence_notes(result.evidence, judged is not None)),
                 *common_notes(result),
             ],
@@ -269,7 +270,7 @@ def facts(result: SearchResult, outcome: Outcome, shown: Sequence[Arch]) -> dict
         ),
         "input": "x".join(map(str, under.space.input_shape(outcome.best))),
         "seed": str(under.seed),
-        "time of this run": f"{outcome.seconds:.0f} s",
+        "time of this run": f"{result.seconds:.0f} s",
         "torch": str(torch.__version__),
         **outcome.facts,
     }
@@ -290,10 +291,11 @@ def notes(result: SearchResult, candidates: Sequence[report.Candidate], chosen: 
     """How far the ranking can be trusted, from the size of the held-out set."""
     number = result.conditions.held_out_images
     error = (max(chosen.accuracy * (1 - chosen.accuracy), 0.25 / number) / number) ** 0.5
-    close = sum(candidate.accuracy >= chosen.accuracy - 2 * error for candidate in candidates)
+    close = sum(abs(candidate.accuracy - chosen.accuracy) <= 2 * error for candidate in candidates)
+    above = sum(candidate.accuracy > chosen.accuracy + 2 * error for candidate in candidates)
     return [
-        f"With {number} held-out images the best accuracy is known to about ±{100 * error:.1f} points (one standard "
-        f"error); {close} of {len(candidates)} candidates lie within two of it.",
+        f"With {number} held-out images the accuracy of the chosen network is known to about ±{100 * error:.1f} points (one "
+        f"standard error); {close} of {len(candidates)} candidates lie within two of it{f', {above} above' if above else ''}.",
         *common_notes(result),
     ]
 

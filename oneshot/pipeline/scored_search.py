@@ -104,7 +104,7 @@ class SupernetSearch:
         return archs
 
     def _describe(self, arch: Arch) -> str:
-        return describe(self.scores.known[arch], self.costs.table.cost(arch))
+        return describe(self.scores.known[arch], self.costs.table.cost(arch), self.scores.combined(arch))
 
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)

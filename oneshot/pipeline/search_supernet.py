@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         ValueError: no architecture meets the limits, settings that do not go together, or the folder holds another search.
         FolderInUseError: another process writes to the folder.
     """
-    evaluation = settings.evaluation
+    evaluation, started = settings.evaluation, time.monotonic()
     if isinstance(settings.strategy, Knapsack):
         is_repaired = trained.repair(evaluation.repair_images, evaluation.repair) is not None
         check_block_errors(trained, is_repaired, settings.strategy)
@@ -73,7 +74,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             outcomes,
             scores,
             costs,
-            lambda arch: describe(scores.known[arch], costs.table.cost(arch)),
+            lambda arch: describe(scores.known[arch], costs.table.cost(arch), scores.combined(arch)),
             scores.is_whole,
         )
         cards = CandidateCards(scores, costs, trained, data, settings.config)
@@ -109,7 +110,18 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         for note in scores.evaluator.repair_notes():
             log.info("%s", note)
         known = dict(scores.known)
-        result = SearchResult(outcomes, folders, known, candidates, under, judged, evidence, original, too_few)
+        result = SearchResult(
+            outcomes,
+            folders,
+            known,
+            candidates,
+            under,
+            judged,
+            evidence,
+            original,
+            too_few,
+            time.monotonic() - started,
+        )
         for outcome, own in zip(outcomes, folders, strict=True):
             distinction = distinction_note(scores, outcome.best, outcome.archs, own)
             write_search_page(own, outcome, result, costs.table, distinction)

@@ -13,7 +13,8 @@ Cost: TypeAlias = Literal["macs", "params", "latency_ms"]
 class Candidate:
     """One evaluated architecture.
 
-    ``accuracy`` is a fraction of the held-out split, ``latency_ms`` is None where it was not measured.
+    ``accuracy`` is a fraction of the held-out split, ``latency_ms`` is None where it was not measured, ``combined`` what all
+    witnesses together give it, where these rank.
     """
 
     arch: Mapping[str, Value]
@@ -22,6 +23,7 @@ class Candidate:
     macs: int
     params: int
     latency_ms: float | None
+    combined: float | None = None
 
 
 @dataclass(frozen=True)

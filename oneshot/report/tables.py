@@ -16,11 +16,14 @@ _ABSENT = "\u2013"
 
 
 def top_candidates(report: SearchReport, count: int) -> list[int]:
-    """The indices of the best candidates: within the limits first, then by the metric, then the earliest."""
+    """The indices of the best candidates: within the limits first, then by the combined value where there is one, then by the
+    metric, then the earliest.
+    """
 
-    def order(index: int) -> tuple[bool, float, int]:
+    def order(index: int) -> tuple[bool, float, float, int]:
         candidate = report.candidates[index]
-        return (not within_limits(candidate, report.limits), -score_of(candidate, report.metric), index)
+        combined = 0.0 if candidate.combined is None else candidate.combined
+        return (not within_limits(candidate, report.limits), -combined, -score_of(candidate, report.metric), index)
 
     return sorted(range(len(report.candidates)), key=order)[:count]
 
@@ -32,13 +35,19 @@ def render_candidate_table(report: SearchReport, indices: Sequence[int]) -> str:
     if not indices:
         return '<p class="caption">None.</p>'
     costs = available_costs(report)
-    names = ["Evaluation", "Accuracy", "Loss", *(COST_HEADINGS[cost] for cost in costs)]
+    names = ["Evaluation", *(["All witnesses"] if has_combined(report) else []), "Accuracy", "Loss"]
+    names += [COST_HEADINGS[cost] for cost in costs]
     names += [share_heading(cost) for cost in _shared(report)]
     headings = "".join(f'<th scope="col" class="number"><button type="button">{name}</button></th>' for name in names)
     rows = "\n".join(_row(report, index) for index in indices)
     if report.original is not None:
         rows += f"\n{_original_row(report, report.original)}"
     return f'<div class="scroll">{_table(headings, rows)}</div>'
+
+
+def has_combined(report: SearchReport) -> bool:
+    """Whether candidates have a combined value."""
+    return any(candidate.combined is not None for candidate in report.candidates)
 
 
 def render_tradeoff_table(report: TradeoffReport) -> str:
@@ -116,8 +125,11 @@ def _original_row(report: SearchReport, original: Candidate) -> str:
 
 
 def _numbers(report: SearchReport, candidate: Candidate, first: tuple[float, str]) -> str:
-    cells = [
-        first,
+    cells = [first]
+    if has_combined(report):
+        value = candidate.combined
+        cells.append((math.nan, _ABSENT) if value is None else (value, f"{value:.3f}"))
+    cells += [
         (candidate.accuracy, format_metric("accuracy", candidate.accuracy)),
         (candidate.loss, format_metric("loss", candidate.loss)),
     ]

@@ -148,7 +148,7 @@ def test_what_a_search_leaves(finished: Callable[[str], Path]) -> None:
     assert "ToySpace on toys" in page
     assert "24 networks" in page
     assert "supernet, step 36 of 36" in page
-    assert "With 64 held-out images the best accuracy is known to about" in page
+    assert "With 64 held-out images the accuracy of the chosen network is known to about" in page
     assert "not fully trained" not in page
     assert "<svg" in (folder / "architecture.svg").read_text()
 

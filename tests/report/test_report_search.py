@@ -13,6 +13,7 @@ import pytest
 from report_builders import HOSTILE, Elements, make_blocks, make_candidates, plain
 
 from oneshot.report import Block, Candidate, SearchReport, write_search_report
+from oneshot.report.tables import top_candidates
 
 
 def write(path: Path, report: SearchReport) -> tuple[str, dict]:
@@ -48,6 +49,18 @@ def test_data_holds_the_candidates(tmp_path, report):
     _, data = write(tmp_path / "report.html", report)
     assert decode(data, "candidates") == list(report.candidates)
     assert decode(data, "baseline") == list(report.baseline)
+
+
+def test_the_ten_best_are_those_by_the_combined_value_where_there_is_one(tmp_path, report):
+    page, _ = write(tmp_path / "report.html", report)
+    assert "All witnesses" not in page
+    values = [float(-index) for index in range(len(report.candidates))]
+    ranked = [replace(one, combined=value) for one, value in zip(report.candidates, values, strict=True)]
+    given = replace(report, candidates=ranked, limits={})
+    assert top_candidates(given, 10) == list(range(10))
+    page, _ = write(tmp_path / "report.html", given)
+    assert page.count("All witnesses</button>") == 2
+    assert "by what all witnesses together give" in page
 
 
 def test_choices_keep_their_types(tmp_path, report):
