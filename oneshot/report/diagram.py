@@ -22,6 +22,7 @@ _BARS = 46.0
 _LINE = 15.0
 _ROW_GAP = 22.0
 _CHARACTER = 6.6
+_BOLD_CHARACTER = 7.6
 _NUM_KIND_COLOURS = 6
 DIAGRAM_CAPTION = """Blocks in execution order. Box height grows with the logarithm of the output channels;
 the bar below is the block's share of the multiply-accumulates; \u00f72 marks where the resolution halves. Hover for
@@ -241,6 +242,7 @@ def _wrap(words: Sequence[str], column: float) -> list[str]:
 
 def _fitted(text: str, style: str, x: float, y: float, room: float) -> str:
     # Squeezed a little it still reads well; beyond that it is better cut.
-    text = _cut(text, int(room / _CHARACTER / 0.85))
-    squeeze = f' textLength="{room:.1f}" lengthAdjust="spacingAndGlyphs"' if len(text) * _CHARACTER > room else ""
+    character = _BOLD_CHARACTER if "strong" in style else _CHARACTER
+    text = _cut(text, int(room / character / 0.8))
+    squeeze = f' textLength="{room:.1f}" lengthAdjust="spacingAndGlyphs"' if len(text) * character > room else ""
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{squeeze}>{escape(text)}</text>'

@@ -1,5 +1,6 @@
 """The architecture diagram: well-formed, complete, and inside its own frame."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 from report_builders import make_blocks
 
 from oneshot.report import Block, architecture_svg
-from oneshot.report.diagram_layout import NARROWEST_COLUMN, arrange, resolution_ratio
+from oneshot.report.diagram_layout import GUTTER, NARROWEST_COLUMN, arrange, resolution_ratio
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -101,3 +102,12 @@ def test_hostile_names_and_odd_shapes_are_well_formed():
 def test_no_blocks_are_refused():
     with pytest.raises(ValueError, match="at least one block, not 0"):
         architecture_svg([])
+
+
+def test_bold_names_stay_in_their_columns():
+    """Twelve bold characters are wider than twelve plain ones, for which there would be room."""
+    operation, shape = {"operation": "mbconv_k5_e6"}, (16, 8, 8)
+    blocks = [Block(f"layer{n}", "InvertedResidual", operation, shape, shape, 1000, 100) for n in range(6)]
+    drawn = re.findall(r"<text class=\"strong middle\"[^>]*>", architecture_svg(blocks, width=round(GUTTER + 6 * 94)))
+    assert len(drawn) == len(blocks)
+    assert all("textLength" in text for text in drawn)
