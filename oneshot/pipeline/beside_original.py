@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from oneshot import report
 from oneshot.arch import Arch
-from oneshot.pipeline.candidate_cards import CandidateCards, describe
+from oneshot.pipeline.candidate_cards import CandidateCards
+from oneshot.pipeline.candidate_scores import describe
 
 log = logging.getLogger(__name__)
 

@@ -9,24 +9,14 @@ from typing import Any
 
 from oneshot import report
 from oneshot.arch import Arch
-from oneshot.costs import Cost, CostTable
+from oneshot.costs import CostTable
 from oneshot.data import ImageData
-from oneshot.evaluation import Score
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.folders import Subnet, Trained, save_subnet
 from oneshot.runs import write_text
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.graph import HasCells
-
-
-def describe(score: Score, cost: Cost, combined: float | None = None) -> str:
-    """One line about a scored candidate, with what all witnesses together give it where these rank."""
-    together = "" if combined is None else f"all witnesses {combined:.3f}, "
-    return (
-        f"{together}accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
-        f"{cost.params / 1e6:.2f}M params"
-    )
 
 
 @dataclass(frozen=True)

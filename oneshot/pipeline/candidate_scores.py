@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneshot.arch import Arch
+from oneshot.costs import Cost
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.drawing import generator_for
@@ -18,6 +19,14 @@ from oneshot.runs import Store
 
 log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
+
+
+def describe(score: Score, cost: Cost) -> str:
+    """A score and what it costs, in a line."""
+    return (
+        f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
+        f"{cost.params / 1e6:.2f}M params"
+    )
 
 
 class CandidateScores:
@@ -105,6 +114,12 @@ class CandidateScores:
     def combined(self, arch: Arch) -> float | None:
         """What other witnesses and the score of a candidate give together, where they rank."""
         return None
+
+    def describe(self, arch: Arch) -> str:
+        """One line about a scored candidate, with what all witnesses together give it where these rank."""
+        combined = self.combined(arch)
+        together = "" if combined is None else f"all witnesses {combined:.3f}, "
+        return f"{together}{describe(self.known[arch], self._costs.table.cost(arch))}"
 
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
         """Scored candidates by their keys, the best first."""

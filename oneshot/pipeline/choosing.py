@@ -33,14 +33,12 @@ def share_finds(
     outcomes: Sequence[Outcome],
     scores: Ranked,
     costs: CandidateCosts,
-    describe: Callable[[Arch], str],
     is_whole: Callable[[Arch], bool] = lambda arch: True,
 ) -> list[Outcome]:
     """The outcomes, each with the best network that was scored for any of them and meets its limits: those under other limits,
     and those that a predictor learned from.
 
     Args:
-        describe: a scored network in a line.
         is_whole: whether a network was scored on all images, as those are that can be the best.
     """
     scored = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.learned_from))
@@ -50,16 +48,16 @@ def share_finds(
             rivals = [arch for arch in scored if is_whole(arch) and costs.meets(arch, outcome.cost)]
             best = scores.ranked([outcome.best, *rivals])[0]
             if best != outcome.best:
-                outcome = _with_best(outcome, best, describe)
+                outcome = _with_best(outcome, best, scores.describe(best))
         found.append(outcome)
     return found
 
 
-def _with_best(outcome: Outcome, best: Arch, describe: Callable[[Arch], str]) -> Outcome:
+def _with_best(outcome: Outcome, best: Arch, told: str) -> Outcome:
     whence = "that the predictor learned from" if best in outcome.learned_from else "scored under another limit"
     under = f"Under {describe_limits(outcome.cost)}" if outcome.cost.limits else "Without limits"
     note = f"{under} a network {whence} is better than what the search found there, and is kept."
-    log.info("%s %s", note, describe(best))
+    log.info("%s %s", note, told)
     archs = outcome.archs if best in outcome.archs else [*outcome.archs, best]
     return replace(outcome, best=best, archs=archs, notes=[*outcome.notes, note])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
-from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.combined_scores import CombinedScores
@@ -71,7 +69,6 @@ class PredictedSearch:
         Raises:
             ValueError: no architecture meets some of the limits, or the predictor cannot learn from the pairs.
         """
-        started = time.monotonic()
         scores, settings = self.scores, self.settings
         problems = [self.costs.problem(limits, self._expect) for limits in self.limits]
         for problem in problems:
@@ -86,7 +83,6 @@ class PredictedSearch:
             for cost, problem, part in zip(self.limits, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
                 baseline = self._baseline(cost, problem, part, bar)
-                seconds, started = time.monotonic() - started, time.monotonic()
                 outcomes.append(
                     Outcome(
                         cost,
@@ -94,7 +90,6 @@ class PredictedSearch:
                         verified,
                         baseline,
                         f"{type(self.strategy).__name__} with {type(self.predictor).__name__}",
-                        seconds,
                         predicted if self._predicts_accuracy else {},
                         [self._note(checked)],
                         {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
@@ -193,9 +188,8 @@ class PredictedSearch:
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
         if self._evidence is not None:
             best = self._evidence.first(verified)
-        told = describe(self.scores.known[best], self.costs.table.cost(best), self.scores.combined(best))
         asked = "predictions" if self._evidence is None else "networks"
-        log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, told)
+        log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, self.scores.describe(best))
         # A regression knows no bounds, an accuracy does.
         return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
 

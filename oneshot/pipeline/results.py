@@ -33,7 +33,6 @@ class Outcome:
         archs: the candidates that the supernet scored for the strategy, in order, ``best`` among them.
         baseline: those of random search at equal budget.
         strategy: its name for the report.
-        seconds: that it took.
         predicted: of an architecture, where a predictor was asked.
         notes: about how far the ranking can be trusted, beside those that hold for every search.
         facts: for the report's table.
@@ -49,7 +48,6 @@ class Outcome:
     archs: Sequence[Arch]
     baseline: Sequence[Arch]
     strategy: str
-    seconds: float
     predicted: Mapping[Arch, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -153,9 +151,11 @@ def write_search_page(
         [score if is_whole else math.nan for score, is_whole in zip(scores, whole, strict=True)],
         [vars(candidate)[cost.minimize] for candidate in candidates],
     )
-    rows = [{**vars(candidates[i]), "arch": dict(candidates[i].arch), "index": i} for i in front]
-    absent = [] if any(row["combined"] is not None for row in rows) else ["combined"]
-    write_json(folder / "pareto.json", [{key: row[key] for key in row if key not in absent} for row in rows])
+    rows = [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
+    for row in rows:
+        if row["combined"] is None:
+            del row["combined"]
+    write_json(folder / "pareto.json", rows)
     best = list(outcome.archs).index(outcome.best)
     report.write_search_report(
         folder / "report.html",

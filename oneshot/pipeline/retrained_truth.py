@@ -35,6 +35,8 @@ class Ranked(Protocol):
 
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]: ...
 
+    def describe(self, arch: Arch) -> str: ...
+
 
 def retrain_truth(
     scores: Ranked,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings
-from oneshot.pipeline.candidate_cards import describe
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.results import Outcome
@@ -50,7 +48,6 @@ class SupernetSearch:
         Raises:
             ValueError: no architecture of the space meets the limits; the message gives the range that it can reach.
         """
-        started = time.monotonic()
         scores, exhaustive = self.scores, isinstance(self.strategy, Exhaustive)
         if self.cost.needs_latency and self.cost.latency_table is None:
             log.info(
@@ -65,14 +62,13 @@ class SupernetSearch:
             best = archs[found.best]
             baseline = [] if exhaustive else self._baseline(bar, best, len(archs))
         if exhaustive:
-            log.info("best of all %d: %s", len(archs), self._describe(best))
+            log.info("best of all %d: %s", len(archs), scores.describe(best))
         return Outcome(
             self.cost,
             best,
             archs,
             baseline,
             type(self.strategy).__name__,
-            time.monotonic() - started,
             notes=[_EXHAUSTIVE] if exhaustive else [],
             exhaustive=exhaustive,
             is_random=isinstance(self.strategy, RandomSearch),
@@ -90,21 +86,18 @@ class SupernetSearch:
 
     def _baseline(self, bar: tqdm[Any], best: Arch, budget: int) -> list[Arch]:
         """The candidates of random search with ``budget`` evaluations."""
-        log.info("best so far: %s; now random search at equal budget", self._describe(best))
+        log.info("best so far: %s; now random search at equal budget", self.scores.describe(best))
         self._best = None
         problem = self._problem("random", bar)
         found = RandomSearch(num_samples=budget).search(problem, self.scores.generator("baseline"))
         archs = problem.decode(found.codes)
         log.info(
             "best: %s; random search with %d candidates: %s",
-            self._describe(best),
+            self.scores.describe(best),
             budget,
-            self._describe(archs[found.best]),
+            self.scores.describe(archs[found.best]),
         )
         return archs
-
-    def _describe(self, arch: Arch) -> str:
-        return describe(self.scores.known[arch], self.costs.table.cost(arch), self.scores.combined(arch))
 
     def _show(self, bar: tqdm[Any], key: tuple[float, ...]) -> None:
         self._best = key if self._best is None else max(self._best, key)

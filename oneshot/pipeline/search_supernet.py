@@ -19,7 +19,7 @@ from oneshot.evaluation import Evaluator, Score
 from oneshot.garbage import settled
 from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
-from oneshot.pipeline.candidate_cards import CandidateCards, describe, save_candidate
+from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks, share_finds
@@ -70,13 +70,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         else:
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
-        outcomes = share_finds(
-            outcomes,
-            scores,
-            costs,
-            lambda arch: describe(scores.known[arch], costs.table.cost(arch), scores.combined(arch)),
-            scores.is_whole,
-        )
+        outcomes = share_finds(outcomes, scores, costs, scores.is_whole)
         cards = CandidateCards(scores, costs, trained, data, settings.config)
         truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):

@@ -140,7 +140,7 @@ def search_untrained(
                     names[0], candidates, costs, settings, lambda: scorer(settings.seed + 1)
                 )
             outcomes = [_search(candidates, costs, settings.strategy, cost) for cost in settings.costs]
-            outcomes = share_finds(outcomes, candidates, costs, candidates.describe)
+            outcomes = share_finds(outcomes, candidates, costs)
             _keep_ranking(candidates)
         subnet_of = _subnets(candidates, costs, data, settings)
         truth = settings.truth
@@ -208,7 +208,7 @@ def _put_together(
 
 def _search(candidates: UntrainedCandidates, costs: CandidateCosts, strategy: Strategy, cost: CostSettings) -> Outcome:
     """One search under one set of limits, and the random baseline at equal budget."""
-    started, exhaustive = time.monotonic(), isinstance(strategy, Exhaustive)
+    exhaustive = isinstance(strategy, Exhaustive)
     total = 0 if exhaustive else 2 * strategy.budget
     with progress(log, "search", "network", total=total) as bar:
 
@@ -232,8 +232,7 @@ def _search(candidates: UntrainedCandidates, costs: CandidateCosts, strategy: St
     log.info("best of %d: %s", len(archs), candidates.describe(best))
     if baseline:
         log.info("random search with %d candidates: %s", len(baseline), candidates.describe(baseline[drawn.best]))
-    seconds = time.monotonic() - started
-    return Outcome(cost, best, archs, baseline, type(strategy).__name__, seconds, exhaustive=exhaustive)
+    return Outcome(cost, best, archs, baseline, type(strategy).__name__, exhaustive=exhaustive)
 
 
 def _keep_ranking(candidates: UntrainedCandidates) -> None:

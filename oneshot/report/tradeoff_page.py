@@ -1,7 +1,6 @@
 """The page of one search under a list of limits: accuracy against cost, and the best network under each limit."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def _chosen_by(report: TradeoffReport) -> str:
 
 
 def _comparison(report: TradeoffReport) -> str:
-    leads = [lead for lead in map(_lead(report), report.points) if lead is not None]
+    leads = [lead for point in report.points if (lead := _lead(report, point)) is not None]
     if not leads:
         return ""
     rival = "random search at equal budget reached"
@@ -129,16 +128,12 @@ def _comparison(report: TradeoffReport) -> str:
     return f"; {rival} {less} under {'each' if won == len(leads) else won} of {len(leads)} limits"
 
 
-def _lead(report: TradeoffReport) -> Callable[[TradeoffPoint], float | None]:
+def _lead(report: TradeoffReport, point: TradeoffPoint) -> float | None:
     """How much better a network is than random search's by what the sentence speaks of."""
-
-    def lead(point: TradeoffPoint) -> float | None:
-        if report.by_loss:
-            return None if point.loss is None or point.baseline_loss is None else point.baseline_loss - point.loss
-        own = point.accuracy if point.accuracy is not None else point.predicted or 0.0
-        return None if point.baseline is None else own - point.baseline
-
-    return lead
+    if report.by_loss:
+        return None if point.loss is None or point.baseline_loss is None else point.baseline_loss - point.loss
+    own = point.accuracy if point.accuracy is not None else point.predicted or 0.0
+    return None if point.baseline is None else own - point.baseline
 
 
 def _chart(report: TradeoffReport) -> str:

@@ -79,7 +79,7 @@ class ElasticNetwork(SearchSpace):
             self.analysis = _without_kernels(self.analysis)
         self._check_assembly(network, image, logits)
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
-        self._check_values_alike(image)
+        self._check_runs_without_values(image)
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
         self._depth_ratio = depth_ratio
@@ -121,7 +121,7 @@ class ElasticNetwork(SearchSpace):
                 )
         raise ValueError(f"{self.name} cannot be taken apart: its parts depend on each other")
 
-    def _check_values_alike(self, image: Tensor) -> None:
+    def _check_runs_without_values(self, image: Tensor) -> None:
         """Raises ValueError unless the network runs without values: what it does must not depend on what it sees."""
         try:
             with torch.no_grad():

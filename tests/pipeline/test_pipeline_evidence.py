@@ -95,7 +95,7 @@ def test_that_learned_weights_changed_the_choice_is_said(caplog: pytest.LogCaptu
             return list(archs)[::-1]
 
     archs = list(SPACE.enumerate())[:4]
-    first = Outcome(CostSettings(), archs[0], archs, archs[:2], "RandomSearch", 1.0)
+    first = Outcome(CostSettings(), archs[0], archs, archs[:2], "RandomSearch")
     with caplog.at_level("INFO"):
         same = choose_together(replace(first, best=archs[3]), Turned())
         assert not caplog.messages
