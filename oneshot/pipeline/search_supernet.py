@@ -79,7 +79,6 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         if isinstance(scores, CombinedScores):
             evidence: Evidence | None = scores.evidence(learned)
             outcomes = [choose_together(outcome, scores) for outcome in outcomes]
-            scores.keep_ranking()
         else:
             evidence = evidence_of(scores, costs.table, random_networks(outcomes))
             if evidence is not None and evidence.doubted and settings.predictor is None:
@@ -92,6 +91,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
             folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
         original = measure_original(cards, [outcome.best for outcome in outcomes])
+        if isinstance(scores, CombinedScores):
+            scores.keep_ranking()  # of the original, too
         if errors is not None:
             errors.record(scores.known)
         candidates = {arch: cards.candidate(arch) for arch in scores.known}

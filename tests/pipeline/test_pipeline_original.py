@@ -11,7 +11,9 @@ import pytest
 from pipeline_runs import DATA, make_search, make_settings, read_rows
 from toy_spaces import ToySpace
 
+from oneshot.costs import CostTable
 from oneshot.pipeline.folders import load_supernet
+from oneshot.pipeline.search_settings import CombinationSettings
 from oneshot.pipeline.search_supernet import search_supernet
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.search import RandomSearch
@@ -54,6 +56,20 @@ def test_the_original_is_scored_and_timed_with_the_best(
     page = (tmp_path / "report.html").read_text()
     assert '<span class="tag">original</span>' in page
     assert "against the original" in page
+
+
+def test_the_original_has_a_combined_value_too(trained_folder: Path, tmp_path: Path) -> None:
+    combination = CombinationSettings(num_reference=50, num_checked=50, untrained=())
+    trained = load_supernet(trained_folder / "whole")
+    limit = 0.9 * CostTable(trained.supernet.space).original().macs
+    more = {"score": "combined", "combination": combination}
+    settings = make_search(RandomSearch(num_samples=2), cost={"max_macs": limit}, more=more)
+    result = search_supernet(trained, DATA, settings, tmp_path)
+    rows = {row["arch"]: row for row in read_rows(tmp_path)}
+    original = trained.supernet.space.original
+    assert original is not None
+    assert rows[original.to_json()]["source"] == "original"  # neither a candidate nor one of the reference
+    assert all(float(rows[arch.to_json()]["combined"]) == one.combined for arch, one in result.candidates.items())
 
 
 def test_where_the_original_was_not_trained_there_is_no_comparison(trained_folder: Path, tmp_path: Path) -> None:
