@@ -240,9 +240,10 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     original = compared.rows["original"]["macs"]
     total = cost_after_fine_tuning(trained, data, settings, original)
     found = sorted((folder / "search").glob("max_macs-*"), key=lambda path: -float(path.name.partition("-")[2]))
+    retrained = [] if options.as_found else options.beside
     for limit, own in zip(LIMITS, found, strict=True):
         places = {f"family {limit}": own}
-        if not options.as_found:
+        if limit in retrained:
             places[f"trained on {limit}"] = folder / f"retrain-{limit}"
             compared.program(
                 f"retrain-{limit}", "retrain_subnet.py", f"subnet={own}", f"trainer.device={options.device}",
@@ -253,10 +254,12 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
             if name not in compared.rows:
                 pixels = subnet.card["input_shape"][-1]
                 compared.score(name, subnet.module(), pixels, data, arch=dict(subnet.arch))
-        if not options.as_found:
-            steps = subnet.card["epochs"] * batches_of(data, settings)[1]
-            total += steps * (compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES)
-            settings = replace(settings, lr=subnet.config["trainer"]["lr"])
+            if name == f"trained on {limit}":
+                epochs = subnet.card["epochs"]
+                settings = replace(settings, lr=subnet.config["trainer"]["lr"])
+    if retrained:  # all of them count, as others have what the family and its networks have for a limit
+        costs = [compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES for limit in LIMITS]
+        total += epochs * batches_of(data, settings)[1] * sum(costs)
     share = total / len(LIMITS)
     repair = trained.repair(EvaluationSettings.repair_images)
     evaluator = Evaluator(
@@ -269,9 +272,6 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
     )
     statistics: Statistics = "stored" if phase.stored_statistics else "tracked"
     alike = ((teacher, size), data, share, settings, distillation)
-    train(
-        compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics
-    )
     for limit in options.beside:
         macs = limit / 100 * original
         for number, arch in enumerate(random_archs(trained.supernet.space, macs, options.seed, options.random)):
@@ -295,6 +295,9 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
         if options.prune:
             # Statistics that were stored before the cut no longer fit: these networks measure their own.
             train(compared, f"Torch-Pruning {limit}", narrower, *alike, "tracked")
+    train(
+        compared, "original trained on", lambda: (copy.deepcopy(teacher).requires_grad_(True), size), *alike, statistics
+    )
     return compared
 
 
@@ -320,12 +323,13 @@ def table(compared: Comparison) -> list[str]:
     ]
     for limit in LIMITS:
         found = own = compared.correct(f"family {limit}")
-        if not compared.options.as_found:
+        trained_on = f"retrain-{limit}" in rows
+        if trained_on:
             own = compared.correct(f"trained on {limit}")
         cells = [f"{limit} %", f"{100 * found.mean():.1f}", str(rows[f"family {limit}"]["size"])]
         cells.append(_lead(own, compared.correct("original"), ""))
         if not compared.options.as_found:
-            cells.append(f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s")
+            cells.append(f"{100 * own.mean():.1f}, {rows[f'retrain-{limit}']['seconds']:.0f} s" if trained_on else "")
         for kind in kinds:
             names = [name for name in rows if name.startswith(f"{kind} {limit}")]
             if not names:
@@ -360,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="*",
         default=LIMITS,
         choices=LIMITS,
-        help="the limits under which others are trained",
+        help="the limits under which found networks are trained on, and others",
     )
     parser.add_argument("--random", type=int, default=3, help="random networks of the supernet at each limit")
     parser.add_argument(
