@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import itertools
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +18,14 @@ from torch import Tensor, nn
 from oneshot.spaces.channel_groups import find_channel_groups, out_width, producers
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.heads import find_head_groups
+from oneshot.spaces.input_sizes import nearest_size
 from oneshot.spaces.trials import CONVOLUTIONS, Inputs, fresh_copy, mapped, on_meta, shapes_in
 
 log = logging.getLogger(__name__)
 _LARGE = 2 * 10**8  # multiply-accumulates of a block that is examined in float32, because float64 is slow
+_MOST = (
+    5 * 10**10
+)  # multiply-accumulates of a network that is examined at the full size of its images, and is run twice for that
 _LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
 
 
@@ -93,14 +101,37 @@ class Analysis:
         return [(reason, macs / total) for reason, macs in shares.most_common()]
 
 
-def analyse(model: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
+def smaller_for_large(model: nn.Module, image: Tensor) -> tuple[Tensor, dict[str, int] | None]:
+    """``image``, or the part of it that ``model`` is to be examined with, as it would take long with all of it: then also the
+    multiply-accumulates of every layer for the whole.
+    """
+    # No layer has more multiply-accumulates than weights times places; those before the image is a quarter as high have few.
+    if sum(parameter.numel() for parameter in model.parameters()) * image[0, 0].numel() / 16 <= _MOST:
+        return image, None
+    try:
+        skeleton = _without_values(model)
+        with _counting(skeleton) as macs, torch.no_grad():
+            skeleton(image.to("meta"))
+    except Exception:  # whatever a forward does; what is wrong with it will be seen with the whole image
+        return image, None
+    if (total := sum(macs.values())) <= _MOST:
+        return image, None
+    size = nearest_size(skeleton, image.shape, image.shape[-1] * math.sqrt(_MOST / total))
+    return (image, None) if size is None else (image[..., :size, :size].contiguous(), dict(macs))
+
+
+def analyse(model: nn.Module, image: Tensor, macs: Mapping[str, int] | None = None) -> tuple[Analysis, Any]:
     """What can be elastic in ``model``, a network in eval mode on the CPU, and its output for ``image``.
+
+    Args:
+        macs: of every layer, if it is not those for this image that count.
 
     Raises:
         ValueError: it does not take the image.
     """
     names = find_blocks(model)
-    calls, macs, output = _record(model, names, image)
+    calls, own_macs, output = _record(model, names, image)
+    macs = macs or own_macs
     blocks: dict[str, ElasticBlock] = {}
     reasons: dict[str, str] = {}
     known: dict[object, tuple[ElasticBlock, dict[str, str]]] = {}
@@ -171,7 +202,6 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
     """The first call of every block, the multiply-accumulates of every layer, and the network's output."""
     calls: dict[str, _Called] = {}
     outputs: dict[str, tuple[torch.Size, ...]] = {}
-    macs: Counter[str] = Counter()
 
     def inputs_hook(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -186,12 +216,6 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
 
         return hook
 
-    def layer_hook(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            macs[name] += output.numel() // out_width(module) * module.weight.numel()  # type: ignore[operator]
-
-        return hook
-
     hooks = []
     for name in names:
         block = model.get_submodule(name)
@@ -199,18 +223,47 @@ def _record(model: nn.Module, names: list[str], image: Tensor) -> tuple[dict[str
             block.register_forward_pre_hook(inputs_hook(name), with_kwargs=True),
             block.register_forward_hook(output_hook(name)),
         ]
-    hooks += [
-        module.register_forward_hook(layer_hook(name))
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS))
-    ]
     try:
-        with torch.no_grad():
+        with _counting(model) as macs, torch.no_grad():
             output = model(image)
     finally:
         for handle in hooks:
             handle.remove()
     return {name: replace(called, output=outputs[name]) for name, called in calls.items()}, dict(macs), output
+
+
+@contextlib.contextmanager
+def _counting(model: nn.Module) -> Iterator[Counter[str]]:
+    """Inside, the multiply-accumulates of every layer that is called are counted."""
+    macs: Counter[str] = Counter()
+
+    def layer_hook(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            macs[name] += output.numel() // out_width(module) * module.weight.numel()  # type: ignore[operator]
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(layer_hook(name))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS))
+    ]
+    try:
+        yield macs
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """A copy on the meta device, made without a copy of the numbers."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): _empty(tensor) for tensor in tensors})
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, dict[str, str]]:

@@ -16,7 +16,7 @@ from oneshot.arch import Arch, Choice, Option, suggest
 from oneshot.sharing import ChannelOrder, Pieces
 from oneshot.spaces.assembly import Parts, assemble, block_name
 from oneshot.spaces.base import Make, SearchSpace
-from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, stages_of
+from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, smaller_for_large, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
 from oneshot.spaces.making import check_untied, construct
@@ -73,11 +73,12 @@ class ElasticNetwork(SearchSpace):
         self.name = type(network).__name__
         check_untied(network, self.name)
         image = torch.randn(1, self.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
-        self.analysis, logits = self._analyse(network, image)
+        examined, macs = smaller_for_large(network, image)
+        self.analysis, logits = self._analyse(network, examined, macs)
         has_kernels = any(block.kernels for block in self.analysis.blocks.values())
         if not kernels:
             self.analysis = _without_kernels(self.analysis)
-        self._check_assembly(network, image, logits)
+        self._check_assembly(network, examined, logits)
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._check_runs_without_values(image)
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
@@ -91,9 +92,9 @@ class ElasticNetwork(SearchSpace):
         self.sharing = {f"{block_name(path)}.{name}": partial(Pieces, found) for path, name, found in self._pieces()}
         self.channel_orders = [_order(path, group) for path, group in self._groups()]
 
-    def _analyse(self, network: nn.Module, image: Tensor) -> tuple[Analysis, Any]:
+    def _analyse(self, network: nn.Module, image: Tensor, macs: Mapping[str, int] | None) -> tuple[Analysis, Any]:
         try:
-            analysis, logits = analyse(network, image)
+            analysis, logits = analyse(network, image, macs)
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.name} does not take images of {image.shape[-1]} pixels: {' '.join(str(error).split())[:120]}"

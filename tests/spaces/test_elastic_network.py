@@ -25,7 +25,7 @@ from oneshot.sharing import ChannelOrder, Place
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces import NetworkSpace, TimmSpace
 from oneshot.spaces.channel_groups import find_channel_groups, is_group
-from oneshot.spaces.elastic_blocks import analyse
+from oneshot.spaces.elastic_blocks import analyse, smaller_for_large
 from oneshot.spaces.groups import Group
 from oneshot.spaces.heads import find_head_groups
 from oneshot.spaces.orders import bottleneck, inverted_residual
@@ -185,6 +185,21 @@ def test_the_larger_part_of_common_networks_is_elastic() -> None:
         analysis, _ = analyse(timm.create_model(name).eval(), torch.zeros(1, 3, size, size))
         assert analysis.elastic_share >= least
         assert sum(share for _, share in analysis.static_shares()) == pytest.approx(1 - analysis.elastic_share)
+
+
+def test_large_networks_are_examined_with_smaller_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    for name, takes_less in (("test_efficientnet", True), ("test_vit", False)):
+        network = timm.create_model(name, **({} if takes_less else {"img_size": 96, "dynamic_img_size": False})).eval()
+        whole, _ = analyse(network, image)
+        assert smaller_for_large(network, image) == (image, None)
+        with monkeypatch.context() as patched:
+            patched.setattr("oneshot.spaces.elastic_blocks._MOST", sum(whole.macs.values()) / 2)
+            examined, macs = smaller_for_large(network, image)
+        assert examined.shape[-2:] == ((68, 68) if takes_less else (96, 96))
+        found, logits = analyse(network, examined, macs)
+        assert found == whole  # multiply-accumulates are those of the whole image, too
+        assert torch.equal(logits, network(examined))
 
 
 # Spaces --------------------------------------------------------------------------------------------------------------
