@@ -139,8 +139,10 @@ class Evaluator:
         return self._repaired(supernet, self.supernet.space.input_shape(arch)[-1]).too_few_places(arch)
 
     def repair_notes(self) -> list[str]:
-        """A sentence for each reason for which layers were left as they are in the networks that this process repaired."""
-        return self._tally.notes(self._has_more_images) if self.repair is not None else []
+        """A sentence for each reason for which layers were left as they are in the networks that were repaired; every process
+        has to ask.
+        """
+        return [] if self.repair is None else self._tally.of_all_processes().notes(self._has_more_images)
 
     def _repaired(self, supernet: Supernet, resolution: int) -> RepairedEvaluation:
         assert self.repair is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from oneshot.evaluation.refit import TooFewPlacesError, UnfitError
+from oneshot.processes import gathered
 
 
 @dataclass
@@ -24,6 +25,15 @@ class RepairTally:
         for reader, error in left.items():
             kind = "" if isinstance(error, TooFewPlacesError) else str(error)
             self._left.setdefault(kind, {}).setdefault(_name(block, reader), str(error))
+
+    def of_all_processes(self) -> RepairTally:
+        """Those of all processes of this run together; each has to ask."""
+        found = RepairTally()
+        for tally in gathered(self):
+            found.tried |= tally.tried
+            for kind, layers in tally._left.items():
+                found._left[kind] = layers | found._left.get(kind, {})
+        return found
 
     def notes(self, has_more_images: bool) -> list[str]:
         """A sentence for each kind of reason.

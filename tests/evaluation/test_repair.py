@@ -19,8 +19,9 @@ from training_runs import CPU, copy_state, differences
 from oneshot.arch import Arch
 from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings, refit, repaired
 from oneshot.evaluation.reference import BlockReference, Places
-from oneshot.evaluation.refit import RIDGE, Fit, Layer, UnfitError
+from oneshot.evaluation.refit import RIDGE, Fit, Layer, TooFewPlacesError, UnfitError
 from oneshot.evaluation.repair import readers_of, repair_block
+from oneshot.evaluation.unrepaired import RepairTally
 from oneshot.sorting import input_energies, sort_channels
 from oneshot.spaces import NASBenchMacro, SearchSpace, TimmSpace
 from oneshot.supernet import Supernet
@@ -366,3 +367,17 @@ def repaired_layers(supernet: Supernet, arch: Arch) -> list[str]:
     _, whole = supernet.skeleton(supernet.space.largest, lambda block: block.module)
     of_name = {block.name: block for block in whole}
     return [path for block in blocks for path in readers_of(supernet.space, block, of_name[block.name])]
+
+
+def test_layers_that_any_process_left_as_they_are_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = RepairTally(), RepairTally()
+    first.add("stem", {"": object(), "conv": object()}, {})
+    second.add("stem", {"": object()}, {"": TooFewPlacesError("too few places")})
+    second.add("head", {"fc": object()}, {"fc": UnfitError("no number")})
+    monkeypatch.setattr("oneshot.evaluation.unrepaired.gathered", lambda tally: [tally, second])
+    few, odd = first.of_all_processes().notes(True)
+    assert few.startswith("1 of the 3 layers") and few.endswith(
+        "stem for one: too few places; evaluation.repair_images gives more"
+    )
+    assert odd.startswith("1 of the 3 layers") and odd.endswith("head.fc for one: no number")
+    assert first.notes(True) == []
