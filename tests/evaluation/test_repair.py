@@ -376,8 +376,8 @@ def test_layers_that_any_process_left_as_they_are_are_told(monkeypatch: pytest.M
     second.add("head", {"fc": object()}, {"fc": UnfitError("no number")})
     monkeypatch.setattr("oneshot.evaluation.unrepaired.gathered", lambda tally: [tally, second])
     few, odd = first.of_all_processes().notes(True)
-    assert few.startswith("1 of the 3 layers") and few.endswith(
-        "stem for one: too few places; evaluation.repair_images gives more"
-    )
-    assert odd.startswith("1 of the 3 layers") and odd.endswith("head.fc for one: no number")
+    assert few.startswith("1 of the 3 layers")
+    assert few.endswith("stem for one: too few places; evaluation.repair_images gives more")
+    assert odd.startswith("1 of the 3 layers")
+    assert odd.endswith("head.fc for one: no number")
     assert first.notes(True) == []
