@@ -133,6 +133,7 @@ def main(config: DictConfig, folder: Path) -> None:
         sampler = trained_sampler(trained)
         search = replace(search, strategy=replace(search.strategy, draw=sampler.derive))
         if isinstance(sampler, DifferentiableSampler):
+            search = replace(search, strategy=replace(search.strategy, num_samples=1))
             for note in canonical_notes(sampler):
                 log.warning("%s", note)
             warn_unread({"search.num_samples": "with samplers that draw more than one network"})

@@ -57,11 +57,12 @@ def main(config: DictConfig, folder: Path) -> None:
     )  # fmt: skip
     planned = plan_phases(phases, wanted, epochs)
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
-        log.info("trainer.epochs=%d, shared out among the phases: %s", epochs, _lengths(planned))
+        log.info("trainer.epochs=%d, shared out among the phases (%s)", epochs, _lengths(planned))
     warn_unread(unread_by_sampler(config.sampler, space))
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
-            "trainer=%s, for weights that are trained already: phases %s; trainer=default trains the whole space at once",
+            "trainer=%s, for weights that are trained already: phases, with their epochs, %s; trainer=default trains the whole "
+            "space at once",
             PRESET, _lengths(planned),
         )  # fmt: skip
     recorded = plain(config) | {"data": data_config, "options": options}
@@ -88,7 +89,7 @@ def main(config: DictConfig, folder: Path) -> None:
 
 
 def _lengths(phases: Mapping[str, PhaseSettings]) -> str:
-    return ", ".join(f"{name} ({phase.epochs} epochs)" for name, phase in phases.items())
+    return ", ".join(f"{name} {phase.epochs}" for name, phase in phases.items())
 
 
 if __name__ == "__main__":

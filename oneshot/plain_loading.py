@@ -31,6 +31,8 @@ def load_model(folder, network=None, *, num_classes=None, img_size=None, **optio
     config = json.loads((Path(folder) / "config.json").read_text())
     weights = load_file(Path(folder) / "model.safetensors")
     prepared, name = config["pretrained_cfg"], config.get("architecture", config.get("build"))
+    if options.pop("pretrained", None):
+        raise ValueError(f"the weights are those in {folder}: leave out pretrained")
     given = {"num_classes": num_classes, "img_size": img_size, **options}
     if network is not None and any(value is not None for value in given.values()):
         raise ValueError(f"options are for models of timm, not for a network of your own: {given}")

@@ -68,7 +68,7 @@ class PassedOver:
     def report(self, folder: Path) -> None:
         """Warns, in one line, of all that was counted in ``folder``."""
         if self._kinds:
-            kinds = ", ".join(f"{number} {kind} (such as {path})" for kind, (number, path) in self._kinds.items())
+            kinds = "; ".join(f"{kind}: {number} (such as {path})" for kind, (number, path) in self._kinds.items())
             _LOGGER.warning("passed over in %s: %s", folder, kinds)
 
 

@@ -84,7 +84,11 @@ def find_splits(reader: FolderReader, root: Path, given: Mapping[str, str | None
 
 def _given_splits(root: Path, given: Mapping[str, str]) -> dict[str, Path]:
     if "train" not in given:
-        raise ValueError(f"data.{next(iter(given))}_folder is set, so data.train_folder must be set as well")
+        name, folder = next(iter(given.items()))
+        raise ValueError(
+            f"data.{name}_folder={folder} is set, so data.train_folder must be set as well; without either, folders are found "
+            "by their names"
+        )
     splits: dict[str, Path] = {}
     for split in _SPLITS:
         if split not in given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from numpy.typing import ArrayLike
@@ -31,18 +31,19 @@ class CandidateCosts:
 
     Args:
         settings: where latency comes from; the limits are not looked at.
-        store: remembers latencies that were measured.
 
     Attributes:
+        store: remembers latencies that were measured; nothing is measured before there is one.
         table: MACs and parameters.
         coding: of the space.
         conditions: under which latency is known, in words; "" before the first was measured.
     """
 
-    def __init__(self, supernet: Networks, settings: CostSettings, store: Store[Arch, Score]) -> None:
+    store: Store[Arch, Score]
+
+    def __init__(self, supernet: Networks, settings: CostSettings) -> None:
         self.supernet, self.settings = supernet, settings
         self.table, self.coding = CostTable(supernet.space), Coding(supernet.space)
-        self._store = store
         self._looked_up: AdditiveLatency | None = None
         if settings.latency_table is not None:
             table = LatencyTable.load(settings.latency_table, supernet.space)
@@ -59,6 +60,12 @@ class CandidateCosts:
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
         return Problem(self.coding, score, functions, limits.limits, limits.minimize, guides, limits.written)
 
+    def check(self, limits: Sequence[CostSettings]) -> None:
+        """Raises ValueError where no network meets some limits, as far as that is known before anything is measured."""
+        for one in limits:
+            if self._looked_up is not None or not one.needs_latency:
+                self.problem(one, lambda codes: [0.0] * len(codes)).check()
+
     def meets(self, arch: Arch, limits: CostSettings) -> bool:
         """Whether a network is known to be within ``limits``; one that was not timed is not known to be within a latency."""
         cost = self.table.cost(arch)
@@ -71,14 +78,14 @@ class CandidateCosts:
         known = self.known_latency(arch)
         if known is None:
             known = self._measure(arch)
-            self._store.add_latency(arch, self._measured_as, known)
+            self.store.add_latency(arch, self._measured_as, known)
         return known
 
     def known_latency(self, arch: Arch) -> float | None:
         """Milliseconds from the table, or measured before; None where it was not."""
         if self._looked_up is not None:
             return self._looked_up.latency(arch)
-        return self._store.latency(arch, self._measured_as)
+        return self.store.latency(arch, self._measured_as)
 
     def _time(self, codes: Codes) -> list[float]:
         return [self.latency(arch) for arch in self.coding.decode(codes)]

@@ -16,8 +16,9 @@ from oneshot.devices import resolve_device
 from oneshot.evaluation.batches import Batches
 from oneshot.evaluation.score import Score, score_of
 from oneshot.pipeline.folders import Trained
-from oneshot.pipeline.relaxed import part_of_architecture
+from oneshot.pipeline.relaxed import other_form, part_of_architecture
 from oneshot.progress import progress
+from oneshot.reading import read_json
 from oneshot.runs import write_json
 from oneshot.samplers import Decided, DifferentiableSampler
 from oneshot.samplers.differentiable.relaxation import open_choices
@@ -35,15 +36,16 @@ class Discretisation:
     least accurate. After each decision weights and architecture are tuned (the published code tunes on with one schedule; here
     each time has a cosine of its own).
 
-    Accuracies are those on the images of the architecture, without augmentation, each batch normalised by itself as published;
-    on the held-out images where weights and architecture learned from one batch. A decision whose network was tuned is kept in
-    ``folder/tuning``, so that a search that was stopped goes on; ``folder/perturbation.json`` holds all accuracies.
+    Accuracies, and losses where these are equal, are those on the images of the architecture, without augmentation, each batch
+    normalised by itself as published; on the held-out images where weights and architecture learned from one batch. A decision
+    whose network was tuned is kept in ``folder/tuning``, so that a search that was stopped goes on;
+    ``folder/perturbation.json`` holds all accuracies and losses.
 
     Args:
         trainer: of the training of the supernet.
 
     Raises:
-        ValueError: in ``run``: the folder holds the tuning of another search.
+        ValueError: in ``run``: the folder holds another search by perturbation.
     """
 
     def __init__(
@@ -84,12 +86,15 @@ class Discretisation:
             keep_checkpoints=1,
         )
         self.identity = {"supernet": trained.fingerprint, "seed": seed, "trainer": asdict(self.tuning)}
+        self.asked = {"search.tune_epochs": strategy.tune_epochs, "search.lr": lr, "seed": seed}
         self.folder, self.taken, self.record = folder, dict[str, int](), list[dict[str, object]]()
         self.generator = make_generator("perturbation", seed)
 
     def run(self) -> Arch:
         """Decides everything, and returns the architecture."""
-        space = self.sampler.space
+        space, path = self.sampler.space, self.folder / "perturbation.json"
+        self._check_asked(path)
+        log.info("options are left out of the relaxed network in turn, on %d images", len(self.batches.images))
         choices = {choice.name: choice for choice in open_choices(space)}
         joins = [join for join in space.joins if join.kept is not None and set(join.choices) & set(choices)]
         nothing = {name: join.none for join in joins for name in join.choices}
@@ -104,8 +109,26 @@ class Discretisation:
                     self._decide_edges(decision, choices, bar.update)
                 if self.tuning.epochs and number + 1 < len(decisions):
                     self._tune(number)
-                write_json(self.folder / "perturbation.json", {"decisions": self.record})
-        return space.arch({choice.name: choice.options[self.taken.get(choice.name, 0)] for choice in space.choices})
+                write_json(path, {"settings": self.asked, "decisions": self.record})
+        decided = {choice.name: choice.options[self.taken.get(choice.name, 0)] for choice in space.choices}
+        arch = space.arch(decided)
+        write_json(path, {"settings": self.asked, "decisions": self.record, "architecture": arch.to_dict()})
+        if other := other_form(decided, arch):
+            log.warning(
+                "what was decided on has another canonical form (%s): the same network, which may inherit the weights of other "
+                "edges than those that it was chosen with",
+                other,
+            )
+        return arch
+
+    def _check_asked(self, path: Path) -> None:
+        """Raises ValueError where the folder holds decisions that were made with other settings."""
+        before = read_json(path, "record of a search by perturbation").get("settings", {}) if path.is_file() else {}
+        for name, value in self.asked.items():
+            if name in before and before[name] != value:
+                raise ValueError(
+                    f"{self.folder} was started with {name}={before[name]}, not {value}: take another run=FOLDER"
+                )
 
     def _decide_option(self, choice: Choice, nothing: object, count: Callable[[int], object]) -> None:
         without = {}
@@ -160,10 +183,15 @@ class Discretisation:
 
     def _record(self, choice: str, decided: str, scores: Mapping[str, Score]) -> None:
         accuracies = {name: score.accuracy for name, score in scores.items()}
-        self.record.append({"choice": choice, "decided": decided, "accuracy_without": accuracies})
-        log.info(
-            "%s: %s; accuracy without: %s", choice, decided, ", ".join(f"{n} {a:.4f}" for n, a in accuracies.items())
+        losses = {name: score.loss for name, score in scores.items()}
+        self.record.append(
+            {"choice": choice, "decided": decided, "accuracy_without": accuracies, "loss_without": losses}
         )
+        shown = [("accuracy", accuracies)]
+        if len({*accuracies.values()}) < len(accuracies):
+            shown.append(("loss", losses))
+        words = [f"{name} without: {', '.join(f'{n} {v:.4f}' for n, v in values.items())}" for name, values in shown]
+        log.info("%s: %s; %s", choice, decided, "; ".join(words))
 
     def _shuffled(self, items: Sequence[Choice] | Sequence[Join]) -> list[Choice | Join]:
         order = torch.randperm(len(items), generator=self.generator).tolist()

@@ -5,13 +5,14 @@ architecture.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from oneshot.arch import Option
+from oneshot.arch import Arch, Option
 from oneshot.checking import check_least
 from oneshot.data import ImageData
 from oneshot.evaluation import Evaluator
@@ -82,14 +83,19 @@ def partial_note(parts: int) -> str:
 
 def canonical_notes(sampler: DifferentiableSampler) -> list[str]:
     """A line where the derived network, in its canonical form, may inherit weights of other edges than it was trained with."""
-    (arch,), trained = sampler.derive(0), sampler.derived()
-    other = [name for name, value in trained.items() if name in arch and arch[name] != value]
-    if not other:
+    (arch,) = sampler.derive(0)
+    if not (other := other_form(sampler.derived(), arch)):
         return []
     return [
-        f"the derived cell was trained in a form that is not its canonical one ({len(other)} choices differ, {other[0]} "
-        "first), which may inherit the weights of other edges: training.html has the score of the cell as it was trained"
+        f"the derived cell was trained in a form that is not its canonical one ({other}), which may inherit the weights of "
+        "other edges: training.html has the score of the cell as it was trained"
     ]
+
+
+def other_form(decided: Mapping[str, object], arch: Arch) -> str:
+    """``"4 choices differ, node1.from0 first"`` where an architecture stands for what was decided in another form, or ``""``."""
+    other = [name for name, value in decided.items() if name in arch and arch[name] != value]
+    return f"{len(other)} choice{'s differ' if len(other) > 1 else ' differs'}, {other[0]} first" if other else ""
 
 
 def write_derived(path: Path, sampler: DifferentiableSampler) -> None:

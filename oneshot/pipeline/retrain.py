@@ -183,8 +183,17 @@ def retrain_subnet(
             **data.card(),
         }
         final = evaluate(best, held_out.at(resolution))
-        card |= {"held_out_accuracy": final.accuracy, "held_out_loss": final.loss}
-        card["inherited_held_out_accuracy"] = subnet.card.get("held_out_accuracy")
+        inherited = subnet.card.get("held_out_accuracy")
+        if inherited is not None and subnet.card.get("held_out_images") != len(
+            data.held_out
+        ):  # the search saw some of them
+            inherited = evaluate(subnet.module().to(device), held_out.at(searched_at)).accuracy
+        card |= {
+            "held_out_accuracy": final.accuracy,
+            "held_out_loss": final.loss,
+            "held_out_images": len(data.held_out),
+            "inherited_held_out_accuracy": inherited,
+        }
         result = Retrained(
             Subnet(space, subnet.arch, best.state_dict(), config, card, data.record),
             final.accuracy,

@@ -79,6 +79,8 @@ class SupernetSearch:
 
         def score(codes: Codes) -> list[tuple[float, ...]]:
             bar.total = max(bar.total, bar.n + len(codes))  # of an exhaustive search known here first
+            if bar.n == 0 and not bar.disable:
+                bar.unpause()  # what came before, such as measuring blocks, says nothing of how long networks take
             archs = self.costs.coding.decode(codes)
             return self.scores.score_all(archs, source, self.cost.needs_latency, lambda key: self._show(bar, key))
 
@@ -92,7 +94,7 @@ class SupernetSearch:
         found = RandomSearch(num_samples=budget).search(problem, self.scores.generator("baseline"))
         archs = problem.decode(found.codes)
         log.info(
-            "best: %s; random search with %d candidates: %s",
+            "best: %s; the best of %d by random search: %s",
             self.scores.describe(best),
             budget,
             self.scores.describe(archs[found.best]),

@@ -151,6 +151,8 @@ def opened_candidates(
         log.info("searching on %d processes", count())
     if evaluation.threads is not None:
         torch.set_num_threads(evaluation.threads)
+    costs = CandidateCosts(trained.supernet, settings.costs[0])
+    costs.check(settings.costs)
     device = resolve_device(evaluation.device)
     evaluator = Evaluator(
         trained.supernet.to(device).eval(),
@@ -169,7 +171,7 @@ def opened_candidates(
     decode = trained.supernet.space.arch
     identity = _identity(trained, data, settings, evaluator)
     with settled(), Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
-        costs = CandidateCosts(trained.supernet, settings.costs[0], store)
+        costs.store = store
         own = (evaluator, costs, store, evaluation, settings.seed)
         if settings.score == INHERITED:
             yield CandidateScores(*own), costs

@@ -129,8 +129,10 @@ def search_untrained(
     }
     if data.record is not None:
         identity["images"] = data.record.fingerprint
+    costs = CandidateCosts(_Networks(space), settings.costs[0])
+    costs.check(settings.costs)
     with Store(folder, identity, lambda text: space.arch(json.loads(text)), Score) as store:
-        costs = CandidateCosts(_Networks(space), settings.costs[0], store)
+        costs.store = store
         candidates = UntrainedCandidates(
             scorer(settings.seed), costs, store, ListedScores([s.name for s in asked]), settings.seed
         )
@@ -231,7 +233,7 @@ def _search(candidates: UntrainedCandidates, costs: CandidateCosts, strategy: St
             baseline = random.decode(drawn.codes)
     log.info("best of %d: %s", len(archs), candidates.describe(best))
     if baseline:
-        log.info("random search with %d candidates: %s", len(baseline), candidates.describe(baseline[drawn.best]))
+        log.info("the best of %d by random search: %s", len(baseline), candidates.describe(baseline[drawn.best]))
     return Outcome(cost, best, archs, baseline, type(strategy).__name__, exhaustive=exhaustive)
 
 

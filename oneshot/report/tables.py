@@ -87,7 +87,8 @@ def render_tradeoff_table(report: TradeoffReport) -> str:
             columns.append((name, [_ABSENT if v is None else format_metric(metric, v) for v in values]))
     headings = "".join(f'<th scope="col" class="number">{name}</th>' for name, _ in columns)
     rows = "\n".join(_tradeoff_row(network, [t[i] for _, t in columns]) for i, network in enumerate(networks))
-    return f'<div class="scroll whole">{_table(headings, rows)}</div>'
+    table = f'<table class="limits">\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
+    return f'<div class="scroll whole">{table}</div>'
 
 
 def _table(headings: str, rows: str) -> str:
@@ -99,9 +100,11 @@ def _table(headings: str, rows: str) -> str:
 
 
 def _tradeoff_row(network: TradeoffPoint | Candidate, texts: Sequence[str]) -> str:
+    """A row of numbers, and below it the architecture, which is long."""
     numbers = "".join(f'<td class="number">{escape(text)}</td>' for text in texts)
     tag = _OVER if isinstance(network, TradeoffPoint) and network.cost > network.limit else ""
-    return f'<tr>{numbers}<td class="architecture">{tag}{escape(format_architecture(network.arch))}</td></tr>'
+    text = f"{tag}{escape(format_architecture(network.arch))}"
+    return f'<tr class="above">{numbers}</tr>\n<tr><td class="architecture" colspan="{len(texts)}">{text}</td></tr>'
 
 
 def _shared(report: SearchReport) -> list[Cost]:

@@ -51,6 +51,6 @@ class Derivation:
         found = history.evaluate()
         if not len(found):
             raise ValueError(
-                f"none of {MAX_REPEATS} architectures that the sampler drew meets the limits {problem.limits}"
+                f"none of {MAX_REPEATS} architectures that the sampler drew meets {problem.limits_in_words}"
             )
         return found

@@ -27,9 +27,14 @@ def explain_limits(limits: Mapping[str, float], reach: Mapping[str, Range], writ
     unmet = [name for name, limit in limits.items() if not reach[name][0] <= limit]
     named = unmet or list(limits)
     together = "" if unmet else " together"
-    bounds = _and([describe_limit(name, limits[name], written.get(name)) for name in named])
+    bounds = in_words({name: limits[name] for name in named}, written)
     ranges = _and([format_range(name, *reach[name]) for name in named])
     return f"{bounds} cannot be met{together}: networks of this space have {ranges}"
+
+
+def in_words(limits: Mapping[str, float], written: Mapping[str, str]) -> str:
+    """``"max_macs=50% (1.235M) and max_params=1e5"``."""
+    return _and([describe_limit(name, limit, written.get(name)) for name, limit in limits.items()])
 
 
 def describe_limit(name: str, limit: float, written: str | None = None) -> str:

@@ -53,7 +53,7 @@ class Perturbation:
         found = history.evaluate()
         if not len(found):
             raise ValueError(
-                f"what was chosen by perturbation exceeds the limits {problem.limits}, of which it knows nothing: expected costs "
+                f"what was chosen by perturbation exceeds {problem.limits_in_words}, of which it knows nothing: expected costs "
                 "in the loss of the training do (+regulariser=expected_macs)"
             )
         return found

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from oneshot.arch import Arch, suggest
 from oneshot.search.descent import minimise, single_changes
-from oneshot.search.limits import check_limits, explain_limits
+from oneshot.search.limits import check_limits, explain_limits, in_words
 from oneshot.spaces.coding import Codes, Coding
 
 Values = NDArray[np.float64]
@@ -73,6 +73,11 @@ class Problem:
             if name not in costs:
                 known = list(costs)
                 raise ValueError(f"{name!r} is not a known cost (allowed: {', '.join(known)}){suggest(name, known)}")
+
+    @property
+    def limits_in_words(self) -> str:
+        """``"max_macs=50% (1.235M) and max_params=1e5"``."""
+        return in_words(self.limits, self._written)
 
     # Populations -----------------------------------------------------------------------------------------------------
 

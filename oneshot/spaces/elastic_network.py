@@ -290,11 +290,12 @@ class ElasticNetwork(SearchSpace):
         blocks = self.analysis.blocks.values()
         widths, heads = sum(bool(block.widths) for block in blocks), sum(bool(block.heads) for block in blocks)
         kernels = sum(bool(block.kernels) for block in blocks)
+        fresh = "; a classifier that starts at zero, as the weights are of other classes" if self.new_classifier else ""
         return [
             f"{self.name}: {100 * self.analysis.elastic_share:.0f} % of the multiply-accumulates in elastic layers; "
             f"{widths} blocks with elastic width, {heads} with heads, {kernels} with kernels; "
-            f"{sum(bool(paths) for _, paths in self._stages.values())} stages with elastic depth; "
-            f"resolutions {', '.join(map(str, self._sizes))}",
+            f"{sum(bool(paths) for _, paths in self._stages.values())} of {len(self._stages)} stages with elastic depth; "
+            f"resolutions {', '.join(map(str, self._sizes))}{fresh}",
             *(
                 f"{self.name}: {100 * share:.0f} % of the multiply-accumulates stay as they are: {reason}"
                 for reason, share in self.analysis.static_shares()

@@ -102,7 +102,6 @@ def load_weights_into(
     network.load_state_dict(given, strict=False)
     if fresh:
         start_at_zero(network, classifiers)
-        log.info("%s: other classes, so %s starts afresh", path, fresh[0].rpartition(".")[0])
     return fresh
 
 

@@ -178,7 +178,7 @@ def test_folders_that_are_told_wrongly(make_folder: Maker) -> None:
         match=r"tset is not a folder, .* below data.root; did you mean 'test'\?",
     ):
         load(root, train_folder="train", test_folder="tset")
-    with pytest.raises(ValueError, match=r"data.test_folder is set, so data.train_folder must be set as well"):
+    with pytest.raises(ValueError, match=r"data.test_folder=test is set, so data.train_folder must be set as well"):
         load(root, test_folder="test")
     with pytest.raises(ValueError, match="train_folder must be the path of a folder below the root, or null, got 3"):
         load(root, train_folder=3)
@@ -190,7 +190,7 @@ def test_hidden_and_system_folders_are_passed_over(make_folder: Maker, caplog: p
     data = load(root)
     assert data.classes == ("cat", "dog")
     assert_disjoint(data, 10)
-    assert f"passed over in {root}: 6 hidden or system folders (such as {root}" in caplog.text
+    assert f"passed over in {root}: hidden or system folders: 6 (such as {root}" in caplog.text
     assert len(caplog.records) == 1
 
 
@@ -202,7 +202,7 @@ def test_links_are_followed_but_no_folder_is_read_twice(make_folder: Maker, capl
     (root / "dog" / "beside").symlink_to(root / "cat")
     (root / "dog" / "self").symlink_to(root / "dog")
     assert_disjoint(load(root), 14)
-    assert "4 links to folders that are read already (such as " in caplog.text
+    assert "links to folders that are read already: 4 (such as " in caplog.text
 
 
 def test_one_folder_under_two_names_is_refused(make_folder: Maker) -> None:
@@ -238,13 +238,13 @@ def test_what_pillow_can_open_is_read_whatever_its_ending(make_folder: Maker, ca
     assert_disjoint(data, 20 + len(endings) + 1)
     (warning,) = caplog.messages
     for part in (
-        "2 .txt files",
-        "1 .db files",
-        "1 .json files",
-        "1 .heic files",
-        "2 other files",
-        "1 hidden files",
-        "1 .eps",
+        ".txt files that Pillow cannot open: 2",
+        ".db files that Pillow cannot open: 1",
+        ".json files that Pillow cannot open: 1",
+        ".heic files that Pillow cannot open: 1",
+        "other files that Pillow cannot open: 2",
+        "hidden files: 1",
+        ".eps files that Pillow cannot open: 1",
     ):
         assert part in warning
     assert f"(such as {root / 'cat' / 'a.txt'})" in warning

@@ -92,6 +92,16 @@ def test_the_report_against_the_networks_themselves(supernet_folder: Path, searc
     assert result["epochs"] == 2
 
 
+def test_accuracies_beside_each_other_are_of_the_same_images(supernet_folder: Path, tmp_path: Path) -> None:
+    search(supernet_folder, tmp_path / "search", max_images=20)
+    subnet = load_subnet(tmp_path / "search")
+    assert subnet.card["held_out_images"] == 20
+    result = retrain(tmp_path / "search", tmp_path / "retrained", **NO_TRAINING)
+    batches = Batches(DATA.held_out, DATA, 16, CPU).at(subnet.space.input_shape(subnet.arch)[-1])
+    assert result["held_out_images"] == len(DATA.held_out) == 64
+    assert result["inherited_held_out_accuracy"] == evaluate(subnet.module(), batches).accuracy
+
+
 def test_what_it_leaves(searched: Path, tmp_path: Path) -> None:
     result = retrain(searched, tmp_path)
     names = {".lock", "checkpoints", "metrics.jsonl", "tensorboard", "training.html"}

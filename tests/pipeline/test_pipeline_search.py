@@ -7,11 +7,13 @@ import json
 import logging
 import math
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from child_processes import start, wait
@@ -26,7 +28,7 @@ from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.pipeline.search_supernet import search_supernet
-from oneshot.search import NSGA2, Evolution, Exhaustive, RandomSearch, Strategy
+from oneshot.search import NSGA2, Evaluated, Evolution, Exhaustive, Problem, RandomSearch, Strategy
 from oneshot.spaces import NASBenchMacro
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
@@ -35,6 +37,16 @@ STRATEGIES: dict[str, Strategy] = {
     "evolution": Evolution(population=4, num_parents=2, num_mutations=2, num_crossovers=2, generations=3),
     "nsga2": NSGA2(population=4, generations=3),
 }
+
+
+class Late(RandomSearch):
+    """Takes its time before the first network is scored."""
+
+    def search(self, problem: Problem, rng: np.random.Generator) -> Evaluated:
+        time.sleep(1.0)
+        return super().search(problem, rng)
+
+
 FILES = ("candidates.csv", "pareto.json", "subnet.json", "search.json", "architecture.svg")
 
 
@@ -223,6 +235,7 @@ def test_limits_are_kept(supernet_folder: Path, tmp_path: Path, name: str, limit
 def test_limits_that_cannot_be_met(supernet_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"max_macs=100 cannot be met: networks of this space have .* MACs"):
         search(supernet_folder, tmp_path, cost={"max_macs": 100})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_limit_on_latency(supernet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +420,10 @@ def test_the_log_tells_how_far_a_search_is(
 ) -> None:
     monkeypatch.setattr("oneshot.progress.SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
-        search(supernet_folder, tmp_path)
+        search(supernet_folder, tmp_path, Late(num_samples=8, batch_size=3))
     lines = [message for message in caplog.messages if message.startswith("search: ")]
     assert len(lines) == 16
+    assert all(line.endswith(", 00:00 left") for line in lines)  # what came before the first network is not counted
     best = max(float(row["accuracy"]) for row in read_rows(tmp_path) if row["source"] == "search")
     assert f"search: 8 of 16 networks, best accuracy {best:.4f}, " in lines[7]
     assert lines[-1].endswith("left")

@@ -94,6 +94,8 @@ def test_what_the_card_prints_loads_the_same_network(model: str, size: int, tmp_
         assert torch.equal(logits(load(tmp_path, num_classes=5, drop_rate=0.2), x), logits(subnet.module(), x))
         with pytest.raises(ValueError, match=rf"are not those of a {model} with {{'features_only': True}}"):
             load(tmp_path, features_only=True)
+        with pytest.raises(ValueError, match=r"the weights are those in .*: leave out pretrained"):
+            load(tmp_path, pretrained=True)
 
         backbone = FeatureGetterNet(load(tmp_path), out_indices=(0, 1, 2))
         with torch.no_grad():

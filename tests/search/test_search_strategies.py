@@ -324,7 +324,7 @@ def test_derivation_takes_the_best_that_the_sampler_draws() -> None:
     assert problem.accuracy(done.best) == max(map(problem.accuracy, done.evaluated))
     assert all(feasible(problem, arch) for arch in done.evaluated)
     none = posed(space, _constant, {"macs": lambda arch: 10.0}, {"macs": 5.0})
-    with pytest.raises(ValueError, match="none of 500 architectures that the sampler drew meets the limits"):
+    with pytest.raises(ValueError, match="none of 500 architectures that the sampler drew meets max_macs=5"):
         run(Derivation(draw=sampler.sample), none)
 
 

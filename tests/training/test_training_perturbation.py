@@ -81,6 +81,7 @@ def test_each_decision_is_the_one_that_hurts_most(space: ToyCell, tmp_path: Path
             own[choice.name] = weights[choice.name] * torch.tensor([float(other != option) for other in choice.options])
             found[option] = accuracy(supernet, own)
         assert decision["accuracy_without"] == pytest.approx(found)
+        assert decision["loss_without"].keys() == found.keys()
         assert found[decision["decided"]] == min(found.values())
         one_hot = [float(option == decision["decided"]) for option in choice.options]
         weights[choice.name] = torch.tensor(one_hot)
@@ -121,8 +122,30 @@ def test_the_network_is_tuned_in_between_and_what_was_tuned_is_kept(
     assert "images/s" not in caplog.text
     third = DifferentiableSampler(ToyCell(), 0, learning=ArchitectureLearning(lr=0.05))
     third.load_state_dict(dict(trained.sampler_state))
-    with pytest.raises(ValueError, match="was started with other settings"):
+    with pytest.raises(ValueError, match="search was started with seed=0, not 8: take another run=FOLDER"):
         Discretisation(trained, third, *given, seed=8).run()
+    longer = Discretisation(trained, third, make_data(), TRAINER, Perturbation(tune_epochs=0), folder)
+    with pytest.raises(ValueError, match=r"was started with search\.tune_epochs=1, not 0"):
+        longer.run()
+    assert (folder / "perturbation.json").read_text() == record
+
+
+def test_a_cell_with_another_canonical_form_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, sampler = trained_on(ToyCell(), tmp_path / "run")
+    (tmp_path / "search").mkdir()
+    canonical = sampler.space.smallest
+    monkeypatch.setattr(type(sampler.space), "arch", lambda space, options: canonical)
+    found = Discretisation(
+        trained, sampler, make_data(), TRAINER, Perturbation(tune_epochs=0), tmp_path / "search"
+    ).run()
+    assert found == canonical
+    record = json.loads((tmp_path / "search" / "perturbation.json").read_text())
+    assert record["architecture"] == canonical.to_dict()
+    decided = {decision["choice"]: decision["decided"] for decision in record["decisions"]}
+    differ = sum(canonical[name] != option for name, option in decided.items())
+    assert f"has another canonical form ({differ} choice" in caplog.text
 
 
 def test_one_network_is_proposed_and_limits_are_kept() -> None:
@@ -134,7 +157,7 @@ def test_one_network_is_proposed_and_limits_are_kept() -> None:
         Problem(coding, lambda codes: np.ones(len(codes)), costs, {"macs": 6.0}), np.random.default_rng(0)
     )
     assert coding.decode(found.codes) == [arch]
-    with pytest.raises(ValueError, match="what was chosen by perturbation exceeds the limits"):
+    with pytest.raises(ValueError, match="what was chosen by perturbation exceeds max_macs=4,"):
         strategy.search(
             Problem(coding, lambda codes: np.ones(len(codes)), costs, {"macs": 4.0}), np.random.default_rng(0)
         )
