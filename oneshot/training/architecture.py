@@ -244,9 +244,24 @@ class ArchitectureTask(SupernetTask):
         course = "" if self._curvature is None else self._curvature.course
         space, derived = self.sampler.space, self.sampler.derived()
         return [
+            *self._blind(),
             *collapsed(space, derived, course),
             *cut_off(space, derived, self.sampler.threshold),
             *undecided(self.sampler.strengths()),
+        ]
+
+    @torch.no_grad()
+    def _blind(self) -> list[str]:
+        """A line where what is derived gives all images the same logits."""
+        (arch,) = self.sampler.derive(0)
+        device = next(iter(self.supernet.parameters())).device
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, *self.sampler.space.input_shape(arch), generator=generator).to(device)
+        one, other = self.supernet.extract(arch).eval()(images).double()
+        if not torch.allclose(one, other, rtol=1e-6, atol=1e-9):
+            return []
+        return [
+            "nothing leads from the input of the derived network to its output: it gives all images the same answer"
         ]
 
     def facts(self) -> Mapping[str, str]:

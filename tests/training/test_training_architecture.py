@@ -420,6 +420,15 @@ def test_a_run_says_what_speaks_against_what_it_derived(tmp_path: Path, caplog: 
         assert len(warnings) == (2 if strength < 1 else 1)
 
 
+def test_a_derived_network_that_sees_nothing_is_told() -> None:
+    said = "nothing leads from the input of the derived network to its output"
+    for option, is_said in (("none", True), ("skip_connect", False)):
+        task = make_task(ArchitectureLearning(lr=1e-9))
+        for choice in task.sampler.space.choices:
+            task.sampler.parameters[choice.name].data = torch.tensor([9.0 * (one == option) for one in choice.options])
+        assert (said in task.facts().get("warning", "")) == is_said
+
+
 def test_phases_mix_the_options_that_they_open(tmp_path: Path) -> None:
     """Each phase has architecture parameters of its own, over its part of the options."""
     trainer = TrainSettings(epochs=2, batch_size=16, device="cpu", eval_every=0, warmup_epochs=0)
