@@ -334,6 +334,10 @@ def test_going_on_with_settings_that_may_change(workshop: Path) -> None:
         (["+space=ofa", "norm_affine=0"], r"norm_affine is true or false, not 0$"),
         (["+space=ofa", "~sampler"], r"sampler cannot be left out: leave ~sampler out of the command$"),
         (["+space=ofa", "~seed"], r"seed cannot be left out: leave ~seed out of the command$"),
+        (
+            ["+space=ofa", "phases.full.epochs=1"],
+            r"'phases\.full\.epochs': this training has no phases \(\+phases\.full\.epochs=",
+        ),
         (["+space=ofa", "~trainer", "trainer.lr=1"], r"trainer\.lr cannot be set where ~trainer leaves it out$"),
         (["+space=ofa", "~space._target_"], r"None is not a search space"),
         (

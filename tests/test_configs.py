@@ -519,6 +519,9 @@ def test_no_setting_that_is_far_off_is_suggested() -> None:
     known = ["space.resolution", "trainer.epochs", "search.population"]
     assert no_setting("evaluation", known) == "there is no setting 'evaluation'"
     assert no_setting("epoch", known) == "there is no setting 'epoch'; did you mean 'trainer.epochs'?"
+    known = ["phases.full.epochs", "phases.kernel.epochs", *known]
+    assert no_setting("phases.kernels.epochs", known).endswith("did you mean 'phases.kernel.epochs'?")
+    assert no_setting("epochs", known).endswith("did you mean 'trainer.epochs'?")
 
 
 def test_how_elastic_a_network_is_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

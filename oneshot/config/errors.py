@@ -133,6 +133,8 @@ def _unknown_key(key: str, config_name: str) -> str:
         return f"{key!r} takes new entries with a plus: +{key}.NAME=VALUE"
     if choosing := _choosing(key, config_name):
         return choosing
+    if key.startswith("phases.") and not any(name.startswith("phases.") for name in known):
+        return f"there is no setting {key!r}: this training has no phases (+{key}=VALUE adds one, trainer=NAME may bring some)"
     return f"{no_setting(key, known)} (all settings: {command(config_name, '--cfg job')})"
 
 

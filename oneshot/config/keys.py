@@ -107,7 +107,8 @@ def no_setting(key: str, known: Iterable[str]) -> str:
     own = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == group}
     every = {name.rpartition(".")[2]: name for name in reversed(names)}
     close = difflib.get_close_matches
-    near = [own[name] for name in close(leaf, own, n=1)] or [every[name] for name in every if name == leaf]
+    alike = [name for name in names if name.rpartition(".")[2] == leaf]
+    near = [own[name] for name in close(leaf, own, n=1)] or close(key, alike, n=1, cutoff=0.0)
     near = near or [every[name] for name in close(leaf, every, n=1, cutoff=0.75)] or close(key, names, n=1, cutoff=0.8)
     return f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
