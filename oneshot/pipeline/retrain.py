@@ -183,10 +183,8 @@ def retrain_subnet(
             **data.card(),
         }
         final = evaluate(best, held_out.at(resolution))
-        inherited = subnet.card.get("held_out_accuracy")
-        if inherited is not None and subnet.card.get("held_out_images") != len(
-            data.held_out
-        ):  # the search saw some of them
+        inherited, seen = (subnet.card.get(f"held_out_{name}") for name in ("accuracy", "images"))
+        if inherited is not None and seen != len(data.held_out):
             inherited = evaluate(subnet.module().to(device), held_out.at(searched_at)).accuracy
         card |= {
             "held_out_accuracy": final.accuracy,

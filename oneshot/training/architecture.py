@@ -257,7 +257,7 @@ class ArchitectureTask(SupernetTask):
         device = next(iter(self.supernet.parameters())).device
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(2, *self.sampler.space.input_shape(arch), generator=generator).to(device)
-        one, other = self.supernet.extract(arch).eval()(images).double()
+        one, other = self.supernet.extract(arch).eval()(images).cpu().double()
         if not torch.allclose(one, other, rtol=1e-6, atol=1e-9):
             return []
         return [
