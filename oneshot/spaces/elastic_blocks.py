@@ -23,9 +23,7 @@ from oneshot.spaces.trials import CONVOLUTIONS, Inputs, fresh_copy, mapped, on_m
 
 log = logging.getLogger(__name__)
 _LARGE = 2 * 10**8  # multiply-accumulates of a block that is examined in float32, because float64 is slow
-_MOST = (
-    5 * 10**10
-)  # multiply-accumulates of a network that is examined, and run twice for that, at its images' full size
+_MOST = 5 * 10**10  # multiply-accumulates of a network that is examined, and run twice, with whole images
 _LEAST_SHARE = 0.05  # of the block's multiply-accumulates that a group has to take part in to be worth a choice
 
 
