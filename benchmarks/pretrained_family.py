@@ -254,9 +254,8 @@ def compare(options: argparse.Namespace, folder: Path) -> Comparison:
             if name not in compared.rows:
                 pixels = subnet.card["input_shape"][-1]
                 compared.score(name, subnet.module(), pixels, data, arch=dict(subnet.arch))
-            if name == f"trained on {limit}":
-                epochs = subnet.card["epochs"]
-                settings = replace(settings, lr=subnet.config["trainer"]["lr"])
+        if limit in retrained:
+            epochs, settings = subnet.card["epochs"], replace(settings, lr=subnet.config["trainer"]["lr"])
     if retrained:  # all of them count, as others have what the family and its networks have for a limit
         costs = [compared.rows[f"family {limit}"]["macs"] / original + 1 / PASSES for limit in LIMITS]
         total += epochs * batches_of(data, settings)[1] * sum(costs)

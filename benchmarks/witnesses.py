@@ -82,7 +82,7 @@ def _with_supernet(asked: argparse.Namespace, supernet: Path) -> tuple[dict[str,
     with opened_candidates(trained, data, settings, folder) as (scores, costs), scores.store.exported():
         assert isinstance(scores, CombinedScores)
         started = time.process_time()
-        scores.settle([costs.problem(CostSettings(), lambda codes: [0.0] * len(codes))])
+        scores.settle([costs.problem(CostSettings())])
         archs = _drawn(space, truth, asked.networks, scores.reference)
         scores.score_all(archs, "judged")
         evidence = scores.evidence()

@@ -17,6 +17,10 @@ from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
 
 
+def _no_score(codes: Codes) -> list[float]:
+    return [0.0] * len(codes)
+
+
 class Networks(Protocol):
     """What makes plain modules of architectures, such as a supernet."""
 
@@ -53,8 +57,10 @@ class CandidateCosts:
         )
         self.conditions = "" if settings.latency_table is None else f"summed over {settings.latency_table}"
 
-    def problem(self, limits: CostSettings, score: Callable[[Codes], ArrayLike]) -> Problem:
-        """The subnets within ``limits``, ranked by ``score``: with a supernet, or with a predictor."""
+    def problem(self, limits: CostSettings, score: Callable[[Codes], ArrayLike] = _no_score) -> Problem:
+        """The subnets within ``limits``, ranked by ``score``: with a supernet, or with a predictor. Without, they are to be drawn
+        from alone.
+        """
         timed = self._time if self._looked_up is None else self._looked_up.latencies_of
         functions = {**self.table.functions, "latency_ms": timed}
         guides = {"latency_ms": "macs"} if self._looked_up is None else {}
@@ -64,7 +70,7 @@ class CandidateCosts:
         """Raises ValueError where no network meets some limits, as far as that is known before anything is measured."""
         for one in limits:
             if self._looked_up is not None or not one.needs_latency:
-                self.problem(one, lambda codes: [0.0] * len(codes)).check()
+                self.problem(one).check()
 
     def meets(self, arch: Arch, limits: CostSettings) -> bool:
         """Whether a network is known to be within ``limits``; one that was not timed is not known to be within a latency."""

@@ -19,7 +19,7 @@ from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.relaxed import other_form, part_of_architecture
 from oneshot.progress import progress
 from oneshot.reading import read_json
-from oneshot.runs import write_json
+from oneshot.runs import require_same, write_json
 from oneshot.samplers import Decided, DifferentiableSampler
 from oneshot.samplers.differentiable.relaxation import open_choices
 from oneshot.search import Perturbation
@@ -123,12 +123,9 @@ class Discretisation:
 
     def _check_asked(self, path: Path) -> None:
         """Raises ValueError where the folder holds decisions that were made with other settings."""
-        before = read_json(path, "record of a search by perturbation").get("settings", {}) if path.is_file() else {}
-        for name, value in self.asked.items():
-            if name in before and before[name] != value:
-                raise ValueError(
-                    f"{self.folder} was started with {name}={before[name]}, not {value}: take another run=FOLDER"
-                )
+        before = read_json(path, "record of a search by perturbation").get("settings") if path.is_file() else None
+        if before is not None:  # earlier versions kept none
+            require_same(self.folder, "was started with other settings", before, self.asked)
 
     def _decide_option(self, choice: Choice, nothing: object, count: Callable[[int], object]) -> None:
         without = {}

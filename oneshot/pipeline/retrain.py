@@ -182,10 +182,10 @@ def retrain_subnet(
             "input_shape": list(space.input_shape(subnet.arch)),
             **data.card(),
         }
-        final = evaluate(best, held_out.at(resolution))
+        final, before = evaluate(best, held_out.at(resolution)), subnet.module().to(device)
         inherited, seen = (subnet.card.get(f"held_out_{name}") for name in ("accuracy", "images"))
         if inherited is not None and seen != len(data.held_out):
-            inherited = evaluate(subnet.module().to(device), held_out.at(searched_at)).accuracy
+            inherited = evaluate(before, held_out.at(searched_at)).accuracy
         card |= {
             "held_out_accuracy": final.accuracy,
             "held_out_loss": final.loss,
@@ -197,7 +197,7 @@ def retrain_subnet(
             final.accuracy,
             len(data.test),
             evaluate(best, test.at(resolution)).accuracy,
-            evaluate(subnet.module().to(device), test.at(searched_at)).accuracy,
+            evaluate(before, test.at(searched_at)).accuracy,
             None if training.supernet is None else _largest(training.supernet, subnet, data, test, training),
         )
         for name in ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy"):

@@ -36,7 +36,6 @@ from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSe
 from oneshot.processes import count
 from oneshot.runs import Store
 from oneshot.search import Knapsack
-from oneshot.spaces.coding import Codes
 from oneshot.training_free import TrainingFreeScore, TrainingFreeScores, scores_called, those_that_apply
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             errors = BlockErrors(scores)
             settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
         if isinstance(scores, CombinedScores):
-            scores.settle([costs.problem(cost, _no_score) for cost in settings.costs])
+            scores.settle([costs.problem(cost) for cost in settings.costs])
         if settings.predictor is None:
             searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
             outcomes = [search.search() for search in searches]
@@ -124,11 +123,6 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             page = folder / "report.html"
             write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
         return result
-
-
-def _no_score(codes: Codes) -> list[float]:
-    """Of a problem that is only drawn from."""
-    return [0.0] * len(codes)
 
 
 @contextlib.contextmanager

@@ -195,7 +195,7 @@ def _put_together(
     settings: SearchSettings,
     redrawn: Callable[[], TrainingFreeScores],
 ) -> LogRanks | Combined:
-    problems = [costs.problem(cost, lambda codes: [0.0] * len(codes)) for cost in settings.costs]
+    problems = [costs.problem(cost) for cost in settings.costs]
     for problem in problems:
         problem.check()
     drawn = draw_random(problems, settings.combination.num_reference, candidates.generator("reference"))

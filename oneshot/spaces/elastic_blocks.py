@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from oneshot.spaces.channel_groups import find_channel_groups, out_width, producers
-from oneshot.spaces.groups import Group, named_tensors
+from oneshot.spaces.groups import Group, like, named_tensors
 from oneshot.spaces.heads import find_head_groups
 from oneshot.spaces.input_sizes import nearest_size
 from oneshot.spaces.trials import CONVOLUTIONS, Inputs, fresh_copy, mapped, on_meta, shapes_in
@@ -256,12 +256,9 @@ def _counting(model: nn.Module) -> Iterator[Counter[str]]:
 def _without_values(model: nn.Module) -> nn.Module:
     """A copy on the meta device, made without a copy of the numbers."""
     tensors = itertools.chain(model.parameters(), model.buffers())
-    return copy.deepcopy(model, {id(tensor): _empty(tensor) for tensor in tensors})
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(
+        model, {id(tensor): like(tensor, torch.empty_like(tensor, device="meta")) for tensor in tensors}
+    )
 
 
 def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, dict[str, str]]:

@@ -122,10 +122,12 @@ def test_the_network_is_tuned_in_between_and_what_was_tuned_is_kept(
     assert "images/s" not in caplog.text
     third = DifferentiableSampler(ToyCell(), 0, learning=ArchitectureLearning(lr=0.05))
     third.load_state_dict(dict(trained.sampler_state))
-    with pytest.raises(ValueError, match="search was started with seed=0, not 8: take another run=FOLDER"):
+    with pytest.raises(
+        ValueError, match=r"search was started with other settings \(seed was 0 and is 8\); use another folder"
+    ):
         Discretisation(trained, third, *given, seed=8).run()
     longer = Discretisation(trained, third, make_data(), TRAINER, Perturbation(tune_epochs=0), folder)
-    with pytest.raises(ValueError, match=r"was started with search\.tune_epochs=1, not 0"):
+    with pytest.raises(ValueError, match=r"was started with other settings \(search\.tune_epochs was 1 and is 0\)"):
         longer.run()
     assert (folder / "perturbation.json").read_text() == record
 
