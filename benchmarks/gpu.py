@@ -1,6 +1,6 @@
 """Once-for-All's space on one GPU: is it right there, how fast does it train, search and resume, and what does compiling bring.
 
-    sh benchmarks/gpu.sh [--parts checks train search resume compile] [--batch 256] [--rounds 3]
+    sh benchmarks/gpu.sh [--parts checks train search resume compile] [--batch 256] [--rounds 3] [--archs 20]
 
 checks: the supernet equals its extracted networks bit for bit, shared scores those of one by one, and images are prepared as on
 the CPU. train: images/s and peak memory in bfloat16 at 224 px of the training loop with all that belongs to it, of the bare loop
@@ -55,7 +55,7 @@ class Bench:
         width = 0.25 if args.tiny else 1.2
         self.space = OFAMobileNetV3(num_classes=self.classes, resolutions=(self.size,), width_multiplier=width)
         rng = random.Random(2)
-        self.archs = [self.space.sample(rng) for _ in range(3 if args.tiny else 40)]
+        self.archs = [self.space.sample(rng) for _ in range(3 if args.tiny else args.archs)]
         self.data = ImageData(
             "random", self._images(16 * self.batch, 1), self._images(64 if args.tiny else 2048, 2), self._images(2, 3),
             tuple(map(str, range(self.classes))), self.size, HALF, HALF, Augmentation(horizontal_flip=True),
@@ -333,6 +333,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3, help="of the loops that are compared")
+    parser.add_argument("--archs", type=int, default=20, help="random architectures that they go through")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     bench = Bench(args)
