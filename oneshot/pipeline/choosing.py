@@ -16,6 +16,11 @@ from oneshot.pipeline.retrained_truth import Ranked
 log = logging.getLogger(__name__)
 
 
+def first_ranked(scores: Ranked) -> Callable[[Sequence[Arch]], Arch]:
+    """Gives of several networks the one with the best score."""
+    return lambda archs: scores.ranked(archs)[0]
+
+
 def choose_together(outcome: Outcome, scores: Ranked) -> Outcome:
     """The outcome with the network that all witnesses together put first among those that were scored for the strategy, which
     learned weights may have changed since.
@@ -31,35 +36,44 @@ def choose_together(outcome: Outcome, scores: Ranked) -> Outcome:
 
 def share_finds(
     outcomes: Sequence[Outcome],
+    first: Callable[[Sequence[Arch]], Arch],
     scores: Ranked,
     costs: CandidateCosts,
     is_whole: Callable[[Arch], bool] = lambda arch: True,
 ) -> list[Outcome]:
-    """The outcomes, each with the best network that was scored for any of them and meets its limits: those under other limits,
-    and those that a predictor learned from.
+    """The outcomes, each with the best network that was scored for any of them and meets its limits: by the search itself, by the
+    random search beside it, under other limits, and those that a predictor learned from.
 
     Args:
+        first: the best of several networks, by what the networks of ``outcomes`` were chosen by; of equal ones the earliest.
         is_whole: whether a network was scored on all images, as those are that can be the best.
     """
-    scored = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.learned_from))
+    scored = dict.fromkeys(
+        arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline, *outcome.learned_from)
+    )
     found = []
     for outcome in outcomes:
-        if not outcome.chosen_by:
-            rivals = [arch for arch in scored if is_whole(arch) and costs.meets(arch, outcome.cost)]
-            best = scores.ranked([outcome.best, *rivals])[0]
-            if best != outcome.best:
-                outcome = _with_best(outcome, best, scores.describe(best))
+        rivals = [arch for arch in scored if is_whole(arch) and costs.meets(arch, outcome.cost)]
+        best = first([outcome.best, *rivals])
+        if best != outcome.best:
+            outcome = _with_best(outcome, best, scores.describe(best))
         found.append(outcome)
     return found
 
 
 def _with_best(outcome: Outcome, best: Arch, told: str) -> Outcome:
-    whence = "that the predictor learned from" if best in outcome.learned_from else "scored under another limit"
+    if best in outcome.archs:
+        return replace(outcome, best=best)
+    whence = "scored under another limit"
+    if best in outcome.learned_from:
+        whence = "that the predictor learned from"
+    elif best in outcome.baseline:
+        whence = "of the random search beside it"
     under = f"Under {describe_limits(outcome.cost)}" if outcome.cost.limits else "Without limits"
     note = f"{under} a network {whence} is better than what the search found there, and is kept."
     log.info("%s %s", note, told)
-    archs = outcome.archs if best in outcome.archs else [*outcome.archs, best]
-    return replace(outcome, best=best, archs=archs, notes=[*outcome.notes, note])
+    archs = [*outcome.archs, best]
+    return replace(outcome, best=best, archs=archs, found=outcome.best, notes=[*outcome.notes, note])
 
 
 def choose_by_size(outcome: Outcome, evidence: Evidence) -> Outcome:

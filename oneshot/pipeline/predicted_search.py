@@ -61,7 +61,7 @@ class PredictedSearch:
         if self.settings.with_costs and isinstance(self.predictor, PublishedPredictor):
             raise ValueError("a published predictor has inputs of its own: without prediction.with_costs")
         self._costs: tuple[Values, Values] | None = None  # mean and spread of their logarithms, where they are features
-        self._evidence: Evidence | None = None  # where the predictor is not to be trusted, and others are asked
+        self.evidence: Evidence | None = None  # where the predictor is not to be trusted, and others are asked
 
     def search(self) -> list[Outcome]:
         """The outcome under each set of limits, with random search at equal budget as the baseline.
@@ -78,7 +78,7 @@ class PredictedSearch:
             pairs = self._pairs(problems, bar)
             every = [arch for part in pairs for arch in part]
             checked = self._learn(every)
-            self._evidence = None if checked.trusted else self._others(every)
+            self.evidence = None if checked.trusted else self._others(every)
             outcomes = []
             for cost, problem, part in zip(self.limits, problems, pairs, strict=True):
                 best, verified, predicted = self._best(cost, problem, bar)
@@ -93,7 +93,7 @@ class PredictedSearch:
                         predicted if self._predicts_accuracy else {},
                         [self._note(checked)],
                         {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
-                        chosen_by="" if self._evidence is None else self._chosen_by(self._evidence),
+                        chosen_by="" if self.evidence is None else self._chosen_by(self.evidence),
                         learned_from=every,
                     )
                 )
@@ -121,9 +121,9 @@ class PredictedSearch:
 
     def _expect(self, codes: Codes) -> Values:
         """What the strategy maximises: predictions, or where these are not to be trusted what quick witnesses say together."""
-        if self._evidence is None:
+        if self.evidence is None:
             return self._predict(codes)
-        return self._evidence.panel.combined(self._evidence.witnesses.quick(codes))
+        return self.evidence.panel.combined(self.evidence.witnesses.quick(codes))
 
     def _others(self, pairs: Sequence[Arch]) -> Evidence | None:
         """The witnesses to ask in place of a predictor that is not to be trusted; None where there are too few ``pairs``, random
@@ -136,7 +136,7 @@ class PredictedSearch:
     @property
     def _predicts_accuracy(self) -> bool:
         combined = isinstance(self.scores, CombinedScores)
-        return self.scores.settings.metric == "accuracy" and self._evidence is None and not combined
+        return self.scores.settings.metric == "accuracy" and self.evidence is None and not combined
 
     def _pairs(self, problems: Sequence[Problem], bar: tqdm[object]) -> list[list[Arch]]:
         """Random subnets to learn from, as many of each of ``problems``, and scored."""
@@ -186,9 +186,9 @@ class PredictedSearch:
         verified = problem.decode(first.codes)
         keys = self.scores.score_all(verified, "verified", cost.needs_latency, lambda key: bar.update())
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
-        if self._evidence is not None:
-            best = self._evidence.first(verified)
-        asked = "predictions" if self._evidence is None else "networks"
+        if self.evidence is not None:
+            best = self.evidence.first(verified)
+        asked = "predictions" if self.evidence is None else "networks"
         log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, self.scores.describe(best))
         # A regression knows no bounds, an accuracy does.
         return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
@@ -196,10 +196,10 @@ class PredictedSearch:
     def _note(self, checked: PredictorReport) -> str:
         trust = "The predictor" if checked.trusted else "The predictor is not to be trusted; it"
         number = self.settings.num_verified
-        if self._evidence is not None:
+        if self.evidence is not None:
             return (
                 f"{trust} learned from {checked.num_pairs:,} scored subnets and was judged on {checked.num_held_out:,} of them "
-                f"before: {checked.reason} So it was not asked: networks were chosen by {self._chosen_by(self._evidence)}."
+                f"before: {checked.reason} So it was not asked: networks were chosen by {self._chosen_by(self.evidence)}."
             )
         under = " under each limit" if len(self.limits) > 1 else " within the limits" if self.limits[0].limits else ""
         chosen = (

@@ -31,6 +31,7 @@ class Outcome:
         cost: the limits.
         best: the best architecture.
         archs: the candidates that the supernet scored for the strategy, in order, ``best`` among them.
+        found: the strategy's own best where a network is kept that was scored elsewhere, the last of ``archs`` then.
         baseline: those of random search at equal budget.
         strategy: its name for the report.
         predicted: of an architecture, where a predictor was asked.
@@ -56,6 +57,12 @@ class Outcome:
     chosen_by: str = ""
     rival: Arch | None = None
     learned_from: Sequence[Arch] = ()
+    found: Arch | None = None
+
+    @property
+    def num_own(self) -> int:
+        """How many the strategy itself proposed."""
+        return len(self.archs) - (self.found is not None)
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,7 @@ def write_search_page(
             chosen_by=outcome.chosen_by,
             rival=None if outcome.rival is None else list(outcome.baseline).index(outcome.rival),
             original=result.shown_original,
+            found=None if outcome.found is None else list(outcome.archs).index(outcome.found),
         ),
     )
 
@@ -207,6 +215,7 @@ def write_tradeoff_page(
     points = []
     for outcome in outcomes:
         best = result.candidates[outcome.best]
+        found = None if outcome.found is None else result.candidates[outcome.found]
         rivals = [result.candidates[arch] for arch in outcome.baseline if result.is_whole(arch)]
         rival = max(rivals, key=lambda one: score_of(one, metric), default=None)
         if outcome.chosen_by:  # what has the best metric was not chosen alike
@@ -225,6 +234,8 @@ def write_tradeoff_page(
                 blocks=blocks_of(costs, outcome.best),
                 loss=best.loss,
                 baseline_loss=None if rival is None else rival.loss,
+                found=None if found is None else found.accuracy,
+                found_loss=None if found is None else found.loss,
             )
         )
     seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))

@@ -22,7 +22,7 @@ from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
 from oneshot.pipeline.candidate_cards import CandidateCards, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.candidate_scores import CandidateScores
-from oneshot.pipeline.choosing import choose_by_size, choose_together, random_networks, share_finds
+from oneshot.pipeline.choosing import choose_by_size, choose_together, first_ranked, random_networks, share_finds
 from oneshot.pipeline.combined_scores import CombinedScores
 from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.evidence import Evidence, evidence_of
@@ -57,7 +57,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         is_repaired = trained.repair(evaluation.repair_images, evaluation.repair) is not None
         check_block_errors(trained, is_repaired, settings.strategy)
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
-        predict, errors = None, None
+        predict, errors, first = None, None, first_ranked(scores)
         if isinstance(settings.strategy, Knapsack):
             errors = BlockErrors(scores)
             settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
@@ -69,7 +69,8 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         else:
             predicted = PredictedSearch(scores, costs, settings)
             outcomes, predict = predicted.search(), predicted.predict
-        outcomes = share_finds(outcomes, scores, costs, scores.is_whole)
+            if predicted.evidence is not None:
+                first = predicted.evidence.first
         cards = CandidateCards(scores, costs, trained, data, settings.config)
         truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
@@ -78,10 +79,13 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         if isinstance(scores, CombinedScores):
             evidence: Evidence | None = scores.evidence(learned)
             outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+            first = first_ranked(scores)
         else:
             evidence = evidence_of(scores, costs.table, random_networks(outcomes))
             if evidence is not None and evidence.doubted and settings.predictor is None:
                 outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
+                first = evidence.first
+        outcomes = share_finds(outcomes, first, scores, costs, scores.is_whole)
         judged = (
             None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
         )

@@ -23,7 +23,7 @@ from oneshot.evaluation import Score
 from oneshot.garbage import settled
 from oneshot.pipeline.candidate_cards import blocks_of, graphs_of, save_candidate
 from oneshot.pipeline.candidate_costs import CandidateCosts
-from oneshot.pipeline.choosing import choose_together, share_finds
+from oneshot.pipeline.choosing import choose_together, first_ranked, share_finds
 from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.evidence import WITNESSES, evidence_notes, keep_witnesses, witness_section
 from oneshot.pipeline.folders import Subnet
@@ -142,7 +142,6 @@ def search_untrained(
                     names[0], candidates, costs, settings, lambda: scorer(settings.seed + 1)
                 )
             outcomes = [_search(candidates, costs, settings.strategy, cost) for cost in settings.costs]
-            outcomes = share_finds(outcomes, candidates, costs)
             _keep_ranking(candidates)
         subnet_of = _subnets(candidates, costs, data, settings)
         truth = settings.truth
@@ -152,6 +151,7 @@ def search_untrained(
                 outcomes = [choose_together(outcome, candidates) for outcome in outcomes]
                 with store.exported():
                     _keep_ranking(candidates)
+        outcomes = share_finds(outcomes, first_ranked(candidates), candidates, costs)
         judged = None if truth is None else judge_untrained(candidates, costs.table, truth, settings.ranking)
         folders = [folder]
         if len(outcomes) > 1:
@@ -291,11 +291,12 @@ def _write_page(
             report.UntrainedSearch(
                 limits={f"max_{name}": limit for name, limit in outcome.cost.limits.items()},
                 best=network(outcome.best),
-                num_candidates=len(outcome.archs),
+                num_candidates=outcome.num_own,
                 baseline=network(baseline[0]) if baseline else None,
                 top=[network(arch) for arch in top],
                 blocks=blocks_of(table, outcome.best),
                 graphs=graphs_of(space, outcome.best),
+                found=None if outcome.found is None else network(outcome.found),
             )
         )
     evidence = candidates.rank.evidence if isinstance(candidates.rank, Combined) else None

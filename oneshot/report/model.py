@@ -112,7 +112,8 @@ class SearchReport:
     ``candidates``; ``ranking`` is None where no true accuracies are known, ``witnesses`` where none were compared.
     ``chosen_by`` says in words by what the best was chosen where that is not the metric; ``rival`` is the index of the
     ``baseline``'s best by the same, None where these are not compared. ``original`` is the network that the space was made of,
-    as the supernet holds it.
+    as the supernet holds it. ``found`` is the index of the strategy's own best where a network is kept that was scored
+    elsewhere, which is the last of ``candidates`` then.
     """
 
     title: str
@@ -136,6 +137,17 @@ class SearchReport:
     chosen_by: str = ""
     rival: int | None = None
     original: Candidate | None = None
+    found: int | None = None
+
+    @property
+    def own(self) -> Sequence[Candidate]:
+        """What the strategy itself evaluated."""
+        return self.candidates if self.found is None else self.candidates[:-1]
+
+    @property
+    def own_best(self) -> Candidate:
+        """The best of it."""
+        return self.candidates[self.best if self.found is None else self.found]
 
 
 @dataclass(frozen=True)
@@ -146,7 +158,8 @@ class TradeoffPoint:
     predictor, ``accuracy`` (inherited weights, held-out images) is None without a supernet, ``baseline`` (the best of
     random search at equal budget under this limit) is None where there is none. ``baseline`` is on the scale of
     ``accuracy``, or on that of ``predicted`` where there is no ``accuracy``. ``blocks`` may be empty. ``loss`` and
-    ``baseline_loss`` are those of the same networks, None where they are not known.
+    ``baseline_loss`` are those of the same networks, None where they are not known. ``found`` and ``found_loss`` are those of
+    the strategy's own best where a network is kept that was scored elsewhere, None where it is the same.
     """
 
     limit: float
@@ -161,6 +174,8 @@ class TradeoffPoint:
     blocks: Sequence[Block]
     loss: float | None = None
     baseline_loss: float | None = None
+    found: float | None = None
+    found_loss: float | None = None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def search_payload(report: SearchReport) -> dict[str, object]:
         "best": report.best,
         "ranking": None if report.ranking is None else _ranking(report, report.ranking, values),
         "progress": {
-            "candidates": best_so_far(report.candidates, report.metric, report.limits),
+            "candidates": best_so_far(report.own, report.metric, report.limits),
             "baseline": best_so_far(report.baseline, report.metric, report.limits),
         },
     }

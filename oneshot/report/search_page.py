@@ -52,6 +52,10 @@ def _check(report: SearchReport) -> None:
     for name, index in [("best", report.best), *(("front", index) for index in report.front)]:
         if not 0 <= index < count:
             raise ValueError(f"{name} holds {index}, but there are {count} candidates: allowed are 0 to {count - 1}")
+    if report.found is not None and not (0 <= report.found < count - 1 == report.best):
+        raise ValueError(
+            f"best is {report.best} where found is {report.found}: the last of {count} candidates is kept then"
+        )
     for graph in report.graphs:
         check_graph(graph)
     if report.ranking is not None:

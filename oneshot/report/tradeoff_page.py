@@ -129,10 +129,12 @@ def _comparison(report: TradeoffReport) -> str:
 
 
 def _lead(report: TradeoffReport, point: TradeoffPoint) -> float | None:
-    """How much better a network is than random search's by what the sentence speaks of."""
+    """How much better the strategy's own network is than random search's by what the sentence speaks of."""
     if report.by_loss:
-        return None if point.loss is None or point.baseline_loss is None else point.baseline_loss - point.loss
-    own = point.accuracy if point.accuracy is not None else point.predicted or 0.0
+        loss = point.loss if point.found_loss is None else point.found_loss
+        return None if loss is None or point.baseline_loss is None else point.baseline_loss - loss
+    inherited = point.accuracy if point.found is None else point.found
+    own = inherited if inherited is not None else point.predicted or 0.0
     return None if point.baseline is None else own - point.baseline
 
 

@@ -35,8 +35,9 @@ class ScoredNetwork:
 
 @dataclass(frozen=True)
 class UntrainedSearch:
-    """What was found under one set of limits, named ``max_`` and a cost: the best of ``num_candidates``, the best of random
-    search at equal budget (None where there was none), the first of the ranking of both, and how the best is built.
+    """What was found under one set of limits, named ``max_`` and a cost: the network that is kept, how many networks the strategy
+    evaluated, the best of random search at equal budget (None where there was none), the first of the ranking of both, how the
+    best is built, and ``found``, the strategy's own best where another network is kept.
     """
 
     limits: Mapping[str, float]
@@ -46,6 +47,12 @@ class UntrainedSearch:
     top: Sequence[ScoredNetwork]
     blocks: Sequence[Block]
     graphs: Sequence[Graph] = ()
+    found: ScoredNetwork | None = None
+
+    @property
+    def own_best(self) -> ScoredNetwork:
+        """The best of what the strategy evaluated."""
+        return self.best if self.found is None else self.found
 
 
 @dataclass(frozen=True)
@@ -95,21 +102,24 @@ def write_untrained_report(path: Path, report: UntrainedReport) -> None:
 def _verdict(report: UntrainedReport) -> str:
     first, last = report.searches[0], report.searches[-1]
     tried = f"{sum(search.num_candidates for search in report.searches):,} evaluations"
-    found = f"{escape(report.strategy)} found <strong>{_result(report, first)}</strong>"
+    found = f"{escape(report.strategy)} found <strong>{_result(report, first.own_best)}</strong>"
     if len(report.searches) > 1:
-        found += f" to <strong>{_result(report, last)}</strong> under {len(report.searches)} sets of limits"
+        found += f" to <strong>{_result(report, last.own_best)}</strong> under {len(report.searches)} sets of limits"
     told = [search for search in report.searches if search.baseline is not None]
     if not told:
         return f"{found} in {tried}."
-    won = sum(search.best.value > search.baseline.value for search in told if search.baseline is not None)
+    won = sum(search.own_best.value > search.baseline.value for search in told if search.baseline is not None)
     rival = told[0].baseline
     if len(told) == 1 and rival is not None:
-        return f"{found} in {tried}; random search with as many reached {_number(rival.value)}."
+        reached = f"{found} in {tried}; random search with as many reached {_number(rival.value)}"
+        if told[0].found is None:
+            return f"{reached}."
+        return f"{reached}. Kept is a network that was scored elsewhere, with <strong>{_result(report, told[0].best)}</strong>."
     return f"{found} in {tried}; random search with as many reached less under {won} of them."
 
 
-def _result(report: UntrainedReport, search: UntrainedSearch) -> str:
-    return f"{escape(report.score)} {_number(search.best.value)} at {format_cost('macs', search.best.macs)}"
+def _result(report: UntrainedReport, network: ScoredNetwork) -> str:
+    return f"{escape(report.score)} {_number(network.value)} at {format_cost('macs', network.macs)}"
 
 
 def _section(report: UntrainedReport, search: UntrainedSearch) -> str:

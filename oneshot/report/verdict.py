@@ -33,17 +33,23 @@ def format_limit(name: str, value: float) -> str:
 
 def render_verdict(report: SearchReport) -> str:
     """The verdict as one or two sentences of HTML."""
-    best = report.candidates[report.best]
-    value = format_metric(report.metric, metric_of(best, report.metric))
-    result = f"{value} {report.metric}" if report.metric == "accuracy" else f"a loss of {value}"
-    price = format_cost(report.cost, cost_of(best, report.cost))
-    tried = _evaluations(len(report.candidates))
-    found = f"{escape(report.strategy)} found <strong>{result} at {price}</strong> in {tried}"
+    best, tried = report.own_best, _evaluations(len(report.own))
+    found = f"{escape(report.strategy)} found <strong>{_result(report, best)}</strong> in {tried}"
     if not within_limits(best, report.limits):
         found += f", which is <strong>outside the limit</strong> ({escape(_limits_text(report))})"
     if report.chosen_by:
         found += f", chosen by <strong>{escape(report.chosen_by)}</strong>"
-    return f"{found}; {_comparison(report, best)}"
+    verdict = f"{found}; {_comparison(report, best)}"
+    if report.found is None:
+        return verdict
+    kept = _result(report, report.candidates[report.best])
+    return f"{verdict} Kept is a network that was scored elsewhere, with <strong>{kept}</strong>."
+
+
+def _result(report: SearchReport, network: Candidate) -> str:
+    value = format_metric(report.metric, metric_of(network, report.metric))
+    result = f"{value} {report.metric}" if report.metric == "accuracy" else f"a loss of {value}"
+    return f"{result} at {format_cost(report.cost, cost_of(network, report.cost))}"
 
 
 def render_tiles(report: SearchReport) -> str:
@@ -62,7 +68,8 @@ def render_tiles(report: SearchReport) -> str:
         tiles.append(("latency", format_cost("latency_ms", best.latency_ms), ""))
     rival = best_of_baseline(report)
     if rival is not None and not report.chosen_by:
-        tiles.append(("against random search", _difference(report, best, rival), _baseline_text(report, rival)))
+        own = report.own_best
+        tiles.append(("against random search", _difference(report, own, rival), _baseline_text(report, rival)))
     if report.original is not None:
         tiles.append(
             ("against the original", _difference(report, best, report.original), _shares(report, report.original))
@@ -82,7 +89,7 @@ def _comparison(report: SearchReport, best: Candidate) -> str:
     if report.chosen_by:
         return _comparison_alike(report)
     limits = f" ({escape(_limits_text(report))})" if within_limits(best, report.limits) else ""
-    same = "the same number of" if len(report.baseline) == len(report.candidates) else f"{len(report.baseline):,}"
+    same = "the same number of" if len(report.baseline) == len(report.own) else f"{len(report.baseline):,}"
     budget = f"random search with {same} evaluations"
     under = f" within the same limit{limits}" if _limits_text(report) else ""
     rival = best_of_baseline(report)
@@ -126,11 +133,17 @@ def _shares(report: SearchReport, original: Candidate) -> str:
 
 
 def _rank_text(report: SearchReport) -> str:
+    if report.found is not None:
+        return f"scored elsewhere; of {_evaluations(len(report.own))} here {_metric(report, report.own_best)}"
     return f"evaluation {report.best + 1:,} of {len(report.candidates):,}"
 
 
 def _baseline_text(report: SearchReport, rival: Candidate) -> str:
-    return f"{format_metric(report.metric, metric_of(rival, report.metric))} in {_evaluations(len(report.baseline))}"
+    return f"{_metric(report, rival)} in {_evaluations(len(report.baseline))}"
+
+
+def _metric(report: SearchReport, network: Candidate) -> str:
+    return format_metric(report.metric, metric_of(network, report.metric))
 
 
 def _evaluations(count: int) -> str:

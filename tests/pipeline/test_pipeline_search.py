@@ -95,8 +95,9 @@ def test_candidates_are_scored_once_and_as_a_fresh_evaluation_does(
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_best_is_the_best_of_the_strategys_candidates(finished: Callable[[str], Path], name: str) -> None:
-    rows = [row for row in read_rows(finished(name)) if row["source"] == "search"]
+def test_the_best_is_the_best_of_all_candidates(finished: Callable[[str], Path], name: str) -> None:
+    """Of the strategy's, and of the random search's beside it."""
+    rows = [row for row in read_rows(finished(name)) if row["source"] in ("search", "random")]
     subnet = load_subnet(finished(name))
     best = max(rows, key=key_of)
     assert (subnet.card["held_out_accuracy"], -subnet.card["held_out_loss"]) == key_of(best)
@@ -129,7 +130,11 @@ def dominates(left: dict[str, Any], right: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_pareto_front(finished: Callable[[str], Path], name: str) -> None:
     front = json.loads((finished(name) / "pareto.json").read_text())
-    rows = [row for row in read_rows(finished(name)) if row["source"] == "search"]
+    everyone = read_rows(finished(name))
+    rows = [row for row in everyone if row["source"] == "search"]
+    best = load_subnet(finished(name)).arch
+    if best not in map(arch_of, rows):  # of random search
+        rows.append(next(row for row in everyone if arch_of(row) == best))
     points = [{"accuracy": float(row["accuracy"]), "macs": int(row["macs"])} for row in rows]
     pairs = [(entry["accuracy"], entry["macs"]) for entry in front]
     assert len(set(pairs)) == len(pairs) >= 1
@@ -227,8 +232,8 @@ def test_limits_are_kept(supernet_folder: Path, tmp_path: Path, name: str, limit
     best = result.outcomes[0].best
     rows = read_rows(tmp_path)
     assert all(int(row[measure]) <= bound for row in rows)
-    searched = [row for row in rows if row["source"] == "search"]
-    assert key_of(max(searched, key=key_of)) == key_of(next(row for row in rows if row["arch"] == best.to_json()))
+    scored = [row for row in rows if row["source"] in ("search", "random")]
+    assert key_of(max(scored, key=key_of)) == key_of(next(row for row in rows if row["arch"] == best.to_json()))
     assert load_subnet(tmp_path).card[measure] <= bound
 
 

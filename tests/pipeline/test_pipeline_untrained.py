@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,26 @@ def test_every_limit_keeps_the_best_that_was_scored_for_any(tmp_path: Path, monk
     costs = [CostSettings(max_macs=float(limit)) for limit in (macs[0], macs[-1])]
     folders = search(tmp_path, "naswot", costs=costs, strategy=RandomSearch(num_samples=1))
     assert [load_subnet(folder).card["macs"] for folder in folders] == [macs[0], macs[0]]
+
+
+def test_a_better_network_of_random_search_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page still says what the strategy itself found."""
+    liked: list[Arch] = []
+    values = {arch: place / 100 for place, arch in enumerate(ARCHS)}
+    monkeypatch.setattr(
+        TrainingFreeScores, "__call__", lambda self, arch: {"naswot": 2.0 if arch in liked else values[arch]}
+    )
+    (folder,) = search(tmp_path / "before", "naswot", strategy=RandomSearch(num_samples=3))
+    rows = read(folder)
+    liked += [next(arch for arch in rows if rows[arch]["source"] == "random")]
+    (folder,) = search(tmp_path / "after", "naswot", strategy=RandomSearch(num_samples=3))
+    assert load_subnet(folder).arch == liked[0]
+    own = max(values[arch] for arch in rows if rows[arch]["source"] == "search")
+    page = (folder / "report.html").read_text()
+    assert re.search(
+        rf"found <strong>naswot {own}\d* at .*</strong> in 3 evaluations; random search with as many reached 2", page
+    )
+    assert "Kept is a network that was scored elsewhere, with <strong>naswot 2" in page
 
 
 @pytest.mark.parametrize("name", ["az_nas", "combined"])

@@ -22,7 +22,7 @@ from oneshot.costs import CostSettings, CostTable
 from oneshot.evaluation import Evaluator, Score
 from oneshot.pipeline import retrained_truth
 from oneshot.pipeline.combined_scores import CombinedScores
-from oneshot.pipeline.folders import load_before, load_supernet
+from oneshot.pipeline.folders import load_before, load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings
 from oneshot.pipeline.search_settings import CombinationSettings, PredictionSettings, RankingSettings, RetrainedTruth
 from oneshot.pipeline.train import SupernetTraining, train_supernet
@@ -180,6 +180,29 @@ def test_every_limit_keeps_the_best_that_was_scored_for_any(
     assert note.startswith("Under max_macs=6.716e4 a network scored under another limit is better")
     assert note in html.unescape((tmp_path / "one" / "report.html").read_text())
     assert list(narrow.notes) == []
+
+
+def test_a_better_network_of_random_search_is_kept(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    given = {"strategy": RandomSearch(num_samples=4), "metric": "loss"}
+    scoring(noise)
+    (outcome,) = search(supernet, tmp_path / "noise", **given).outcomes
+    (best, *_) = (arch for arch in outcome.baseline if arch not in outcome.archs)
+    scoring(lambda arch: noise(arch) - (arch == best))
+    (outcome,) = search(supernet, tmp_path / "one", **given).outcomes
+    own = min(outcome.archs[:4], key=noise)
+    assert (outcome.best, outcome.found, outcome.num_own) == (best, own, 4)
+    assert outcome.archs[4:] == [best]
+    assert load_subnet(tmp_path / "one").arch == best
+    (note,) = outcome.notes
+    assert note.startswith(
+        "Without limits a network of the random search beside it is better than what the search found"
+    )
+    page = html.unescape((tmp_path / "one" / "report.html").read_text())
+    assert note in page
+    assert "random search with the same number of evaluations did better: " in page
+    assert "Kept is a network that was scored elsewhere, with " in page
 
 
 # All witnesses together ------------------------------------------------------------------------------------------------

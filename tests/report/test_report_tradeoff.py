@@ -147,6 +147,16 @@ def test_where_something_else_decides_it_is_named(tmp_path):
     assert "loss" not in text
 
 
+def test_what_was_scored_elsewhere_is_not_the_strategys_success(tmp_path):
+    """Kept are networks that random search found; the strategy's own have less accuracy, or a higher loss."""
+    points = [replace(p, accuracy=p.baseline, found=p.baseline - 0.01) for p in POINTS]
+    text = plain(write(tmp_path / "report.html", replace(REPORT, points=points)))
+    assert "random search at equal budget reached less accuracy under 0 of 3 limits." in text
+    points = [replace(p, loss=0.8, baseline_loss=0.8, found_loss=0.9) for p in POINTS[:1]]
+    text = plain(write(tmp_path / "report.html", replace(REPORT, points=points, metric="loss")))
+    assert "random search at equal budget reached a lower loss." in text
+
+
 def test_table_has_one_row_for_each_limit(tmp_path):
     heading, *body = rows(write(tmp_path / "report.html"))
     assert heading == ["Limit", "Cost", "MACs", "Params", "Predicted", "Inherited", "Random"]

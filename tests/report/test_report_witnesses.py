@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oneshot.report import SearchReport, Witnesses, WitnessRow, write_search_report
+from oneshot.report.payload import search_payload
 from oneshot.report.verdict import render_tiles, render_verdict
 
 WITNESSES = Witnesses(
@@ -47,6 +48,25 @@ def test_what_was_chosen_otherwise_is_not_measured_by_the_metric(report: SearchR
     assert "accuracy of the chosen" in render_tiles(chosen)
     assert "against random search" not in render_tiles(chosen)
     assert "the scores say nothing about how it compares" in render_verdict(replace(chosen, rival=None))
+
+
+def test_what_was_scored_elsewhere_is_not_the_strategys_success(report: SearchReport, tmp_path: Path) -> None:
+    """It is kept and shown; the comparison with random search is of what the strategy itself found."""
+    better = replace(report.candidates[report.best], accuracy=0.99)
+    kept = replace(report, candidates=[*report.candidates, better], best=60, found=report.best)
+    before, _, after = render_verdict(kept).partition(" Kept is a network that was scored elsewhere, with <strong>")
+    assert before == render_verdict(report)
+    assert after.startswith("99.00")
+    tiles, own = render_tiles(kept), render_tiles(report)
+    assert "<b>99.00" in tiles
+    assert "scored elsewhere; of 60 evaluations here " in tiles
+    against = own[own.index("against random search") :]
+    assert against in tiles
+    payload = search_payload(kept)
+    assert payload["best"] == 60
+    assert payload["progress"] == search_payload(report)["progress"]
+    with pytest.raises(ValueError, match="the last of 61 candidates is kept then"):
+        write_search_report(tmp_path / "page.html", replace(kept, best=0))
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,21 @@ function progressChart(data, candidates) {
   const host = document.getElementById("progress");
   const legend = document.getElementById("progress-legend");
   const quantity = QUANTITIES[data.metric];
-  const sets = ["baseline", "candidates"].filter((set) => candidates.size(set) > 0);
+  const size = (set) => data.progress[set].length;
+  const sets = ["baseline", "candidates"].filter((set) => size(set) > 0);
   const colors = { candidates: "var(--strategy)", baseline: "var(--baseline)" };
   const best = (set, evaluation) => {
-    const index = data.progress[set][Math.min(evaluation, candidates.size(set)) - 1];
+    const index = data.progress[set][Math.min(evaluation, size(set)) - 1];
     return index === null || index === undefined ? null : candidates.value(set, index, data.metric);
   };
-  const most = Math.max(...sets.map(candidates.size));
+  const most = Math.max(...sets.map(size));
   const original = candidates.size("original") ? candidates.value("original", 0, data.metric) : null;
   let frame = null;
   let marks = null;
 
   // The first steps climb so fast that they would flatten all the rest: the view starts after a twentieth.
   function yDomain() {
-    const ends = sets.flatMap((set) => [best(set, Math.ceil(candidates.size(set) / 20)), best(set, candidates.size(set))]);
+    const ends = sets.flatMap((set) => [best(set, Math.ceil(size(set) / 20)), best(set, size(set))]);
     const values = [...ends, original].filter((value) => value !== null);
     return values.length ? padded(Math.min(...values), Math.max(...values), quantity, 0.12) : [0, 1];
   }
@@ -25,14 +26,14 @@ function progressChart(data, candidates) {
   function linePath(set) {
     let d = "";
     let last = null;
-    for (let evaluation = 1; evaluation <= candidates.size(set); evaluation += 1) {
+    for (let evaluation = 1; evaluation <= size(set); evaluation += 1) {
       const value = best(set, evaluation);
       if (value === null || value === last) continue;
       const [x, y] = [frame.toX(evaluation).toFixed(1), frame.toY(value).toFixed(1)];
       d += last === null ? `M${x} ${y}` : `H${x}V${y}`;
       last = value;
     }
-    return d && `${d}H${frame.toX(candidates.size(set)).toFixed(1)}`;
+    return d && `${d}H${frame.toX(size(set)).toFixed(1)}`;
   }
 
   function draw() {
@@ -46,9 +47,9 @@ function progressChart(data, candidates) {
     for (const set of sets) {
       const dash = set === "baseline" ? "; stroke-dasharray: 7 3" : "";
       svg("path", { class: "curve", d: linePath(set), style: `stroke: ${colors[set]}${dash}` }, frame.plot);
-      const end = best(set, candidates.size(set));
+      const end = best(set, size(set));
       if (end === null) continue;
-      const at = { cx: frame.toX(candidates.size(set)), cy: frame.toY(end), r: 5 };
+      const at = { cx: frame.toX(size(set)), cy: frame.toY(end), r: 5 };
       svg("circle", { class: "dot", ...at, style: `fill: ${colors[set]}` }, frame.plot);
     }
     marks = svg("g", {}, frame.over);
@@ -69,7 +70,7 @@ function progressChart(data, candidates) {
       rows.push([name, value === null ? "none within the limits" : quantity.exact(value)]);
       if (value === null) continue;
       const cy = frame.toY(value);
-      const spot = { cx: frame.toX(Math.min(evaluation, candidates.size(set))), cy, r: 4.5 };
+      const spot = { cx: frame.toX(Math.min(evaluation, size(set))), cy, r: 4.5 };
       if (cy <= frame.box.bottom) svg("circle", { class: "dot", ...spot, style: `fill: ${colors[set]}` }, marks);
     }
     showCard([html("h3", "", null, `after ${evaluation} of ${most} evaluations`), legendTable(rows)], event.clientX, event.clientY);
@@ -81,7 +82,7 @@ function progressChart(data, candidates) {
       const picture = svg("svg", { width: 26, height: 10 }, item);
       const dash = set === "baseline" ? "; stroke-dasharray: 7 3" : "";
       svg("path", { class: "curve", d: "M0 5h26", style: `stroke: ${colors[set]}${dash}` }, picture);
-      const end = best(set, candidates.size(set));
+      const end = best(set, size(set));
       item.append(candidates.names[set]);
       html("b", "", item, end === null ? "none within the limits" : quantity.exact(end));
     }
