@@ -37,7 +37,7 @@ def module_may_crash(module: nn.Module) -> bool:
 
 def _is_narrow(module: nn.Module) -> bool:
     held = module.__dict__
-    if not {"kernel_size", "stride", "in_channels", "groups"} <= held.keys():
+    if not all(name in held for name in ("kernel_size", "stride", "in_channels", "groups")):
         return False
     return (
         max(_pair(held["kernel_size"])) == 1

@@ -6,6 +6,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+_OF_PYTHON = 5000  # more than Python 3.12 leaves out by itself, 375, and far less than a program that has loaded torch
+
 
 @contextlib.contextmanager
 def settled() -> Iterator[None]:
@@ -14,7 +16,7 @@ def settled() -> Iterator[None]:
 
     Where something is left out already, whoever did so decides, and nothing changes.
     """
-    if gc.get_freeze_count():
+    if gc.get_freeze_count() > _OF_PYTHON:
         yield
         return
     gc.freeze()

@@ -47,3 +47,14 @@ def test_it_ends_with_an_error_and_leaves_the_choice_of_others() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_what_python_itself_leaves_out_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 begins with 375 objects."""
+    frozen: list[str] = []
+    monkeypatch.setattr("gc.get_freeze_count", lambda: 375)
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append("freeze"))
+    monkeypatch.setattr("gc.unfreeze", lambda: frozen.append("unfreeze"))
+    with settled():
+        pass
+    assert frozen == ["freeze", "unfreeze"]

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms, ImageOps
 from PIL.Image import Transpose
@@ -77,6 +78,8 @@ def pixels_by_name(data: ImageData) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
 def test_modes_of_eight_bits_are_pillows_conversion(mode: str) -> None:
+    if mode == "YCbCr" and int(PIL.__version__.partition(".")[0]) < 12:
+        pytest.skip("needs Pillow 12, which reads the YCbCr that it writes")
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
     stored = reopened(image, "TIFF") if mode in ("1", "CMYK", "YCbCr") else image
     assert stored.mode == mode

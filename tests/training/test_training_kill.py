@@ -113,6 +113,11 @@ def test_killed_around_the_ends_of_phases(tmp_path: Path, undisturbed: Callable[
 @pytest.mark.parametrize("kind", ["sandwich", "phases"])
 def test_a_finished_run_is_not_run_again(undisturbed: Callable[[str], Path], kind: str) -> None:
     folder = undisturbed(kind)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+    def written() -> dict[Path, int]:  # but for the lock, which older versions of filelock touch
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
     assert wait(start(train, kind, str(folder), "step", 1)) == 0
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
+    assert written() == before

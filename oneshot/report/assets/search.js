@@ -34,7 +34,7 @@ function addLegend(text, width, paint) {
   paint(svg("svg", { width, height: 14 }, item));
   item.append(text);
 }
-const count = candidates.size("candidates");
+const count = data.progress.candidates.length; // without a network that was scored elsewhere
 addLegend(count > 1 ? `${data.strategy}, evaluation 1 to ${count}` : data.strategy, 84, (picture) => {
   for (let i = 0; i < 7; i += 1) {
     svg("path", { class: "points", d: `M${6 + 12 * i} 7h0`, style: `stroke: var(--ramp${i}); stroke-width: 8` }, picture);
