@@ -40,6 +40,7 @@ def share_finds(
     scores: Ranked,
     costs: CandidateCosts,
     is_whole: Callable[[Arch], bool] = lambda arch: True,
+    with_random: bool = True,
 ) -> list[Outcome]:
     """The outcomes, each with the best network that was scored for any of them and meets its limits: by the search itself, by the
     random search beside it, under other limits, and those that a predictor learned from.
@@ -47,9 +48,12 @@ def share_finds(
     Args:
         first: the best of several networks, by what the networks of ``outcomes`` were chosen by; of equal ones the earliest.
         is_whole: whether a network was scored on all images, as those are that can be the best.
+        with_random: whether those of random search count, too: not beside a strategy whose networks were decided in training.
     """
     scored = dict.fromkeys(
-        arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline, *outcome.learned_from)
+        arch
+        for outcome in outcomes
+        for arch in (*outcome.archs, *outcome.learned_from, *(outcome.baseline if with_random else ()))
     )
     found = []
     for outcome in outcomes:

@@ -29,7 +29,7 @@ from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.pipeline.truth import Truth
 from oneshot.predictors import RidgePredictor
 from oneshot.samplers import UniformSampler
-from oneshot.search import Evolution, Exhaustive, RandomSearch
+from oneshot.search import Derivation, Evolution, Exhaustive, RandomSearch
 from oneshot.spaces.base import Make, SearchSpace
 
 SPACE = ToySpace(resolutions=tuple(range(4, 14)))
@@ -203,6 +203,16 @@ def test_a_better_network_of_random_search_is_kept(
     assert note in page
     assert "random search with the same number of evaluations did better: " in page
     assert "Kept is a network that was scored elsewhere, with " in page
+
+
+def test_what_was_decided_in_training_is_kept(supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]) -> None:
+    """Whatever random networks score with weights that were trained in a mix."""
+    scoring(lambda arch: float(arch == LARGEST))
+    derived = Derivation(num_samples=1, draw=lambda step: [LARGEST])
+    (outcome,) = search(supernet, tmp_path, derived, metric="loss").outcomes
+    assert len(outcome.baseline) == 1
+    assert LARGEST not in outcome.baseline
+    assert (outcome.best, outcome.found, list(outcome.archs)) == (LARGEST, None, [LARGEST])
 
 
 # All witnesses together ------------------------------------------------------------------------------------------------
