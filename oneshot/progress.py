@@ -49,6 +49,7 @@ def progress(
         delay=1e-9,  # no line at the start
         miniters=1,
         mininterval=SECONDS,
+        smoothing=0.0,  # by the average: the newest interval may have held slow first steps alone
         file=_LogFile(log),
         bar_format=f"{{desc}}: {done} {{unit}}s{{postfix}}" + (", {remaining} left" if " of " in done else ""),
         disable=not log.isEnabledFor(logging.INFO),

@@ -49,6 +49,16 @@ def test_a_line_at_least_every_thirty_seconds_with_the_time_left(
     assert capsys.readouterr().err == ""
 
 
+def test_slow_first_steps_do_not_stand_for_all(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+    """On a CUDA device the first steps can take a hundred times as long as the others."""
+    with caplog.at_level(logging.INFO), progress(LOG, "train", "step", total=1000) as bar:
+        for seconds in (10.0, 10.0, 10.0, *[0.1] * 97):
+            clock.now += seconds
+            bar.update()
+        bar.refresh()
+    assert caplog.messages == ["train: 2 of 1000 steps, 2:46:20 left", "train: 100 of 1000 steps, 05:57 left"]
+
+
 def test_slow_and_uneven_work_speaks_at_every_step(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     """After a thousand fast ones: tqdm would by itself look at the clock only every so many."""
     with caplog.at_level(logging.INFO), progress(LOG, "search", "network", total=1010) as bar:
