@@ -112,9 +112,7 @@ def _verdict(report: UntrainedReport) -> str:
     rival = told[0].baseline
     if len(told) == 1 and rival is not None:
         reached = f"{found} in {tried}; random search with as many reached {_number(rival.value)}"
-        if told[0].found is None:
-            return f"{reached}."
-        return f"{reached}. Kept is a network that was scored elsewhere, with <strong>{_result(report, told[0].best)}</strong>."
+        return f"{reached}." if told[0].found is None else f"{reached}; that network is kept."
     return f"{found} in {tried}; random search with as many reached less under {won} of them."
 
 

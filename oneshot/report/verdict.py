@@ -42,8 +42,13 @@ def render_verdict(report: SearchReport) -> str:
     verdict = f"{found}; {_comparison(report, best)}"
     if report.found is None:
         return verdict
-    kept = _result(report, report.candidates[report.best])
-    return f"{verdict} Kept is a network that was scored elsewhere, with <strong>{kept}</strong>."
+    kept = report.candidates[report.best]
+    rival = best_of_baseline(report)
+    if report.chosen_by:
+        rival = None if report.rival is None else report.baseline[report.rival]
+    if rival is not None and rival.arch == kept.arch:
+        return f"{verdict.removesuffix('.')}; that network is kept."
+    return f"{verdict} Kept is a network that was scored elsewhere, with <strong>{_result(report, kept)}</strong>."
 
 
 def _result(report: SearchReport, network: Candidate) -> str:

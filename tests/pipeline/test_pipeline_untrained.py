@@ -130,9 +130,9 @@ def test_a_better_network_of_random_search_is_kept(tmp_path: Path, monkeypatch: 
     own = max(values[arch] for arch in rows if rows[arch]["source"] == "search")
     page = (folder / "report.html").read_text()
     assert re.search(
-        rf"found <strong>naswot {own}\d* at .*</strong> in 3 evaluations; random search with as many reached 2", page
+        rf"found <strong>naswot {own}\d* at .*</strong> in 3 evaluations; random search with as many reached 2.*; that network is kept",
+        page,
     )
-    assert "Kept is a network that was scored elsewhere, with <strong>naswot 2" in page
 
 
 @pytest.mark.parametrize("name", ["az_nas", "combined"])

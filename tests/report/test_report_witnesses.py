@@ -57,6 +57,8 @@ def test_what_was_scored_elsewhere_is_not_the_strategys_success(report: SearchRe
     before, _, after = render_verdict(kept).partition(" Kept is a network that was scored elsewhere, with <strong>")
     assert before == render_verdict(report)
     assert after.startswith("99.00")
+    of_random = replace(kept, baseline=[*report.baseline[:-1], better])
+    assert re.search(r"did better: 99\.00.*MACs\); that network is kept\.$", render_verdict(of_random))
     tiles, own = render_tiles(kept), render_tiles(report)
     assert "<b>99.00" in tiles
     assert "scored elsewhere; of 60 evaluations here " in tiles
