@@ -78,8 +78,15 @@ def render_tradeoff_table(report: TradeoffReport) -> str:
         ("Inherited", "accuracy", [network.accuracy for network in networks]),
         ("Random", "accuracy", [point.baseline for point in points]),
     ]
+    elsewhere = any(point.found is not None for point in points)
+    if elsewhere:
+        own = [point.accuracy if point.found is None else point.found for point in points]
+        shown.insert(2, ("Strategy\u2019s own", "accuracy", own))
     if report.by_loss:
         shown.append(("Loss", "loss", [network.loss for network in networks]))
+        if elsewhere:
+            own = [point.loss if point.found_loss is None else point.found_loss for point in points]
+            shown.append(("Its own loss", "loss", own))
         shown.append(("Random\u2019s loss", "loss", [point.baseline_loss for point in points]))
     for name, metric, values in shown:
         if any(value is not None for value in values[: len(points)]):
@@ -113,7 +120,8 @@ def _shared(report: SearchReport) -> list[Cost]:
 
 def _row(report: SearchReport, index: int) -> str:
     candidate = report.candidates[index]
-    numbers = _numbers(report, candidate, (float(index + 1), f"{index + 1:,}"))
+    number = f"{index + 1:,}" if index < len(report.own) else _ABSENT
+    numbers = _numbers(report, candidate, (float(index + 1), number))
     tags = '<span class="tag best">best</span> ' if index == report.best else ""
     if not within_limits(candidate, report.limits):
         tags += _OVER

@@ -75,12 +75,20 @@ def _verdict(report: TradeoffReport) -> str:
     first, last = report.points[0], report.points[-1]
     inherited = first.accuracy is not None and last.accuracy is not None
     ends = [f"<strong>{_result(report, point, inherited)}</strong>" for point in (first, last)]
+    elsewhere = sum(point.found is not None for point in report.points)
+    several = len(report.points) > 1
     found = f"{escape(report.strategy)} found "
-    if len(report.points) == 1:
-        found += f"a network of {ends[0]} under one limit, {format_limit(f'max_{report.cost}', first.limit)}"
-    else:
+    if elsewhere:
+        found = f"Kept {'are' if several else 'is'} "
+    if several:
         low, high = (format_cost(report.cost, point.limit) for point in (first, last))
         found += f"networks from {ends[0]} to {ends[1]} under {len(report.points)} limits from {low} to {high}"
+    else:
+        found += f"a network of {ends[0]} under one limit, {format_limit(f'max_{report.cost}', first.limit)}"
+    if elsewhere:
+        found += (
+            f", {f'{elsewhere} of them' if several else 'which was'} scored elsewhere than by {escape(report.strategy)}"
+        )
     return f"{found}{_chosen_by(report)}{_comparison(report)}.{_beside_original(report)}"
 
 
@@ -122,10 +130,13 @@ def _comparison(report: TradeoffReport) -> str:
     less, equal, more = ("a higher loss", "the same loss", "a lower loss")
     if not report.by_loss:
         less, equal, more = ("less accuracy", "the same accuracy", "more accuracy")
+    own = ""
+    if any(point.found is not None for point in report.points):
+        own = f" than {escape(report.strategy)} itself"
     if len(leads) == 1:
-        return f"; {rival} {less if leads[0] > 0 else equal if leads[0] == 0 else more}"
+        return f"; {rival} {less if leads[0] > 0 else equal if leads[0] == 0 else more}{own}"
     won = sum(lead > 0 for lead in leads)
-    return f"; {rival} {less} under {'each' if won == len(leads) else won} of {len(leads)} limits"
+    return f"; {rival} {less}{own} under {'each' if won == len(leads) else won} of {len(leads)} limits"
 
 
 def _lead(report: TradeoffReport, point: TradeoffPoint) -> float | None:
@@ -139,9 +150,9 @@ def _lead(report: TradeoffReport, point: TradeoffPoint) -> float | None:
 
 
 def _chart(report: TradeoffReport) -> str:
-    caption = "Each label is a limit; the network found under it stands at its own cost. Hover for numbers."
+    caption = "Each label is a limit; the network kept under it stands at its own cost. Hover for numbers."
     if any(point.baseline is not None for point in report.points):
-        caption += " Random search is drawn above or below the network found under the same limit."
+        caption += " Random search is drawn above or below the network kept under the same limit."
     if report.by_loss:
         caption += " Accuracies are drawn, but networks were chosen by their losses, which the table shows."
     hidden = num_hidden(report)

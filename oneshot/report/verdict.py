@@ -139,12 +139,14 @@ def _shares(report: SearchReport, original: Candidate) -> str:
 
 def _rank_text(report: SearchReport) -> str:
     if report.found is not None:
-        return f"scored elsewhere; of {_evaluations(len(report.own))} here {_metric(report, report.own_best)}"
+        own = _metric(report, report.own_best)
+        return f"scored elsewhere; the best of the strategy\u2019s {_evaluations(len(report.own))} is {own}"
     return f"evaluation {report.best + 1:,} of {len(report.candidates):,}"
 
 
 def _baseline_text(report: SearchReport, rival: Candidate) -> str:
-    return f"{_metric(report, rival)} in {_evaluations(len(report.baseline))}"
+    text = f"{_metric(report, rival)} in {_evaluations(len(report.baseline))}"
+    return text if report.found is None else f"the strategy\u2019s own {_metric(report, report.own_best)}, not {text}"
 
 
 def _metric(report: SearchReport, network: Candidate) -> str:

@@ -151,10 +151,18 @@ def test_what_was_scored_elsewhere_is_not_the_strategys_success(tmp_path):
     """Kept are networks that random search found; the strategy's own have less accuracy, or a higher loss."""
     points = [replace(p, accuracy=p.baseline, found=p.baseline - 0.01) for p in POINTS]
     text = plain(write(tmp_path / "report.html", replace(REPORT, points=points)))
-    assert "random search at equal budget reached less accuracy under 0 of 3 limits." in text
-    points = [replace(p, loss=0.8, baseline_loss=0.8, found_loss=0.9) for p in POINTS[:1]]
+    assert "Kept are networks from " in text
+    assert "from 11.0 ms to 64.0 ms, 3 of them scored elsewhere than by Evolution; " in text
+    assert "random search at equal budget reached less accuracy than Evolution itself under 0 of 3 limits." in text
+    heading, *body = rows((tmp_path / "report.html").read_text())
+    at = heading.index("Strategy\u2019s own")
+    assert heading[at + 1] == "Random"
+    assert [row[at] for row in body] == [f"{100 * p.found:.2f} %" for p in points]
+    points = [replace(p, loss=0.8, baseline_loss=0.8, found=0.7, found_loss=0.9) for p in POINTS[:1]]
     text = plain(write(tmp_path / "report.html", replace(REPORT, points=points, metric="loss")))
-    assert "random search at equal budget reached a lower loss." in text
+    assert "Kept is a network of a loss of 0.8000" in text
+    assert "which was scored elsewhere than by Evolution, chosen by their losses" in text
+    assert "random search at equal budget reached a lower loss than Evolution itself." in text
 
 
 def test_table_has_one_row_for_each_limit(tmp_path):

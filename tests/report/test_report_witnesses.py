@@ -8,6 +8,7 @@ import pytest
 
 from oneshot.report import SearchReport, Witnesses, WitnessRow, write_search_report
 from oneshot.report.payload import search_payload
+from oneshot.report.tables import render_candidate_table
 from oneshot.report.verdict import render_tiles, render_verdict
 
 WITNESSES = Witnesses(
@@ -61,9 +62,14 @@ def test_what_was_scored_elsewhere_is_not_the_strategys_success(report: SearchRe
     assert re.search(r"did better: 99\.00.*MACs\); that network is kept\.$", render_verdict(of_random))
     tiles, own = render_tiles(kept), render_tiles(report)
     assert "<b>99.00" in tiles
-    assert "scored elsewhere; of 60 evaluations here " in tiles
-    against = own[own.index("against random search") :]
-    assert against in tiles
+    assert "scored elsewhere; the best of the strategy\u2019s 60 evaluations is " in tiles
+    led = re.search(r"against random search</span><b>([^<]*)</b>", own)
+    assert led is not None
+    assert f"against random search</span><b>{led[1]}</b><small>the strategy\u2019s own " in tiles
+    row = render_candidate_table(kept, [60])
+    assert ">\u2013</td>" in row  # in place of the number of its evaluation
+    assert ">61</td>" not in row
+    assert ">60</td>" in render_candidate_table(kept, [59])
     payload = search_payload(kept)
     assert payload["best"] == 60
     assert payload["progress"] == search_payload(report)["progress"]
