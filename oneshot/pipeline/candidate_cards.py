@@ -38,9 +38,16 @@ class CandidateCards:
     def candidate(self, arch: Arch) -> report.Candidate:
         """A scored candidate for the report; its latency only where that is known."""
         score, cost = self.scores.known[arch], self.costs.table.cost(arch)
-        latency = self.costs.known_latency(arch)
-        combined = self.scores.combined(arch)
-        return report.Candidate(arch.to_dict(), score.accuracy, score.loss, cost.macs, cost.params, latency, combined)
+        return report.Candidate(
+            arch.to_dict(),
+            score.accuracy,
+            score.loss,
+            cost.macs,
+            cost.params,
+            self.costs.known_latency(arch),
+            self.scores.combined(arch),
+            self.scores.is_whole(arch),
+        )
 
     def subnet(self, arch: Arch) -> Subnet:
         """A scored candidate with the weights that it was scored with, inherited or repaired, and its card."""

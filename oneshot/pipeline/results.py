@@ -160,6 +160,7 @@ def write_search_page(
     )
     rows = [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
     for row in rows:
+        del row["is_whole"]  # all of them are
         if row["combined"] is None:
             del row["combined"]
     write_json(folder / "pareto.json", rows)

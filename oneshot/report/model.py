@@ -14,7 +14,8 @@ class Candidate:
     """One evaluated architecture.
 
     ``accuracy`` is a fraction of the held-out split, ``latency_ms`` is None where it was not measured, ``combined`` what all
-    witnesses together give it, where these rank.
+    witnesses together give it, where these rank. ``is_whole`` is False of what was scored on a part of the images alone, which is
+    not compared with the others.
     """
 
     arch: Mapping[str, Value]
@@ -24,6 +25,7 @@ class Candidate:
     params: int
     latency_ms: float | None
     combined: float | None = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)

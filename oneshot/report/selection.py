@@ -57,13 +57,15 @@ def within_limits(candidate: Candidate, limits: Mapping[str, float]) -> bool:
 
 
 def best_so_far(candidates: Sequence[Candidate], metric: Metric, limits: Mapping[str, float]) -> list[int | None]:
-    """After each evaluation, the index of the best candidate within the limits (None before the first)."""
+    """After each evaluation, the index of the best candidate within the limits that was scored on all images (None before the
+    first).
+    """
     history: list[int | None] = []
     best: int | None = None
     best_score = -math.inf
     for index, candidate in enumerate(candidates):
         score = score_of(candidate, metric)
-        if score > best_score and within_limits(candidate, limits):
+        if candidate.is_whole and score > best_score and within_limits(candidate, limits):
             best, best_score = index, score
         history.append(best)
     return history

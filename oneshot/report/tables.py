@@ -16,14 +16,15 @@ _ABSENT = "\u2013"
 
 
 def top_candidates(report: SearchReport, count: int) -> list[int]:
-    """The indices of the best candidates: within the limits first, then by the combined value where there is one, then by the
-    metric, then the earliest.
+    """The indices of the best candidates: within the limits first, then scored on all images, then by the combined value where
+    there is one, then by the metric, then the earliest.
     """
 
-    def order(index: int) -> tuple[bool, float, float, int]:
+    def order(index: int) -> tuple[bool, bool, float, float, int]:
         candidate = report.candidates[index]
         combined = 0.0 if candidate.combined is None else candidate.combined
-        return (not within_limits(candidate, report.limits), -combined, -score_of(candidate, report.metric), index)
+        outside = not within_limits(candidate, report.limits)
+        return (outside, not candidate.is_whole, -combined, -score_of(candidate, report.metric), index)
 
     return sorted(range(len(report.candidates)), key=order)[:count]
 

@@ -8,8 +8,8 @@ import pytest
 
 from oneshot.report import SearchReport, Witnesses, WitnessRow, write_search_report
 from oneshot.report.payload import search_payload
-from oneshot.report.tables import render_candidate_table
-from oneshot.report.verdict import render_tiles, render_verdict
+from oneshot.report.tables import render_candidate_table, top_candidates
+from oneshot.report.verdict import best_of_baseline, render_tiles, render_verdict
 
 WITNESSES = Witnesses(
     "Over 500 networks.",
@@ -75,6 +75,17 @@ def test_what_was_scored_elsewhere_is_not_the_strategys_success(report: SearchRe
     assert payload["progress"] == search_payload(report)["progress"]
     with pytest.raises(ValueError, match="the last of 61 candidates is kept then"):
         write_search_report(tmp_path / "page.html", replace(kept, best=0))
+
+
+def test_what_was_scored_on_some_images_is_not_compared(report: SearchReport) -> None:
+    """Successive halving stops most networks early; a lucky accuracy of few images is no best."""
+    lucky = replace(report.candidates[report.best], accuracy=0.99, is_whole=False)
+    some = replace(report, candidates=[*report.candidates[:-1], lucky], baseline=[lucky, *report.baseline[1:]])
+    known = replace(report, candidates=report.candidates[:-1], baseline=report.baseline[1:])
+    assert best_of_baseline(some) == best_of_baseline(known)
+    assert search_payload(some)["progress"]["candidates"][-1] == report.best  # type: ignore[index]
+    assert top_candidates(some, 10) == top_candidates(known, 10)
+    assert top_candidates(some, 60)[0] == report.best
 
 
 @pytest.mark.parametrize(
