@@ -221,10 +221,15 @@ def _largest(space: SearchSpace) -> Arch:
     return space.arch({choice.name: choice.options[-1] for choice in space.choices})
 
 
-def main(make: type[Comparison] = Comparison, description: str | None = __doc__) -> None:
+def main(
+    make: type[Comparison] = Comparison,
+    description: str | None = __doc__,
+    spaces: tuple[str, ...] = ("nasbench_macro",),
+) -> None:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("images", type=Path, help="CIFAR-10 as an image folder")
+    parser.add_argument("--space", default=spaces[0], choices=spaces)
     parser.add_argument("--methods", nargs="+", default=[UNIFORM, *METHODS], choices=[UNIFORM, *METHODS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=100.0, help="processor time of a method")

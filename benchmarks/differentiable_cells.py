@@ -1,4 +1,4 @@
-"""What search by gradient finds among the cells of NAS-Bench-201, in equal processor time, with a truth of this machine's own.
+"""What search by gradient finds among cells (NAS-Bench-201, DARTS) in equal processor time, with a truth of this machine's own.
 
     python train_supernet.py +space=nasbench201 space.channels=8 space.num_cells=1 ... run=runs/supernet/cells
     python search_subnet.py supernet=runs/supernet/cells search=random search.num_samples=32 truth=retrain:32 \\
@@ -6,8 +6,8 @@
     python benchmarks/differentiable_cells.py runs/search/cells/retrained/truth.json cifar10 --scale-rate --seeds 0
 
 docs/results.md has the first command whole. The table holds the test accuracies of random cells, each trained alone from scratch;
-what a method derives is trained in the same way, and its rank is the number of those that are better, and one. Everything else is
-as in ``differentiable.py``.
+what a method derives is trained in the same way, and its rank is the number of those that are better, and one. With ``--space
+darts`` all of this is of the cells of DARTS, four in a network. Everything else is as in ``differentiable.py``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,19 @@ TRAINING = (
 )
 
 
+SPACES = {
+    "nasbench201": ("space.num_cells=1", 6),
+    "darts": ("space.num_cells=4", 16),
+}  # their size, edges of a derived network
+
+
 class Cells(Comparison):
     """A comparison whose networks are trained for their true accuracy."""
 
     def space_settings(self) -> list[str]:
+        space = self.options.space
         return [
-            "+space=nasbench201", "space.channels=8", "space.num_cells=1", "data=image_folder", "data.image_size=16",
+            f"+space={space}", "space.channels=8", SPACES[space][0], "data=image_folder", "data.image_size=16",
             "data.held_out=5000", "data.augmentation.crop_padding=2", "data.augmentation.crop_scale=[1.0,1.0]",
             "data.augmentation.crop_ratio=[1.0,1.0]", "trainer.batch_size=128",
         ]  # fmt: skip
@@ -57,7 +64,8 @@ class Cells(Comparison):
     def table(self) -> None:
         values = sorted((100 * accuracy for accuracy in self.truth.values()), reverse=True)
         print(
-            f"| method | test accuracy | rank beside {len(values)} random cells | skips of 6 | epochs | processor seconds |"
+            f"| method | test accuracy | rank beside {len(values)} random cells | skips of {SPACES[self.options.space][1]} "
+            "| epochs | processor seconds |"
         )
         print("| --- | --- | --- | --- | --- | --- |")
         for (method, seed), row in sorted(self.rows.items()):
@@ -70,4 +78,4 @@ class Cells(Comparison):
 
 
 if __name__ == "__main__":
-    main(Cells, __doc__)
+    main(Cells, __doc__, spaces=tuple(SPACES))
