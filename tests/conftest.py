@@ -1,12 +1,16 @@
-"""What tests share: one thread, the folder of reference data, and every search space with a supernet of it."""
+"""What tests share: one thread, the folder of reference data, every search space with a supernet of it, and a user's folder."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from command_lines import CODE, MY_SPACE, SEARCH, TRAIN, expect_success
 from forked_checks import ForkedChecks
+from hydra.core.global_hydra import GlobalHydra
 from space_examples import SPACES
 
 from oneshot import export
@@ -69,3 +73,30 @@ def _varied_supernet(any_space: SearchSpace) -> Supernet:
 def any_supernet(_varied_supernet: Supernet) -> Supernet:
     """A supernet of ``any_space`` in which no two slices of a tensor are alike; the test may change it."""
     return copy.deepcopy(_varied_supernet)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a space of their own, a supernet, a search and a retrained subnet."""
+    from child_processes import ROOT, run_program
+
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "my_space.py").write_text(MY_SPACE)
+    # This one as a user starts it, with an interpreter of its own; the others are forked from a warm one.
+    command = [sys.executable, str(ROOT / "train_supernet.py"), *TRAIN, "trainer.epochs=2", "run=supernet"]
+    trained = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert f"{ROOT}/search_subnet.py supernet=" in trained.stdout
+    assert f"supernet={folder / 'supernet'} code={folder / 'my_space.py'}" in trained.stdout
+    expect_success(run_program("search_subnet.py", [*SEARCH, "run=search"], folder))
+    arguments = ["subnet=search", CODE, "trainer.epochs=1", "trainer.device=cpu", "run=retrain"]
+    expect_success(run_program("retrain_subnet.py", arguments, folder))
+    return folder
+
+
+@pytest.fixture
+def fresh_hydra() -> Iterator[None]:
+    """Nothing is left of what other tests composed, nor of what this one does."""
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()

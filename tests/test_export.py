@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
 import os
 import resource
@@ -11,24 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy
 import pytest
 import torch
+from exported_networks import FORKED, INPUT_SHAPE, NUM_CLASSES, ONNX, built, exported_file, load_exported, small_network
 from timm.layers import DropPath
 from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oneshot import conversion, export
-from oneshot.export import FORMATS, Exported, ExportSettings, export_module
-
-INPUT_SHAPE = (3, 16, 16)
-NUM_CLASSES = 7
-HAS_ONNX = all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime"))
-FORKED = pytest.mark.usefixtures("forked_checks")  # the other tests start an interpreter for the check, as users do
-ONNX = pytest.param("onnx", marks=pytest.mark.skipif(not HAS_ONNX, reason="needs the onnx extra"))
+from oneshot.export import FORMATS
 
 
 @pytest.fixture(autouse=True)
@@ -111,34 +104,6 @@ def _convolutional() -> nn.Module:
     ).to(memory_format=torch.channels_last)
 
 
-def _small() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, NUM_CLASSES))
-
-
-def _build(make: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return make()
-
-
-def _export(module: nn.Module, folder: Path, format: str = "torchscript", **options: Any) -> Exported:
-    card = options.pop("card", {"architecture": [1, 2]})
-    shape = options.pop("input_shape", INPUT_SHAPE)
-    return export_module(module, folder, ExportSettings(format, **options), input_shape=shape, card=card)
-
-
-def _load(exported: Exported) -> Callable[[Tensor], Tensor]:
-    if exported.format == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
-        assert [node.name for node in session.get_outputs()] == ["logits"]
-        return lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0])
-    if exported.format == "torchscript":
-        return torch.jit.load(exported.path)
-    return torch.export.load(exported.path).module()
-
-
 @pytest.mark.parametrize("format", ["torchscript", ONNX, "pt2"])
 @pytest.mark.parametrize("make", [_convolutional, VisionTransformer])
 @pytest.mark.filterwarnings("ignore:`torch.jit.load`:FutureWarning")  # this test's own call
@@ -147,14 +112,14 @@ def test_file_card_and_logits_agree_and_the_module_is_untouched(
 ) -> None:
     if make is _convolutional:
         request.getfixturevalue("forked_checks")
-    module = _build(make).train()
+    module = built(make).train()
     module[0].eval() if isinstance(module, nn.Sequential) else module.norm.eval()
     modes = [child.training for child in module.modules()]
     before = copy.deepcopy(module.state_dict())
     strides = [value.stride() for value in module.state_dict().values()]
     random_state = torch.get_rng_state()
 
-    exported = _export(module, tmp_path / "new" / "folder", format)
+    exported = exported_file(module, tmp_path / "new" / "folder", format)
 
     assert [child.training for child in module.modules()] == modes
     assert all(parameter.requires_grad for parameter in module.parameters())
@@ -181,12 +146,12 @@ def test_file_card_and_logits_agree_and_the_module_is_untouched(
 
     images = torch.randn(3, *INPUT_SHAPE, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        torch.testing.assert_close(_load(exported)(images), module.eval()(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(load_exported(exported)(images), module.eval()(images), rtol=1e-4, atol=1e-5)
 
 
 @FORKED
 def test_torchscript_falls_back_to_tracing_with_a_dynamic_batch(tmp_path: Path) -> None:
-    exported = _export(_build(Unscriptable), tmp_path, "torchscript", batch_sizes=(1, 2, 4))
+    exported = exported_file(built(Unscriptable), tmp_path, "torchscript", batch_sizes=(1, 2, 4))
     assert json.loads(exported.card.read_text())["conversion"] == "trace"
     assert exported.batch_sizes == (1, 2, 4)
 
@@ -196,7 +161,7 @@ def test_a_batch_baked_in_by_tracing_is_caught_even_where_only_the_usual_example
     tmp_path: Path,
 ) -> None:
     with pytest.raises(RuntimeError, match=r"model\.ts .*no file was kept"):
-        _export(_build(BakedBatch), tmp_path, "torchscript", batch_sizes=(2,))
+        exported_file(built(BakedBatch), tmp_path, "torchscript", batch_sizes=(2,))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,8 +169,8 @@ def test_a_batch_baked_in_by_tracing_is_caught_even_where_only_the_usual_example
 def test_a_file_of_another_network_is_refused_with_the_difference_and_the_old_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = _build(_small)
-    first = _export(module, tmp_path)
+    module = built(small_network)
+    first = exported_file(module, tmp_path)
     kept = {path: path.read_bytes() for path in (first.path, first.card)}
     convert = conversion._to_torchscript
 
@@ -218,7 +183,7 @@ def test_a_file_of_another_network_is_refused_with_the_difference_and_the_old_fi
     with pytest.raises(
         RuntimeError, match=r"model\.ts differ from the module's by 0\.25 .*batch of 1, .*0\.000\d* all"
     ):
-        _export(module, tmp_path)
+        exported_file(module, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
@@ -227,7 +192,7 @@ def test_the_check_runs_where_this_package_cannot_be_imported(tmp_path: Path, mo
     importing = export._VERIFIER.replace("import numpy\n", "import numpy, oneshot\n")
     monkeypatch.setattr(export, "_VERIFIER", importing)
     with pytest.raises(RuntimeError, match=r"import of oneshot halted"):
-        _export(_build(_small), tmp_path)
+        exported_file(built(small_network), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,7 +209,7 @@ def test_a_file_that_needs_code_of_this_process_is_refused(tmp_path: Path) -> No
             return torch.ops.oneshot_test_export.double(images).mean((2, 3))
 
     with pytest.raises(RuntimeError, match=r"model\.pt2 does not run in a fresh process: .*deserializing"):
-        _export(Double(), tmp_path, "pt2")
+        exported_file(Double(), tmp_path, "pt2")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,15 +220,15 @@ def test_a_module_that_cannot_be_converted_is_one_clear_line(format: str, tmp_pa
             return images.mean((2, 3)) if bool(images.sum() > 0) else images.amax((2, 3))
 
     with pytest.raises(RuntimeError, match=f"cannot be exported as {format}: Could not guard") as caught:
-        _export(OneBatch(), tmp_path, format)
+        exported_file(OneBatch(), tmp_path, format)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @FORKED
 def test_half_precision_networks_are_exported_in_float32(tmp_path: Path) -> None:
-    module = _build(_small).bfloat16()
-    exported = _export(module, tmp_path, "pt2")
+    module = built(small_network).bfloat16()
+    exported = exported_file(module, tmp_path, "pt2")
     assert exported.max_abs_difference < 1e-5
     assert all(parameter.dtype == torch.bfloat16 for parameter in module.parameters())
     assert all(value.dtype == torch.float32 for value in torch.export.load(exported.path).state_dict.values())
@@ -275,7 +240,7 @@ def test_half_precision_networks_are_exported_in_float32(tmp_path: Path) -> None
 )
 def test_an_unknown_format_names_the_nearest(format: str, hint: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{format!r}.*{hint}"):
-        _export(_small(), tmp_path, format)
+        exported_file(small_network(), tmp_path, format)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +262,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(
     options: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        _export(_small(), tmp_path / "folder", **options)
+        exported_file(small_network(), tmp_path / "folder", **options)
     assert not (tmp_path / "folder").exists()
 
 
@@ -322,7 +287,7 @@ class Constant(nn.Module):
 )
 def test_modules_that_give_no_logits_are_refused(result: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        _export(Constant(result), tmp_path)
+        exported_file(Constant(result), tmp_path)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
@@ -331,21 +296,21 @@ def test_missing_onnx_packages_name_the_extra(package: str, tmp_path: Path, monk
         monkeypatch.setitem(sys.modules, present, ModuleType(present))
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=rf"{package}, .*pip install 'oneshot-nas\[onnx\]'"):
-        _export(_small(), tmp_path, "onnx")
+        exported_file(small_network(), tmp_path, "onnx")
 
 
 @FORKED
 def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        _export(_small(), tmp_path / "file" / "folder")
+        exported_file(small_network(), tmp_path / "file" / "folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
-        _export(_small(), tmp_path)
+        exported_file(small_network(), tmp_path)
 
 
 @contextmanager
@@ -360,9 +325,9 @@ def _largest_file(num_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("format", ["torchscript", ONNX, "pt2"])
 def test_a_file_that_does_not_fit_is_an_os_error_and_leaves_nothing(format: str, tmp_path: Path) -> None:
-    module = _build(_small)
+    module = built(small_network)
     with _largest_file(4096), pytest.raises(OSError, match="large"):
-        _export(module, tmp_path, format)
+        exported_file(module, tmp_path, format)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -370,7 +335,7 @@ def test_a_file_that_does_not_fit_is_an_os_error_and_leaves_nothing(format: str,
 def test_a_card_that_cannot_be_put_in_place_takes_its_file_along(tmp_path: Path) -> None:
     (tmp_path / "model.json").mkdir()
     with pytest.raises(IsADirectoryError):
-        _export(_build(_small), tmp_path)
+        exported_file(built(small_network), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
 
 
@@ -381,70 +346,3 @@ def test_the_tolerance_grows_with_the_logits(tmp_path: Path, monkeypatch: pytest
     assert export._verify(tmp_path / "m", "pt2", images, expected, 1e-4) == pytest.approx(0.05)
     with pytest.raises(RuntimeError, match=r"0\.5 .*more than the 0\.1 allowed"):
         export._verify(tmp_path / "m", "pt2", images, expected, 1e-4)
-
-
-# Precision and opset ------------------------------------------------------------------------------------------------
-
-
-def _wide() -> nn.Module:
-    layers = [nn.Conv2d(3, 128, 3, 2, 1), nn.BatchNorm2d(128), nn.Hardswish(), nn.Conv2d(128, 128, 3, padding=1)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, NUM_CLASSES)).eval()
-
-
-@FORKED
-@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("format", ["torchscript", ONNX, "pt2"])
-def test_float16_files_are_half_as_large_and_used_like_the_others(format: str, tmp_path: Path) -> None:
-    module = _build(_wide)
-    half = _export(module, tmp_path, format, half=True, batch_sizes=(1,))
-    weights = sum(tensor.numel() for tensor in module.state_dict().values())
-    assert half.path.stat().st_size < 2 * weights + 60_000 < 4 * weights
-    card = json.loads(half.card.read_text())
-    assert card["precision"] == "float16 inside, float32 images and logits"
-    assert card["verification"]["tolerance"] == export.HALF_TOLERANCE
-    assert 0 < half.max_abs_difference < export.HALF_TOLERANCE
-    images = torch.randn(3, *INPUT_SHAPE, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        logits, expected = _load(half)(images), module(images)
-    assert logits.dtype == torch.float32
-    assert torch.allclose(logits, expected, atol=export.HALF_TOLERANCE)
-    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
-
-
-@FORKED
-def test_what_overflows_in_float16_is_refused(tmp_path: Path) -> None:
-    module = _build(_small)
-    with torch.no_grad():
-        module[1].weight.mul_(1e6)
-    with pytest.raises(RuntimeError, match=r"not finite for a batch of 1: values overflow .* no file was kept"):
-        _export(module, tmp_path, half=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-@FORKED
-@pytest.mark.skipif(not HAS_ONNX, reason="needs the onnx extra")
-@pytest.mark.parametrize("opset", [13, 18])
-def test_an_onnx_file_has_the_opset_that_was_asked_for(opset: int, tmp_path: Path) -> None:
-    import onnx
-
-    exported = _export(_build(_wide), tmp_path, "onnx", opset=opset)
-    found = {entry.domain: entry.version for entry in onnx.load(exported.path).opset_import}
-    assert found[""] == opset == json.loads(exported.card.read_text())["opset"]
-    assert exported.max_abs_difference < 1e-5
-
-
-@pytest.mark.parametrize(
-    ("format", "opset", "message"),
-    [
-        ("onnx", 12, "opset is a number from 13 to 23, not 12"),
-        ("onnx", 99, "opset is a number from 13 to 23, not 99"),
-        ("onnx", "13", "opset is a number from 13 to 23, not '13'"),
-        ("onnx", True, "opset is a number from 13 to 23, not True"),
-        ("pt2", 18, "format=pt2 has none"),
-        ("torchscript", 18, "format=torchscript has none"),
-    ],
-)
-def test_a_wrong_opset_says_which_there_are(format: str, opset: object, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        _export(_small(), tmp_path / "folder", format, opset=opset)
-    assert not (tmp_path / "folder").exists()

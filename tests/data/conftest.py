@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 from PIL import Image
+from recorded_folders import FRUIT, Maker
 
 FolderMaker = Callable[[Mapping[str, int]], Path]
 
@@ -25,3 +27,22 @@ def make_folder(tmp_path: Path) -> FolderMaker:
         return root
 
     return make
+
+
+@pytest.fixture
+def others(make_folder: Maker, tmp_path: Path) -> Path:
+    """Images that are in no other folder."""
+    folder = make_folder({"more": 100, **{f"x{name}": 40 for name in FRUIT}})
+    folder.rename(tmp_path / "others")
+    return tmp_path / "others"
+
+
+@pytest.fixture
+def root(others: Path, make_folder: Maker) -> Path:
+    """Images of three classes."""
+    folder = make_folder({})
+    for name, count in FRUIT.items():
+        copytree(others / f"x{name}", folder / name)
+        for index in range(count, 40):
+            (folder / name / f"{index}.png").unlink()
+    return folder
