@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from oneshot.arch import Arch
@@ -39,14 +39,16 @@ def share_finds(
     first: Callable[[Sequence[Arch]], Arch],
     scores: Ranked,
     costs: CandidateCosts,
+    earlier: Iterable[Arch] = (),
     is_whole: Callable[[Arch], bool] = lambda arch: True,
     with_random: bool = True,
 ) -> list[Outcome]:
     """The outcomes, each with the best network that was scored for any of them and meets its limits: by the search itself, by the
-    random search beside it, under other limits, and those that a predictor learned from.
+    random search beside it, under other limits, those that a predictor learned from, and by an earlier search in the folder.
 
     Args:
         first: the best of several networks, by what the networks of ``outcomes`` were chosen by; of equal ones the earliest.
+        earlier: networks that the folder held already.
         is_whole: whether a network was scored on all images, as those are that can be the best.
         with_random: whether those of random search count, too: not beside a strategy whose networks were decided in training.
     """
@@ -55,20 +57,22 @@ def share_finds(
         for outcome in outcomes
         for arch in (*outcome.archs, *outcome.learned_from, *(outcome.baseline if with_random else ()))
     )
+    own = set(scored)
+    scored |= dict.fromkeys(earlier)
     found = []
     for outcome in outcomes:
         rivals = [arch for arch in scored if is_whole(arch) and costs.meets(arch, outcome.cost)]
         best = first([outcome.best, *rivals])
         if best != outcome.best:
-            outcome = _with_best(outcome, best, scores.describe(best))
+            outcome = _with_best(outcome, best, best in own, scores.describe(best))
         found.append(outcome)
     return found
 
 
-def _with_best(outcome: Outcome, best: Arch, told: str) -> Outcome:
+def _with_best(outcome: Outcome, best: Arch, is_own: bool, told: str) -> Outcome:
     if best in outcome.archs:
         return replace(outcome, best=best)
-    whence = "scored under another limit"
+    whence = "scored under another limit" if is_own else "that an earlier search in this folder scored"
     if best in outcome.learned_from:
         whence = "that the predictor learned from"
     elif best in outcome.baseline:

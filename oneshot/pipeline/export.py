@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from oneshot.data.preprocessing import Preprocessing
 from oneshot.export import TIMM, Exported, ExportSettings, export_module
-from oneshot.pipeline.folders import Subnet
+from oneshot.pipeline.folders import RANDOM, Subnet
 from oneshot.pipeline.timm_files import timm_files
 from oneshot.runs import writing
+
+log = logging.getLogger(__name__)
 
 _CARD = (
     "macs", "params", "latency_ms", "mean", "std", "image_size", "crop_pct", "interpolation", "pixel_range", "classes", "weights",
@@ -27,6 +30,8 @@ def export_subnet(subnet: Subnet, folder: Path, settings: ExportSettings) -> Exp
         OSError: the folder cannot be written, or another process writes there.
     """
     size = subnet.space.input_shape(subnet.arch)[-1]
+    if subnet.card.get("weights") == RANDOM:
+        log.warning("the weights are random, because the search had no supernet: retrain_subnet.py trains them")
     card = {name: subnet.card[name] for name in _CARD if subnet.card.get(name) is not None}
     # Subnets from before these were settings have none of them in their cards.
     stored = subnet.card.get("image_size", subnet.config.get("data", {}).get("image_size", size))

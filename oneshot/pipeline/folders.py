@@ -33,6 +33,7 @@ from oneshot.training.checkpoint import (
 
 SUBNET_FORMAT = "oneshot.subnet.1"
 TEACHER = "teacher.pt"  # the network that teaches the later phases of a run, in its folder
+RANDOM = "random"  # what a subnet's card says of weights that nothing has trained
 _SUPERNET = {
     "space": dict, "config": dict, "classes": list, "step": int, "total_steps": int, "task": dict, "model": dict,
 }  # fmt: skip

@@ -20,7 +20,16 @@ from oneshot.data import ImageData
 from oneshot.devices import resolve_device
 from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
 from oneshot.garbage import settled
-from oneshot.pipeline.folders import TEACHER, Subnet, Trained, load_subnet, load_supernet, read_arch, save_subnet
+from oneshot.pipeline.folders import (
+    RANDOM,
+    TEACHER,
+    Subnet,
+    Trained,
+    load_subnet,
+    load_supernet,
+    read_arch,
+    save_subnet,
+)
 from oneshot.processes import Share
 from oneshot.runs import write_json, writing
 from oneshot.spaces.base import SearchSpace
@@ -128,6 +137,11 @@ def retrain_subnet(
             raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
         counted = CostTable(space).cost(space.arch(subnet.arch))
         cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None}
+    if retrain.weights == "inherited" and subnet.card.get("weights") == RANDOM:
+        raise ValueError(
+            "the subnet was found without a supernet and has random weights, of which none are to be inherited: add "
+            "retrain.weights=scratch"
+        )
     space = space or subnet.space
     device = resolve_device(settings.device)
     if settings.threads is not None:

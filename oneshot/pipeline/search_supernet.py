@@ -35,7 +35,7 @@ from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
 from oneshot.processes import count
 from oneshot.runs import Store
-from oneshot.search import Derivation, Knapsack
+from oneshot.search import Derivation, Knapsack, Perturbation
 from oneshot.training_free import TrainingFreeScore, TrainingFreeScores, scores_called, those_that_apply
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,10 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             if evidence is not None and evidence.doubted and settings.predictor is None:
                 outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
                 first = evidence.first
-        is_decided = isinstance(settings.strategy, Derivation)  # by what was learned in training
-        outcomes = share_finds(outcomes, first, scores, costs, scores.is_whole, with_random=not is_decided)
+        if not isinstance(settings.strategy, Derivation | Perturbation):  # whose networks were decided in training
+            outcomes = share_finds(outcomes, first, scores, costs, scores.store.searched, scores.is_whole)
+        else:
+            outcomes = share_finds(outcomes, first, scores, costs, with_random=False)
         judged = (
             None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
         )

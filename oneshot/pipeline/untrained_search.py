@@ -26,7 +26,7 @@ from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.choosing import choose_together, first_ranked, share_finds
 from oneshot.pipeline.drawing import draw_random
 from oneshot.pipeline.evidence import WITNESSES, evidence_notes, keep_witnesses, witness_section
-from oneshot.pipeline.folders import Subnet
+from oneshot.pipeline.folders import RANDOM, Subnet
 from oneshot.pipeline.judging import JudgedRanking, ranking_section
 from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.retrained_truth import retrain_truth
@@ -151,7 +151,7 @@ def search_untrained(
                 outcomes = [choose_together(outcome, candidates) for outcome in outcomes]
                 with store.exported():
                     _keep_ranking(candidates)
-        outcomes = share_finds(outcomes, first_ranked(candidates), candidates, costs)
+        outcomes = share_finds(outcomes, first_ranked(candidates), candidates, costs, store.searched)
         judged = None if truth is None else judge_untrained(candidates, costs.table, truth, settings.ranking)
         folders = [folder]
         if len(outcomes) > 1:
@@ -256,6 +256,7 @@ def _subnets(
             "params": cost.params,
             "latency_ms": costs.known_latency(arch),
             "scores": candidates.values_of(arch),
+            "weights": RANDOM,
             **data.card(),
             "input_shape": list(candidates.space.input_shape(arch)),
         }

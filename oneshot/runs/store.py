@@ -22,6 +22,7 @@ NAME = "run.sqlite"
 _VERSION = 1
 _COMMIT_SECONDS = 1.0  # a commit waits for the disk, about as long as scoring a small network takes
 _BUSY_SECONDS = 60.0  # that a commit waits for someone who is reading
+_COMPARED_WITH = frozenset({"reference", "original"})  # sources of candidates among which nothing is chosen
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE identity (part TEXT PRIMARY KEY, content TEXT NOT NULL);
@@ -101,6 +102,7 @@ class Store(Generic[K, S]):
     ) -> None:
         self.folder, self.path = folder, folder / NAME
         self.scores: dict[K, S] = {}
+        self._sources: dict[K, str] = {}
         self._known: dict[tuple[K, int], S] = {}
         self._latencies: dict[tuple[K, str], float] = {}
         self._values: dict[tuple[K, str], float] = {}
@@ -171,9 +173,17 @@ class Store(Generic[K, S]):
     def record(self, source: str, key: K, score: S, macs: int, params: int, latency_ms: float | None = None) -> None:
         """Makes a candidate of ``key``, found by ``source``."""
         self.scores[key] = score
+        self._sources[key] = source
         self.add(key, score)
         values = (key.to_json(), source, int(score.num_images), int(macs), int(params), latency_ms)
         self._write("INSERT OR REPLACE INTO chosen VALUES (?, NULL, ?, ?, ?, ?, ?)", *values)
+
+    @property
+    def searched(self) -> list[K]:
+        """The candidates that this search or an earlier one in the folder looked at to find the best; not what it only compares
+        with.
+        """
+        return [key for key in self.scores if self._sources[key] not in _COMPARED_WITH]
 
     def arrange(self, keys: Sequence[K]) -> None:
         """Puts the candidates into the order in which they were asked for, ``keys`` being the last ones: scored together, they
@@ -297,8 +307,9 @@ class Store(Generic[K, S]):
 
         for text, number, accuracy, loss in self._connection.execute("SELECT * FROM scores"):
             self._known[key_of(text), number] = make_score(_number(accuracy), _number(loss), number)
-        for text, number in self._connection.execute("SELECT arch, num_images FROM candidates"):
+        for text, number, source in self._connection.execute("SELECT arch, num_images, source FROM candidates"):
             self.scores[key_of(text)] = self._known[key_of(text), number]
+            self._sources[key_of(text)] = str(source)
         for text, conditions, latency in self._connection.execute("SELECT * FROM latencies"):
             self._latencies[key_of(text), conditions] = latency
         for text, name, value in self._connection.execute("SELECT * FROM witness_values"):

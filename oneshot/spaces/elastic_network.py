@@ -19,7 +19,7 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, smaller_for_large, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
-from oneshot.spaces.making import check_untied, construct
+from oneshot.spaces.making import check_trains_logits, check_untied, construct
 from oneshot.spaces.plain import Plain, in_plain_values
 
 _MULTIPLE = 8  # of hidden widths: what processors like
@@ -81,6 +81,7 @@ class ElasticNetwork(SearchSpace):
         self._check_assembly(network, examined, logits)
         self._skeleton = network.train().eval().to("meta")  # training mode drops what is kept of weights between calls
         self._check_runs_without_values(image)
+        check_trains_logits(self._skeleton, self.name, image.to("meta"))
         self._parts = Parts(create, self._skeleton, self.analysis.blocks)
         self._sizes = sizes_taken(self._skeleton, image.shape, _ratios("input_ratios", input_ratios))
         self._depth_ratio = depth_ratio
@@ -97,7 +98,7 @@ class ElasticNetwork(SearchSpace):
             analysis, logits = analyse(network, image, macs)
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             raise ValueError(
-                f"{self.name} does not take images of {image.shape[-1]} pixels: {' '.join(str(error).split())[:120]}"
+                f"{self.name} does not take images of {image.shape[-1]} pixels: {' '.join(str(error).split())[:200]}"
             ) from None
         if not isinstance(logits, Tensor) or logits.shape != (1, self.num_classes):
             got = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
@@ -128,7 +129,7 @@ class ElasticNetwork(SearchSpace):
             with torch.no_grad():
                 self._skeleton(image.to("meta"))
         except Exception as error:  # whatever a forward does
-            reason = " ".join(str(error).split())[:120]
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(f"the forward of {self.name} depends on the values that it sees ({reason})") from None
 
     def _groups(self) -> list[tuple[str, Group]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from oneshot.arch import Option
 
@@ -63,6 +64,26 @@ class Making:
 def construct(arch: Mapping[str, Option]) -> Making:
     """The ``make`` of an architecture that calls constructors and nothing else."""
     return Making(arch, lambda name, block, *args, **kwargs: block(*args, **kwargs))
+
+
+def check_trains_logits(network: nn.Module, name: str, images: Tensor) -> None:
+    """Raises ValueError where ``network``, called ``name``, in eval mode, gives something else than logits in training.
+
+    Args:
+        images: that it takes, without values, as the network is.
+    """
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            logits = network.train()(images.repeat(2, 1, 1, 1))
+    except Exception:  # what cannot be known without values
+        return
+    finally:
+        network.eval()
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"in training {name} gives {type(logits).__name__}, not logits alone: leave out what else there is, such as "
+            "auxiliary classifiers"
+        )
 
 
 def check_untied(network: nn.Module, name: str) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -277,7 +278,17 @@ def _function(build: str, num_classes: int) -> Callable[[], Any]:
         near = get_close_matches(name, [key for key, value in own.items() if callable(value)], n=1)
         raise ValueError(f"{source} has no function {name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
     takes_classes = "num_classes" in inspect.signature(function).parameters
-    return lambda: function(num_classes=num_classes) if takes_classes else function()
+
+    def make() -> Any:
+        try:
+            return function(num_classes=num_classes) if takes_classes else function()
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)[1:]
+            lines = [frame.lineno for frame in frames if Path(frame.filename).name == PurePath(source).name]
+            place = f"{source}, line {lines[-1]}" if lines else source
+            raise ValueError(f"{name} fails: {place}: {type(error).__name__}: {error}") from error
+
+    return make
 
 
 def _is_own(module: ModuleType, source: str) -> bool:

@@ -17,9 +17,11 @@ from toy_spaces import ToySpace
 
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable
+from oneshot.export import ExportSettings
 from oneshot.pipeline import untrained_search
+from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet
-from oneshot.pipeline.retrain import RetrainSettings
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.search_settings import CombinationSettings, RankingSettings, RetrainedTruth, SearchSettings
 from oneshot.pipeline.truth import Truth
 from oneshot.pipeline.untrained_ranking import LogRanks
@@ -113,6 +115,26 @@ def test_every_limit_keeps_the_best_that_was_scored_for_any(tmp_path: Path, monk
     costs = [CostSettings(max_macs=float(limit)) for limit in (macs[0], macs[-1])]
     folders = search(tmp_path, "naswot", costs=costs, strategy=RandomSearch(num_samples=1))
     assert [load_subnet(folder).card["macs"] for folder in folders] == [macs[0], macs[0]]
+
+
+def test_a_folder_that_a_shorter_search_continues_keeps_its_best(tmp_path: Path) -> None:
+    search(tmp_path, "num_params", strategy=RandomSearch(num_samples=12))
+    longer = load_subnet(tmp_path).arch
+    search(tmp_path, "num_params", strategy=RandomSearch(num_samples=1))
+    assert load_subnet(tmp_path).arch == longer
+
+
+def test_random_weights_are_not_inherited_and_exported_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    search(tmp_path, "num_params", strategy=RandomSearch(num_samples=2))
+    found = load_subnet(tmp_path)
+    training = SubnetTraining(TrainSettings(epochs=1, device="cpu"))
+    with pytest.raises(ValueError, match=r"has random weights, .*: add retrain\.weights=scratch$"):
+        retrain_subnet(found, DATA, training, tmp_path / "retrained")
+    exported = export_subnet(found, tmp_path / "exported", ExportSettings("torchscript"))
+    assert json.loads(exported.card.read_text())["weights"] == "random"
+    assert "the weights are random" in caplog.text
 
 
 def test_a_better_network_of_random_search_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.pipeline.truth import Truth
 from oneshot.predictors import RidgePredictor
 from oneshot.samplers import UniformSampler
-from oneshot.search import Derivation, Evolution, Exhaustive, RandomSearch
+from oneshot.search import Derivation, Evolution, Exhaustive, Perturbation, RandomSearch, Strategy
 from oneshot.spaces.base import Make, SearchSpace
 
 SPACE = ToySpace(resolutions=tuple(range(4, 14)))
@@ -205,11 +205,30 @@ def test_a_better_network_of_random_search_is_kept(
     assert "; that network is kept." in page
 
 
-def test_what_was_decided_in_training_is_kept(supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]) -> None:
+def test_a_folder_that_a_shorter_search_continues_keeps_its_best(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None]
+) -> None:
+    scoring(noise)
+    (longer,) = search(supernet, tmp_path, RandomSearch(num_samples=20), metric="loss").outcomes
+    (shorter,) = search(supernet, tmp_path, RandomSearch(num_samples=2), metric="loss").outcomes
+    assert shorter.best == longer.best not in shorter.baseline
+    assert shorter.num_own == 2
+    (note,) = shorter.notes
+    assert note.startswith("Without limits a network that an earlier search in this folder scored is better than what")
+    assert load_subnet(tmp_path).arch == longer.best
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [Derivation(num_samples=1, draw=lambda step: [LARGEST]), Perturbation(choose=lambda: LARGEST)],
+    ids=["derivation", "perturbation"],
+)
+def test_what_was_decided_in_training_is_kept(
+    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None], decided: Strategy
+) -> None:
     """Whatever random networks score with weights that were trained in a mix."""
     scoring(lambda arch: float(arch == LARGEST))
-    derived = Derivation(num_samples=1, draw=lambda step: [LARGEST])
-    (outcome,) = search(supernet, tmp_path, derived, metric="loss").outcomes
+    (outcome,) = search(supernet, tmp_path, decided, metric="loss").outcomes
     assert len(outcome.baseline) == 1
     assert LARGEST not in outcome.baseline
     assert (outcome.best, outcome.found, list(outcome.archs)) == (LARGEST, None, [LARGEST])

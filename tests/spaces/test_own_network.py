@@ -16,9 +16,6 @@ from oneshot.costs import CostTable
 from oneshot.spaces import NetworkSpace, TimmSpace
 from oneshot.supernet import Supernet
 
-# Networks of one's own -----------------------------------------------------------------------------------------------
-
-
 OWN_FILE = '''
 from os import getcwd
 
@@ -48,6 +45,20 @@ def rigid():
 
 def text():
     return "a network"
+
+
+class Auxiliary(Plain):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+
+def auxiliary(num_classes):
+    return Auxiliary(num_classes)
+
+
+def broken(num_classes):
+    return {}["network"]
 '''
 
 
@@ -88,6 +99,11 @@ def test_a_network_of_ones_own(build: str) -> None:
         ("own_network.py:mkae", "own_network.py has no function 'mkae'; did you mean 'make'"),
         ("own_network.py:text", "own_network.py:text gives a str, not a torch.nn.Module"),
         ("own_network.py:getcwd", "own_network.py has no function 'getcwd'"),
+        (
+            "own_network.py:auxiliary",
+            "in training Auxiliary gives tuple, not logits alone: leave out what else there is",
+        ),
+        ("own_network.py:broken", "broken fails: own_network.py, line 43: KeyError: 'network'"),
         ("os.py:abort", "os.py has not been run"),
         ("torch.py:manual_seed", "torch.py has not been run"),
         ("missing_file.py:make", "missing_file.py has not been run: add code=missing_file.py"),
