@@ -106,6 +106,12 @@ def known_to(truth: Truth, ranked: Collection[Arch]) -> list[Arch]:
             f"{truth.source} tells the true accuracy of {len(known)} of the {len(ranked)} networks that were scored; a ranking "
             "is judged by at least 2"
         )
+    if len({truth.values[arch] for arch in known}) == 1:
+        log.warning(
+            "all %d networks of which %s tells the true accuracy have the same: no ranking can be judged by them",
+            len(known),
+            truth.source,
+        )
     return known
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from toy_spaces import ToySpace
 
-from oneshot.pipeline.truth import num_retrained, read_truth
+from oneshot.pipeline.judging import known_to
+from oneshot.pipeline.truth import Truth, num_retrained, read_truth
 from oneshot.spaces import NASBench201, NASBenchMacro
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
@@ -100,3 +101,11 @@ def test_numbers_to_retrain() -> None:
     for text in ("retrain", "retrain:", "retrain:1", "retrain:many", "retrain:2.5"):
         with pytest.raises(ValueError, match=f"truth=retrain:N retrains N networks, at least 2, .* be '{text}'"):
             num_retrained(text)
+
+
+def test_a_truth_that_tells_nothing_apart_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second, *_ = ToySpace().enumerate()
+    known_to(Truth("differing.json", {first: 0.5, second: 0.6}), [first, second])
+    assert caplog.text == ""
+    assert known_to(Truth("equal.json", {first: 0.5, second: 0.5}), [first, second]) == [first, second]
+    assert "all 2 networks of which equal.json tells the true accuracy have the same" in caplog.text
