@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 
 
 def check_least(least: int, where: str = "", **values: float | None) -> None:
@@ -37,3 +38,10 @@ def check_probability(where: str = "", **values: object) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise ValueError(f"{where}{name} must be a number from 0 to 1, got {value!r}")
+
+
+def told_with_line(error: Exception, file: str | None) -> str:
+    """An error in a user's ``file``: the last line there that led to it, its type, and what it says."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    place = f"line {lines[-1]}: " if lines else ""
+    return f"{place}{type(error).__name__}: {error}"

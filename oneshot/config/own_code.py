@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import ModuleType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from oneshot.checking import told_with_line
 from oneshot.config.paths import CONF
 from oneshot.spaces import NetworkSpace
 from oneshot.spaces.base import SearchSpace
@@ -127,9 +127,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        place = f"line {lines[-1]}: " if lines else ""
-        raise ValueError(f"{path} cannot be imported: {place}{type(error).__name__}: {error}") from error
+        raise ValueError(f"{path} cannot be imported: {told_with_line(error, str(path))}") from error
     return module
 
 

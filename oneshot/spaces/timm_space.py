@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import sysconfig
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from torch import nn
 
+from oneshot.checking import told_with_line
 from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.spaces.pretrained import last_linear, load_weights_into, start_at_zero
 
@@ -283,10 +283,7 @@ def _function(build: str, num_classes: int) -> Callable[[], Any]:
         try:
             return function(num_classes=num_classes) if takes_classes else function()
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)[1:]
-            lines = [frame.lineno for frame in frames if Path(frame.filename).name == PurePath(source).name]
-            place = f"{source}, line {lines[-1]}" if lines else source
-            raise ValueError(f"{name} fails: {place}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{name} fails: {source}, {told_with_line(error, module.__file__)}") from error
 
     return make
 
