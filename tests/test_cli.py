@@ -157,8 +157,16 @@ def test_settings_that_have_no_effect_are_named(workshop: Path) -> None:
 
 def test_one_of_several_jobs_fails(workshop: Path) -> None:
     arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=halves", "trainer.lr=-1,0.2"]
-    expect_error(run_program("train_supernet.py", arguments, workshop), "train_supernet.py", "trainer.lr .* not -1")
+    ended = run_program("train_supernet.py", arguments, workshop)
+    expect_error(ended, "train_supernet.py", "trainer.lr .* not -1")
+    assert re.search(r"ERROR\] - \S*halves/0_\S*: trainer\.lr .* not -1", ended.stdout)
     assert len(list(workshop.glob("halves/1_*/checkpoints/*.pt"))) == 1
+
+
+def test_a_swept_group_beside_one_of_its_settings(workshop: Path) -> None:
+    arguments = ["-m", "+space=nasbench201,spos", "space.channels=4", *[word for word in TRAIN if "space" not in word]]
+    ended = run_program("train_supernet.py", arguments, workshop)
+    expect_error(ended, "train_supernet.py", r"\+\+space\.channels=VALUE sets it in all")
 
 
 # Stopping and going on -----------------------------------------------------------------------------------------------

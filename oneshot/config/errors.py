@@ -112,6 +112,9 @@ def _unreadable(typed: str, reason: str) -> str:
 
 def _unknown_key(key: str, config_name: str) -> str:
     """``trainer.epoch`` is unknown: what is the nearest key?"""
+    group = key.partition(".")[0]
+    if {"-m", "--multirun"} & {*sys.argv[1:]} and any(re.match(rf"\+?{group}=[\w,]+,", word) for word in sys.argv[1:]):
+        return f"{key} is not known before {group} is chosen, as each run of a sweep does: ++{key}=VALUE sets it in all"
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -123,3 +123,10 @@ def keys_of(config: Any, prefix: str = "") -> list[str]:
     if not isinstance(config, Mapping):
         return []
     return [name for key, value in config.items() for name in (f"{prefix}{key}", *keys_of(value, f"{prefix}{key}."))]
+
+
+def check_one_smoothing(overrides: Sequence[str]) -> None:
+    """Raises ValueError where both kinds of smoothing are asked for: they are one regulariser, the last of them."""
+    asked = " ".join(word for word in overrides if re.match(r"\+*regulariser=", word))
+    if len(named := dict.fromkeys(re.findall(r"smooth_\w+", asked))) > 1:
+        raise ValueError(f"{' and '.join(named)} are two kinds of one regulariser: name one of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import sys
@@ -16,18 +17,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from oneshot.config.commands import command
 from oneshot.config.errors import explain, name_folder
-from oneshot.config.keys import check_emptied, check_keys
+from oneshot.config.keys import check_emptied, check_keys, check_one_smoothing
 from oneshot.config.own_code import run_code
 from oneshot.config.paths import CONF
 from oneshot.config.presets import with_trainer
 from oneshot.config.quoting import check_paths, override
 from oneshot.config.run_names import note_fixed, register_names
 from oneshot.config.spaces import register_spaces
+from oneshot.freed_memory import keep_freed_memory
 from oneshot.pipeline.folders import newest
 from oneshot.pipeline.steps import check_step
 from oneshot.processes import LostProcess, count, is_first, is_first_to_tell, joined
 from oneshot.runs import write_text, writing
 from oneshot.training import Interrupted
+
+log = logging.getLogger(__name__)
 
 register_names()  # here, so that the processes of a multirun know them too
 
@@ -52,11 +56,14 @@ def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConf
                 run_code(code)  # again in the processes of a launcher, which know nothing of it
                 check_keys(config, config_name)
                 check_emptied(config, HydraConfig.get().overrides.task)
+                check_one_smoothing(HydraConfig.get().overrides.task)
                 for name in ("seed", "calibration_images"):
                     if name in config and not isinstance(config[name], int):
                         raise ValueError(f"{name}: {config[name]!r} is not an integer")
                 for name in sorted(OmegaConf.missing_keys(config)):
                     raise ValueError(f"{name} has no value: add {name}=... to the command")
+                if not alone:  # those measure and check what will run elsewhere
+                    keep_freed_memory()
                 with writing(folder):
                     check_step(folder, config_name)
                     with _keeping_settings(folder / ".hydra", config):
@@ -75,6 +82,8 @@ def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConf
                 _remove_unused(folder, config_name)
                 name_folder(error, folder)
                 errors.append(error)
+                if HydraConfig.get().mode is RunMode.MULTIRUN and (line := explain(error, config_name)):
+                    log.error("%s: %s", folder, line)  # which of the runs it was; the end says why once
 
         process, errors, code = os.getpid(), list[Exception](), list[str]()
 

@@ -43,7 +43,11 @@ def check_strongest(phases: Mapping[str, PhaseSettings], sampler: Sampler) -> No
 
 def narrowed(part: SearchSpace, before: DifferentiableSampler, number: int) -> SearchSpace:
     """The options of ``part`` that the sampler of the phase before found strongest."""
-    strengths = {name: list(values.items()) for name, values in before.probabilities(0).items()}
+    options = {choice.name: choice.options for choice in before.space.choices}
+    strengths = {
+        name: list(zip(options[name], values.tolist(), strict=True))
+        for name, values in before.option_strengths().items()
+    }
     return part.restrict(strongest_options(before.space, strengths, number))
 
 

@@ -103,10 +103,13 @@ def write_derived(path: Path, sampler: DifferentiableSampler) -> None:
     how strong the options of each choice are.
     """
     (arch,) = sampler.derive(0)
-    shares = {choice.name: {choice.options[0]: 1.0} for choice in sampler.space.choices} | dict(
-        sampler.probabilities(0)
-    )
-    strengths = {name: [*of_options.items()] for name, of_options in shares.items()}
+    learned = sampler.option_strengths()
+    strengths = {
+        choice.name: [
+            *zip(choice.options, learned[choice.name].tolist() if choice.name in learned else [1.0], strict=False)
+        ]
+        for choice in sampler.space.choices
+    }
     record = {"trained": sampler.derived(), "architecture": arch.to_dict(), "strengths": strengths}
     write_text(path, json.dumps(record, indent=1) + "\n")
 

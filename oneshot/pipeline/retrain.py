@@ -93,7 +93,7 @@ class Retrained:
 
     Attributes:
         subnet: the network, whose card is the content of ``retrain.json``.
-        inherited_test_accuracy: of the same network before it was retrained.
+        inherited_test_accuracy: of the same network before it was retrained; None where its weights were random.
         largest_test_accuracy: of the supernet's largest subnet with inherited weights; None without a supernet.
     """
 
@@ -101,7 +101,7 @@ class Retrained:
     held_out_accuracy: float
     test_images: int
     test_accuracy: float
-    inherited_test_accuracy: float
+    inherited_test_accuracy: float | None
     largest_test_accuracy: float | None
 
 
@@ -188,17 +188,18 @@ def retrain_subnet(
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
         card: dict[str, Any] = {
+            **_lasting(subnet.card, retrain),
             "weights": retrain.weights,
             "epochs": settings.epochs,
             "seed": settings.seed,
-            **subnet.card,
             **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
             "input_shape": list(space.input_shape(subnet.arch)),
             **data.card(),
         }
-        final, before = evaluate(best, held_out.at(resolution)), subnet.module().to(device)
+        final = evaluate(best, held_out.at(resolution))
+        before = None if subnet.card.get("weights") == RANDOM else subnet.module().to(device)
         inherited, seen = (subnet.card.get(f"held_out_{name}") for name in ("accuracy", "images"))
-        if inherited is not None and seen != len(data.held_out):
+        if before is not None and inherited is not None and seen != len(data.held_out):
             inherited = evaluate(before, held_out.at(searched_at)).accuracy
         card |= {
             "held_out_accuracy": final.accuracy,
@@ -211,10 +212,10 @@ def retrain_subnet(
             final.accuracy,
             len(data.test),
             evaluate(best, test.at(resolution)).accuracy,
-            evaluate(before, test.at(searched_at)).accuracy,
+            None if before is None else evaluate(before, test.at(searched_at)).accuracy,
             None if training.supernet is None else _largest(training.supernet, subnet, data, test, training),
         )
-        for name in ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy"):
+        for name in _REACHED:
             if getattr(result, name) is not None:
                 card[name] = getattr(result, name)
         save_subnet(folder / "retrained.pt", result.subnet)
@@ -269,6 +270,17 @@ def choose(
         **{name: subnet.card[name] for name in ("repair_images", "stored_statistics") if name in subnet.card},
     }
     return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
+
+
+def _lasting(card: Mapping[str, Any], retrain: RetrainSettings) -> dict[str, Any]:
+    """What a card tells that still holds of the same network with other weights: where these begin anew, nothing of how the
+    earlier ones were made.
+    """
+    of_weights = ("repair_images", "stored_statistics") if retrain.weights == "scratch" else ()
+    return {name: value for name, value in card.items() if name not in (*of_weights, *_REACHED)}
+
+
+_REACHED = ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy")
 
 
 def _repair(trained: Trained, subnet: Subnet) -> RepairSettings | None:

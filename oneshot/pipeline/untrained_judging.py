@@ -48,6 +48,18 @@ def judge_untrained(
     return judged
 
 
+def told_equal(candidates: UntrainedCandidates) -> list[str]:
+    """A sentence for each score that is the same for all networks of the search."""
+    archs = list(candidates.known)
+    more = "; with more images (untrained.num_images) it may"
+    return [
+        f"{name} is {values[0]:.6g} for all {len(archs):,} networks of this search, so that it tells none apart"
+        f"{more if name == 'swap' else ''}."
+        for name, values in candidates.values(archs).items()
+        if len(archs) > 1 and (values == values[0]).all()
+    ]
+
+
 def untrained_notes(
     candidates: UntrainedCandidates, costs: CostTable, judged: JudgedRanking | None, kept: Arch | None
 ) -> list[str]:
@@ -62,6 +74,7 @@ def untrained_notes(
         )
     archs = list(candidates.known)
     ranking = {candidates.way: np.array([key[0] for key in candidates.keys(archs)])}
+    notes += told_equal(candidates)
     agreement = _agreement(ranking | candidates.values(archs) | counted(costs, archs))
     if agreement:
         notes.append(

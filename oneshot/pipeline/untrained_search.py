@@ -32,7 +32,7 @@ from oneshot.pipeline.results import Outcome
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.search_settings import RetrainedTruth, SearchSettings
 from oneshot.pipeline.untrained_candidates import ListedScores, UntrainedCandidates
-from oneshot.pipeline.untrained_judging import judge_untrained, untrained_notes
+from oneshot.pipeline.untrained_judging import judge_untrained, told_equal, untrained_notes
 from oneshot.pipeline.untrained_ranking import Combined, LogRanks, combine_untrained
 from oneshot.pipeline.witnesses import Witnesses
 from oneshot.progress import progress
@@ -143,6 +143,8 @@ def search_untrained(
                 )
             outcomes = [_search(candidates, costs, settings.strategy, cost) for cost in settings.costs]
             _keep_ranking(candidates)
+        for line in told_equal(candidates):
+            log.warning(line)
         subnet_of = _subnets(candidates, costs, data, settings)
         truth = settings.truth
         if isinstance(truth, RetrainedTruth):

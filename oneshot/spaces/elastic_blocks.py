@@ -347,11 +347,18 @@ def _as(dtype: torch.dtype, value: Any) -> Any:
 
 
 def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[tuple[str, int, list[str]]]:
-    """Every container of blocks: its path, how many blocks it has, and those that it can do without, in order."""
+    """Every container of blocks: its path, how many blocks it has, and those that it can do without, in order. A module of
+    another kind is one if it has nothing but blocks of one class.
+    """
     parents = dict.fromkeys(path.rpartition(".")[0] for path, block in blocks.items() if block.is_removable)
     for parent in parents:
         container = model.get_submodule(parent)
-        if not isinstance(container, (nn.Sequential, nn.ModuleList)):
+        children = dict(container.named_children())
+        if not isinstance(container, (nn.Sequential, nn.ModuleList)) and (
+            not parent
+            or len({type(child) for child in children.values()}) > 1
+            or any(f"{parent}.{name}" not in blocks for name in children)
+        ):
             continue
         removable = [path for path, block in blocks.items() if block.is_removable and path.rpartition(".")[0] == parent]
-        yield parent, len(container), removable
+        yield parent, len(children), removable

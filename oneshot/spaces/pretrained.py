@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from oneshot.reading import begins_like_torch
 
 log = logging.getLogger(__name__)
 
+_REFUSED = re.compile(r"Unsupported globals?: (?:GLOBAL )?([\w.]*\w)")  # what torch says of objects in a file
 Filter = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 
@@ -42,10 +44,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # there is no end to the errors that a damaged file can cause
         if path.suffix != ".safetensors" and not begins_like_torch(path):
             raise ValueError(f"{path} is no file of weights: it does not begin as a PyTorch file does") from None
+        if named := _REFUSED.search(str(error)):
+            raise ValueError(
+                f"{path} holds more than tensors and plain values, {named[1]}, which is not read, as that could run code; save "
+                "the state dict alone: torch.save(network.state_dict(), file)"
+            ) from None
         reason = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{path} is no file of weights, damaged, or holds more than tensors and plain values, which are not read: {reason[0]}"
-        ) from None
+        raise ValueError(f"{path} is no file of weights, or damaged: {reason[0][:200]}") from None
     finally:
         timm_log.setLevel(level)
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)] if state else ["nothing"]
@@ -99,6 +104,9 @@ def load_weights_into(
             f"{path} holds the weights of another network than {type(network).__name__}: "
             f"{'; '.join(filter(None, differences))}"
         )
+    broken = [name for name in given if given[name].is_floating_point() and not given[name].isfinite().all()]
+    if broken:
+        raise ValueError(f"{path} holds values that are not finite, in {few(broken)}")
     network.load_state_dict(given, strict=False)
     if fresh:
         start_at_zero(network, classifiers)

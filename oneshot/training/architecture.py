@@ -247,7 +247,7 @@ class ArchitectureTask(SupernetTask):
             *self._blind(),
             *collapsed(space, derived, course),
             *cut_off(space, derived, self.sampler.threshold),
-            *undecided(self.sampler.strengths()),
+            *undecided(self.sampler.option_strengths()),
         ]
 
     @torch.no_grad()

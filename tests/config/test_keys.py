@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from oneshot.config.keys import check_emptied, has_typed_lengths, unread_by_sampler
+from oneshot.config.keys import check_emptied, check_one_smoothing, has_typed_lengths, unread_by_sampler
 from oneshot.spaces import DARTS, NASBench201
 
 
@@ -42,3 +42,11 @@ def test_an_empty_mapping_that_takes_nothing_away_is_refused() -> None:
     config.sampler.max_skips["normal.*"] = 2
     with pytest.raises(ValueError, match=r"takes none of normal\.\* away: sampler\.max_skips=null does$"):
         check_emptied(config, ["+sampler.max_skips={}"])
+
+
+def test_two_kinds_of_one_regulariser_are_refused() -> None:
+    check_one_smoothing(["+regulariser=[smooth_random,beta_decay]", "sampler.regularisers.smooth.kind=adversarial"])
+    with pytest.raises(
+        ValueError, match=r"^smooth_random and smooth_adversarial are two kinds of one regulariser: name one"
+    ):
+        check_one_smoothing(["seed=1", "+regulariser=[smooth_random,beta_decay,smooth_adversarial]"])

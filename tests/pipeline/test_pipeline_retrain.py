@@ -72,6 +72,16 @@ def test_training_from_scratch_learns(searched: Path, tmp_path: Path) -> None:
     assert result["weights"] == "scratch"
 
 
+def test_weights_from_scratch_are_not_repaired_ones(searched: Path, tmp_path: Path) -> None:
+    subnet = load_subnet(searched)
+    repaired = replace(subnet, card=subnet.card | {"repair_images": 32, "stored_statistics": True})
+    settings = make_settings(epochs=1)
+    for weights, kept in (("inherited", {"repair_images", "stored_statistics"}), ("scratch", set())):
+        training = SubnetTraining(settings, RetrainSettings(weights=weights))
+        card = retrain_subnet(repaired, DATA, training, tmp_path / weights).subnet.card
+        assert {"repair_images", "stored_statistics"} & set(card) == kept
+
+
 # What it reports -----------------------------------------------------------------------------------------------------
 
 

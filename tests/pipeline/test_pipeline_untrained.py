@@ -137,6 +137,35 @@ def test_random_weights_are_not_inherited_and_exported_with_a_warning(
     assert "the weights are random" in caplog.text
 
 
+def test_what_was_trained_from_scratch_is_random_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    search(tmp_path, "num_params", strategy=RandomSearch(num_samples=2))
+    scratch = SubnetTraining(TrainSettings(epochs=1, device="cpu"), RetrainSettings(weights="scratch"))
+    first = retrain_subnet(load_subnet(tmp_path), DATA, scratch, tmp_path / "first")
+    assert first.inherited_test_accuracy is None
+    assert "inherited_test_accuracy" not in first.subnet.card
+    exported = json.loads(
+        export_subnet(first.subnet, tmp_path / "exported", ExportSettings("torchscript")).card.read_text()
+    )
+    assert (exported["weights"], exported["epochs"]) == ("scratch", 1)
+    assert "the weights are random" not in caplog.text
+    again = SubnetTraining(TrainSettings(epochs=2, seed=3, device="cpu"))
+    card = retrain_subnet(load_subnet(tmp_path / "first"), DATA, again, tmp_path / "second").subnet.card
+    assert (card["weights"], card["epochs"], card["seed"]) == ("inherited", 2, 3)
+    assert card["inherited_test_accuracy"] == first.test_accuracy
+
+
+def test_a_score_that_is_the_same_for_all_networks_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    space = SPACE.restrict({"resolution": [6]})
+    settings = SearchSettings(
+        Exhaustive(), ranking=RankingSettings(num_resamples=10), config={"data": {"name": "toys"}}
+    )
+    search_untrained(space, DATA, ["swap", "macs"], UntrainedSettings(num_images=2, device="cpu"), settings, tmp_path)
+    line = f"swap is 4 for all {len(list(space.enumerate()))} networks of this search, so that it tells none apart; with more"
+    assert line in caplog.text
+    assert line in (tmp_path / "report.html").read_text()
+    assert "macs is" not in caplog.text
+
+
 def test_a_better_network_of_random_search_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page still says what the strategy itself found."""
     liked: list[Arch] = []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from oneshot.costs import CostTable, LatencyTable, LayerTime
 from oneshot.costs.layers import LayerWalk
 from oneshot.mix import Mix
+from oneshot.pipeline.narrowing import strongest_options
 from oneshot.samplers import (
     ArchitectureLearning,
     AuxiliarySkip,
@@ -346,3 +347,30 @@ def test_expected_macs_are_those_of_shares() -> None:
     shares = {name: values / values.sum() for name, values in weights.items()}
     found = term.records({name: 0.3 * values for name, values in weights.items()}, START)
     assert found == {"expected_macs/expected": pytest.approx(float(expected_macs(shares)))}
+
+
+def test_closed_connections_cost_nothing_and_keep_what_their_options_learned() -> None:
+    """A mask has no gradient from the cost, not an endless one where nothing passes; closed edges have strongest options."""
+    sampler = DifferentiableSampler(
+        SPACE, 3, Connections(Softmax(), kept=1), regularisers={"cost": CostTerm(reference=1e5)}
+    )
+    with torch.no_grad():
+        for name in NAMES:
+            sampler.parameters[name].copy_(torch.tensor([0.0, 1.0, 4.0, 3.0, 2.0]))
+    loss = sampler.regularised(torch.zeros(()), sampler.mix(START), START)
+    values = {name: values for name, values in sampler.parameters.items() if name.startswith("edges")}
+    for grads in torch.autograd.grad(loss, list(values.values()), allow_unused=True):
+        assert grads is None or grads.abs().max() < 1e-3
+    closed = [name for name, option in sampler.derived().items() if option == "none"]
+    assert len(closed) == 3
+    learned = {
+        name: list(zip(SPACE.choices[0].options, shares.tolist(), strict=True))
+        for name, shares in sampler.option_strengths().items()
+    }
+    for name in closed:
+        assert sampler.strengths()[name].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+        kept = strongest_options(SPACE, learned, 3)[name]
+        assert [option for option in kept if option != "none"][:2] == [
+            SPACE.choices[0].options[2],
+            SPACE.choices[0].options[3],
+        ]

@@ -306,3 +306,14 @@ def test_initial_weights_are_drawn_anew_and_from_the_seed(vit: TimmSpace) -> Non
     torch.manual_seed(0)
     first, second = vit.network(vit.largest), vit.network(vit.largest)
     assert not torch.equal(first.blocks[0].attn.qkv.weight, second.blocks[0].attn.qkv.weight)  # type: ignore[index, union-attr]
+
+
+def test_a_module_of_blocks_of_one_class_is_a_stage() -> None:
+    """RegNet's stages call their children one after the other, and are no ``nn.Sequential``."""
+    space = TimmSpace("regnetx_002", 3, 32)
+    depths = {choice.name: choice.options for choice in space.choices if choice.name.endswith(".depth")}
+    assert {name: max(options) for name, options in depths.items()} == {"s3.depth": 4, "s4.depth": 7}
+    arch = space.arch({**space.largest, "s4.depth": min(depths["s4.depth"])})
+    network = space.network(arch).eval()
+    assert network(torch.randn(1, 3, 32, 32)).shape == (1, 3)
+    assert CostTable(space).cost(arch).macs < CostTable(space).cost(space.largest).macs

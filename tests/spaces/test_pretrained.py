@@ -88,11 +88,15 @@ class Evil:
     ("content", "message"),
     [
         ({"state_dict": {"weight": Evil()}}, "holds more than tensors and plain values"),
+        (
+            torch.nn.Identity(),
+            r"more than tensors and plain values, torch\.nn\..*Identity, .* save the state dict alone",
+        ),
         ({"epoch": 3}, "holds no state dict: epoch is no tensor"),
         ({}, "holds no state dict"),
         (b"no file of weights", "no file of weights: it does not begin as a PyTorch file does"),
         (b"hello", "no file of weights: it does not begin as a PyTorch file does"),
-        (b"PK and no more", "no file of weights, damaged, or holds more"),
+        (b"PK and no more", "no file of weights, or damaged"),
     ],
 )
 def test_a_file_of_something_else(content: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,3 +157,12 @@ def test_images_are_prepared_as_for_the_weights() -> None:
     assert TimmSpace.data_defaults(arguments | {"weights": None}) == {}
     for space in (SearchSpace, NetworkSpace):
         assert space.data_defaults(arguments) == {}
+
+
+def test_values_that_are_not_finite_are_the_files(tmp_path: Path) -> None:
+    state = timm.create_model(MODEL, num_classes=5).state_dict()
+    name = next(iter(state))
+    state[name].view(-1)[0] = float("nan")
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=rf"weights\.pt holds values that are not finite, in {name}$"):
+        TimmSpace(MODEL, 5, 32, str(tmp_path / "weights.pt"))

@@ -18,7 +18,7 @@ from oneshot.pipeline.discretising import Discretisation
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.relaxed import part_of_architecture
 from oneshot.pipeline.train import SupernetTraining, train_supernet
-from oneshot.samplers import ArchitectureLearning, DifferentiableSampler
+from oneshot.samplers import ArchitectureLearning, Connections, DifferentiableSampler, Softmax
 from oneshot.search import Perturbation, Problem
 from oneshot.spaces.coding import Coding
 from oneshot.supernet import Supernet
@@ -130,6 +130,13 @@ def test_the_network_is_tuned_in_between_and_what_was_tuned_is_kept(
     with pytest.raises(ValueError, match=r"was started with other settings \(search\.tune_epochs was 1 and is 0\)"):
         longer.run()
     assert (folder / "perturbation.json").read_text() == record
+
+
+def test_closed_connections_cannot_be_compared(tmp_path: Path) -> None:
+    trained, _ = trained_on(ToyCell(), tmp_path / "run")
+    sampler = DifferentiableSampler(KeptCell(), 0, Connections(Softmax(), kept=1))
+    with pytest.raises(ValueError, match=r"sampler=mask_connect it loses nothing on .* take search=derivation$"):
+        Discretisation(trained, sampler, make_data(), TRAINER, Perturbation(tune_epochs=0), tmp_path)
 
 
 def test_a_cell_with_another_canonical_form_is_told(

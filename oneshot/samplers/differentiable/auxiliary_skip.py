@@ -81,6 +81,9 @@ class AuxiliarySkip(Relaxation):
     def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
         return self.of.strengths(parameters)
 
+    def option_strengths(self, parameters: Parameters) -> dict[str, Tensor]:
+        return self.of.option_strengths(parameters)
+
     def courses(self, moment: Moment) -> dict[str, float]:
         return {**self.of.courses(moment), "architecture_auxiliary_skip/beta": self.at(moment)}
 

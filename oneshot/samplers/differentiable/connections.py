@@ -82,6 +82,9 @@ class Connections(EdgeNormalisation):
                 found[choice] = one_hot(places[choice], weights) if choice in places else torch.zeros_like(weights)
         return found
 
+    def option_strengths(self, parameters: Parameters) -> dict[str, Tensor]:
+        return self.of.option_strengths(parted(parameters)[0])
+
     def settle(self, before: Parameters, parameters: Parameters) -> None:
         super().settle(before, parameters)
         for masks in parted(parameters)[1].values():

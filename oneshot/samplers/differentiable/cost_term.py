@@ -26,7 +26,8 @@ _TINY = 1e-30
 @dataclass
 class CostTerm(Regulariser):
     """The expected cost ``E`` of a network whose options are drawn by their shares of the weights of a choice, which need not add
-    up to 1.
+    up to 1. So it says which options edges should have, not which edges there should be: how much an edge weighs beside others,
+    which PC-DARTS and MaskConnect learn, has no part in it.
 
     ``formula="add"`` is ``loss + weight * (E - reference) / reference`` (Cai, Zhu and Han, ProxylessNAS, ICLR 2019, equation 7;
     as in the code, ``nas_manager.py``, ``add#linear``, relative to the reference). ``formula="multiply"`` is
@@ -111,4 +112,11 @@ class CostTerm(Regulariser):
 
     def _of(self, weights: Mapping[str, Tensor]) -> Tensor:
         assert self._expected is not None, "prepare() comes first"
-        return self._expected({name: values / values.sum().clamp_min(_TINY) for name, values in weights.items()})
+        return self._expected({name: _shares(values) for name, values in weights.items()})
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Of weights that add up to 1 or not; none, and nothing to learn from, where all of a choice weigh nothing."""
+    total = values.sum()
+    is_there = total > _TINY
+    return values / torch.where(is_there, total, 1.0) * is_there

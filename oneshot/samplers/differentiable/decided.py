@@ -44,6 +44,9 @@ class Decided(Relaxation):
     def strengths(self, parameters: Parameters) -> dict[str, Tensor]:
         return self._with_taken(self.of.strengths(parameters))
 
+    def option_strengths(self, parameters: Parameters) -> dict[str, Tensor]:
+        return self._with_taken(self.of.option_strengths(parameters))
+
     def courses(self, moment: Moment) -> dict[str, float]:
         return self.of.courses(Moment(moment.step, self.epochs - 1, self.epochs))
 

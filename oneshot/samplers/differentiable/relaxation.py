@@ -52,6 +52,10 @@ class Relaxation(ABC):
         """How strong each option of each choice is, from 0 to 1, without anything random: for records, and to derive from."""
         return {name: values.detach().softmax(0) for name, values in parameters.items()}
 
+    def option_strengths(self, parameters: Parameters) -> dict[str, Tensor]:
+        """``strengths``, but where a method has closed an edge those that its options have among themselves."""
+        return self.strengths(parameters)
+
     def temperature(self, moment: Moment) -> float | None:
         """The temperature at that moment, for methods that have one."""
         return None

@@ -72,7 +72,8 @@ class DifferentiableSampler(Sampler):
             if not any(fnmatch.fnmatchcase(choice.name, pattern) for choice in space.choices):
                 names = [choice.name for choice in space.choices]
                 raise ValueError(
-                    f"sampler.max_skips: {pattern!r} matches no choice of the space{suggest(pattern, names)}"
+                    f"sampler.max_skips: {pattern!r} matches no choice of the space{suggest(pattern, names)}; "
+                    "sampler.max_skips=null sets no most"
                 )
         self.regularisers = dict(regularisers or {})
         self.threshold = threshold
@@ -156,6 +157,10 @@ class DifferentiableSampler(Sampler):
     def strengths(self) -> dict[str, Tensor]:
         """How strong each option of each open choice is, from 0 to 1."""
         return {name: values.cpu() for name, values in self.relaxation.strengths(self.parameters).items()}
+
+    def option_strengths(self) -> dict[str, Tensor]:
+        """The same, but of edges that are closed what their options have among themselves."""
+        return {name: values.cpu() for name, values in self.relaxation.option_strengths(self.parameters).items()}
 
     def relaxed(self) -> Mix:
         """The mix by the strengths of the options."""
