@@ -106,7 +106,10 @@ def _readme(space: ElasticNetwork, config: Mapping[str, Any], card: Mapping[str,
     usage = [f'model = load_model("this folder"{own})  # in eval mode']
     if not known:
         usage.insert(0, f"# my_network is a new one of {name}, for {space.num_classes} classes")
+    size = config["pretrained_cfg"]["input_size"][-1]
     if known:
+        if card.get("image_size", size) != size:  # timm's transform has no second size
+            usage += [f"# the accuracies above are of images prepared in another way: {card['resize']}"]
         usage += [
             "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
             'grey = load_model("this folder", in_chans=1)',

@@ -58,6 +58,14 @@ def logits(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return found
 
 
+@pytest.mark.parametrize(("known", "told"), [({}, False), ({"image_size": 32}, False), ({"image_size": 48}, True)])
+def test_images_that_are_prepared_in_two_steps_are_told(known: dict[str, int], told: bool, tmp_path: Path) -> None:
+    space = TimmSpace("test_resnet", 5, 32)
+    subnet = subnet_of(space, space.largest)
+    text = timm_files(subnet, subnet.card | known | {"resize": "first so, then so"}).files["README.md"].decode()
+    assert ("# the accuracies above are of images prepared in another way: first so, then so\n" in text) == told
+
+
 # Position embeddings and heads; gates; a stem whose output timm lists among the features.
 @pytest.mark.parametrize(("model", "size"), [("test_vit", 48), ("test_efficientnet", 32), ("test_resnet", 32)])
 def test_what_the_card_prints_loads_the_same_network(model: str, size: int, tmp_path: Path) -> None:
