@@ -20,7 +20,7 @@ from oneshot.pipeline.relaxed import other_form, part_of_architecture
 from oneshot.progress import progress
 from oneshot.reading import read_json
 from oneshot.runs import require_same, write_json
-from oneshot.samplers import Connections, Decided, DifferentiableSampler
+from oneshot.samplers import Decided, DifferentiableSampler
 from oneshot.samplers.differentiable.relaxation import open_choices
 from oneshot.search import Perturbation
 from oneshot.supernet import Supernet
@@ -59,7 +59,8 @@ class Discretisation:
         seed: int = 0,
     ) -> None:
         assert isinstance(trained.supernet, Supernet)
-        if isinstance(sampler.relaxation, Connections):
+        strengths, learned = sampler.strengths(), sampler.option_strengths()
+        if any(not torch.equal(values, learned[name]) for name, values in strengths.items()):
             raise ValueError(
                 "search=perturbation compares what the relaxed network loses without an option, and of a supernet trained with "
                 "sampler=mask_connect it loses nothing on the connections that are closed: take search=derivation"

@@ -353,7 +353,7 @@ def stages_of(blocks: Mapping[str, ElasticBlock], model: nn.Module) -> Iterator[
     parents = dict.fromkeys(path.rpartition(".")[0] for path, block in blocks.items() if block.is_removable)
     for parent in parents:
         container = model.get_submodule(parent)
-        children = dict(container.named_children())
+        children = container._modules
         if not isinstance(container, (nn.Sequential, nn.ModuleList)) and (
             not parent
             or len({type(child) for child in children.values()}) > 1
