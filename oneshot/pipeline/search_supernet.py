@@ -6,16 +6,17 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from oneshot.arch import Arch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator, Score
+from oneshot.evaluation import Evaluator, LearnedWeights, Score
 from oneshot.garbage import settled
 from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
@@ -28,8 +29,8 @@ from oneshot.pipeline.distinction import distinction_note
 from oneshot.pipeline.evidence import Evidence, evidence_of
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.judging import judge_ranking
-from oneshot.pipeline.predicted_search import PredictedSearch
-from oneshot.pipeline.results import Conditions, SearchResult, write_search_page, write_tradeoff_page
+from oneshot.pipeline.predicted_search import PredictedSearch, Values
+from oneshot.pipeline.results import Conditions, Outcome, SearchResult, write_search_page, write_tradeoff_page
 from oneshot.pipeline.retrained_truth import retrain_truth
 from oneshot.pipeline.scored_search import SupernetSearch
 from oneshot.pipeline.search_settings import INHERITED, RetrainedTruth, SearchSettings
@@ -52,71 +53,37 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         ValueError: no architecture meets the limits, settings that do not go together, or the folder holds another search.
         FolderInUseError: another process writes to the folder.
     """
-    evaluation, started = settings.evaluation, time.monotonic()
+    started = time.monotonic()
     if isinstance(settings.strategy, Knapsack):
-        is_repaired = trained.repair(evaluation.repair_images, evaluation.repair) is not None
+        is_repaired = trained.repair(settings.evaluation.repair_images, settings.evaluation.repair) is not None
         check_block_errors(trained, is_repaired, settings.strategy)
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
-        predict, errors, first = None, None, first_ranked(scores)
-        if isinstance(settings.strategy, Knapsack):
-            errors = BlockErrors(scores)
-            settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
-        if isinstance(scores, CombinedScores):
-            scores.settle([costs.problem(cost) for cost in settings.costs])
-        if settings.predictor is None:
-            searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
-            outcomes = [search.search() for search in searches]
-        else:
-            predicted = PredictedSearch(scores, costs, settings)
-            outcomes, predict = predicted.search(), predicted.predict
-            if predicted.evidence is not None:
-                first = predicted.evidence.first
+        found = _find(scores, costs, settings)
         cards = CandidateCards(scores, costs, trained, data, settings.config)
         truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
             truth = retrain_truth(scores, list(scores.known), cards.subnet, data, truth)
             learned = scores.learn(truth.held_out) if isinstance(scores, CombinedScores) else None
-        if isinstance(scores, CombinedScores):
-            evidence: Evidence | None = scores.evidence(learned)
-            outcomes = [choose_together(outcome, scores) for outcome in outcomes]
-            first = first_ranked(scores)
-        else:
-            evidence = evidence_of(scores, costs.table, random_networks(outcomes))
-            if evidence is not None and evidence.doubted and settings.predictor is None:
-                outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
-                first = evidence.first
-        if not isinstance(settings.strategy, Derivation | Perturbation):  # whose networks were decided in training
-            outcomes = share_finds(outcomes, first, scores, costs, scores.store.searched, scores.is_whole)
-        else:
-            outcomes = share_finds(outcomes, first, scores, costs, with_random=False)
+        outcomes, evidence = _decide(found, scores, costs, settings, learned)
         judged = (
-            None if truth is None else judge_ranking(scores, costs.table, truth, settings.ranking, predict, evidence)
+            None
+            if truth is None
+            else judge_ranking(scores, costs.table, truth, settings.ranking, found.predict, evidence)
         )
-        folders = [folder]
-        if len(outcomes) > 1:
-            limits = [outcome.cost.limits[settings.limited] for outcome in outcomes]
-            folders = [folder / f"max_{settings.limited}-{limit:g}" for limit in limits]
         original = measure_original(cards, [outcome.best for outcome in outcomes])
         if isinstance(scores, CombinedScores):
             scores.keep_ranking()  # of the original, too
-        if errors is not None:
-            errors.record(scores.known)
+        if found.errors is not None:
+            found.errors.record(scores.known)
         candidates = {arch: cards.candidate(arch) for arch in scores.known}
-        under, too_few = _conditions(trained, data, scores, costs), {}
-        for outcome, own in zip(outcomes, folders, strict=True):
-            own.mkdir(exist_ok=True)
-            save_candidate(own, cards.subnet(outcome.best), costs.table)
-            if scores.evaluator.repair is not None:
-                too_few[outcome.best] = scores.evaluator.too_few_places(outcome.best)
-        for note in scores.evaluator.repair_notes():
-            log.info("%s", note)
-        known = dict(scores.known)
+        folders = _folders(folder, outcomes, settings.limited)
+        too_few = _save_best(outcomes, folders, cards)
         result = SearchResult(
             outcomes,
             folders,
-            known,
+            dict(scores.known),
             candidates,
-            under,
+            _conditions(trained, data, scores, costs),
             judged,
             evidence,
             original,
@@ -130,6 +97,91 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
             page = folder / "report.html"
             write_tradeoff_page(page, result, costs.table, settings.limited, settings.references)
         return result
+
+
+class _Found(NamedTuple):
+    """What searches found, before it is known what the scores are worth.
+
+    Attributes:
+        first: the best of several networks, by what the searches went by.
+        predict: of networks, where a predictor was asked.
+        errors: of blocks, where the strategy went by these.
+    """
+
+    outcomes: list[Outcome]
+    first: Callable[[Sequence[Arch]], Arch]
+    predict: Callable[[Sequence[Arch]], Values] | None
+    errors: BlockErrors | None
+
+
+def _find(scores: CandidateScores, costs: CandidateCosts, settings: SearchSettings) -> _Found:
+    """Searches under each set of limits."""
+    errors = None
+    if isinstance(settings.strategy, Knapsack):
+        errors = BlockErrors(scores)
+        settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
+    if isinstance(scores, CombinedScores):
+        scores.settle([costs.problem(cost) for cost in settings.costs])
+    first = first_ranked(scores)
+    if settings.predictor is None:
+        searches = [SupernetSearch(scores, costs, settings.strategy, cost) for cost in settings.costs]
+        return _Found([search.search() for search in searches], first, None, errors)
+    predicted = PredictedSearch(scores, costs, settings)
+    outcomes = predicted.search()
+    return _Found(
+        outcomes, first if predicted.evidence is None else predicted.evidence.first, predicted.predict, errors
+    )
+
+
+def _decide(
+    found: _Found,
+    scores: CandidateScores,
+    costs: CandidateCosts,
+    settings: SearchSettings,
+    learned: LearnedWeights | None,
+) -> tuple[list[Outcome], Evidence | None]:
+    """The outcomes with the networks that are kept, by what the scores turned out to be worth, and the evidence for that.
+
+    Args:
+        learned: the weights of witnesses that were learned from retrained networks.
+    """
+    outcomes, first = found.outcomes, found.first
+    if isinstance(scores, CombinedScores):
+        evidence: Evidence | None = scores.evidence(learned)
+        outcomes = [choose_together(outcome, scores) for outcome in outcomes]
+        first = first_ranked(scores)
+    else:
+        evidence = evidence_of(scores, costs.table, random_networks(outcomes))
+        if evidence is not None and evidence.doubted and settings.predictor is None:
+            outcomes = [choose_by_size(outcome, evidence) for outcome in outcomes]
+            first = evidence.first
+    if isinstance(settings.strategy, Derivation | Perturbation):  # whose networks were decided in training
+        return share_finds(outcomes, first, scores, costs, with_random=False), evidence
+    return share_finds(outcomes, first, scores, costs, scores.store.searched, scores.is_whole), evidence
+
+
+def _folders(folder: Path, outcomes: Sequence[Outcome], limited: str) -> list[Path]:
+    """The folder of each outcome: the search's own, or one for each limit in it."""
+    if len(outcomes) == 1:
+        return [folder]
+    folders = [folder / f"max_{limited}-{outcome.cost.limits[limited]:g}" for outcome in outcomes]
+    for own in folders:
+        own.mkdir(exist_ok=True)
+    return folders
+
+
+def _save_best(
+    outcomes: Sequence[Outcome], folders: Sequence[Path], cards: CandidateCards
+) -> dict[Arch, tuple[int, int]]:
+    """Saves the best networks; gives of each that was repaired how many layers had too few images, and of how many."""
+    evaluator, too_few = cards.scores.evaluator, {}
+    for outcome, own in zip(outcomes, folders, strict=True):
+        save_candidate(own, cards.subnet(outcome.best), cards.costs.table)
+        if evaluator.repair is not None:
+            too_few[outcome.best] = evaluator.too_few_places(outcome.best)
+    for note in evaluator.repair_notes():
+        log.info("%s", note)
+    return too_few
 
 
 @contextlib.contextmanager

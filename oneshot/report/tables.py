@@ -17,14 +17,21 @@ _ABSENT = "\u2013"
 
 def top_candidates(report: SearchReport, count: int) -> list[int]:
     """The indices of the best candidates: within the limits first, then scored on all images, then by the combined value where
-    there is one, then by the metric, then the earliest.
+    there is one, then by the metric; of equal ones the chosen network, then the earliest.
     """
 
-    def order(index: int) -> tuple[bool, bool, float, float, int]:
+    def order(index: int) -> tuple[bool, bool, float, float, bool, int]:
         candidate = report.candidates[index]
         combined = 0.0 if candidate.combined is None else candidate.combined
         outside = not within_limits(candidate, report.limits)
-        return (outside, not candidate.is_whole, -combined, -score_of(candidate, report.metric), index)
+        return (
+            outside,
+            not candidate.is_whole,
+            -combined,
+            -score_of(candidate, report.metric),
+            index != report.best,
+            index,
+        )
 
     return sorted(range(len(report.candidates)), key=order)[:count]
 

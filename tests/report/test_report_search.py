@@ -63,6 +63,12 @@ def test_the_ten_best_are_those_by_the_combined_value_where_there_is_one(tmp_pat
     assert "by what all witnesses together give" in page
 
 
+def test_of_equal_candidates_the_chosen_one_is_listed_first(report):
+    alike = [replace(one, accuracy=0.5, loss=1.0) for one in report.candidates[:6]]
+    given = replace(report, candidates=alike, limits={}, best=4, front=[4])
+    assert top_candidates(given, 10) == [4, 0, 1, 2, 3, 5]
+
+
 def test_choices_keep_their_types(tmp_path, report):
     values = [True, 1, 1.5, "1", False, 0]
     candidates = [replace(report.candidates[0], arch={"choice": value}) for value in values]
