@@ -22,7 +22,9 @@ def main(config: DictConfig, folder: Path) -> None:
             )
     settings = ExportSettings(config.format, config.opset, config.half)
     source = newest_run(config.subnet, "runs/retrain", "retrained.pt", "subnet", "retrain_subnet")
-    exported = export_subnet(load_subnet(source), folder, settings)
+    subnet = load_subnet(source)
+    log.info("the subnet in %s", source)
+    exported = export_subnet(subnet, folder, settings)
     log.info(
         "%s (%.2f MB): logits of batches of %s agree to %.1e in a process without oneshot",
         exported.path, exported.path.stat().st_size / 1e6, " and ".join(map(str, exported.batch_sizes)),

@@ -33,6 +33,7 @@ def main(config: DictConfig, folder: Path) -> None:
     retrain = settings(RetrainSettings, config, "retrain")
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
+    log.info("the subnet in %s", source)
     is_repaired = "repair_images" in subnet.card and retrain.weights == "inherited"
     own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired)
     if own:

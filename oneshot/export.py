@@ -31,6 +31,7 @@ from oneshot.conversion import (
     convert,
     first_line,
 )
+from oneshot.reading import read_json
 from oneshot.runs import fingerprint, write_atomically, write_json
 
 log = logging.getLogger(__name__)
@@ -204,6 +205,7 @@ def export_module(
     if len(input_shape) != 3 or any(size < 1 for size in input_shape):
         raise ValueError(f"input_shape must be three positive sizes (channels, height, width), got {input_shape}")
     _check_card(card)
+    _check_folder(folder, next(iter(timm_files.files)) if timm_files is not None else f"model{FORMATS[format]}")
     if format == "onnx":
         _require_onnx()
     network = _inference_copy(module)
@@ -255,6 +257,18 @@ def export_module(
             file.unlink()  # a file beside another file's card would be worse than none
         raise
     return Exported(path, card_path, format, difference, tuple(images))
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    """Raises ValueError where the card of ``name`` would take the place of another file's that is there."""
+    try:
+        other = read_json(folder / "model.json", "card").get("file")
+    except (FileNotFoundError, ValueError):
+        return
+    if isinstance(other, str) and other != name and (folder / other).is_file():
+        raise ValueError(
+            f"{folder} holds {other}, whose card, model.json, {name} would overwrite: give another folder (run=FOLDER)"
+        )
 
 
 def _check_card(card: Mapping[str, JSON]) -> None:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from oneshot.config.building import DATA, PREDICTORS, SAMPLERS, STRATEGIES, build
 from oneshot.config.keys import keys_of, no_setting
 from oneshot.costs import CostSettings, RelativeCostSettings
-from oneshot.data import ImageData, Recorded
+from oneshot.data import MAY_MOVE, ImageData, Recorded
 from oneshot.pipeline.folders import Trained
 from oneshot.predictors import Predictor, PublishedPredictor
 from oneshot.reading import short
@@ -232,11 +232,6 @@ def make_predictor(config: DictConfig, space: SearchSpace, needs_supernet: bool 
     return predictor
 
 
-# What may change about the data between the steps of the job: where they are and how they are read, never which images are
-# trained, ranked and tested on.
-_MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt")
-
-
 def later_data(config: DictConfig) -> dict[str, Any]:
     """The data config of a step that reads its own images where others take over those of an earlier step: what such a step may
     change is null unless the command says otherwise.
@@ -249,7 +244,7 @@ def later_data(config: DictConfig) -> dict[str, Any]:
         raise ValueError("untrained networks are scored on images: add data=NAME, such as data=digits, to the command")
     accepted = inspect.signature(DATA.made[given["_target_"]]).parameters if given["_target_"] in DATA.made else given
     return {
-        name: value for name, value in given.items() if value is not None or name in accepted or name not in _MAY_MOVE
+        name: value for name, value in given.items() if value is not None or name in accepted or name not in MAY_MOVE
     }
 
 
@@ -263,9 +258,9 @@ def moved_data(trained_on: object, changes: DictConfig) -> dict[str, Any]:
         raise ValueError(f"data holds settings by name, not {short(trained_on)}")
     made = {name: value for name, value in plain(changes).items() if value is not None}
     for name in made:
-        if name not in _MAY_MOVE:
+        if name not in MAY_MOVE:
             raise ValueError(
                 f"data.{name} is that of the supernet's training and cannot change, or its training images could be ranked or "
-                f"tested on; what can: {', '.join(_MAY_MOVE)}"
+                f"tested on; what can: {', '.join(MAY_MOVE)}"
             )
     return dict(trained_on) | made

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
+from torch import Tensor
 
 from oneshot.arch import suggest
+from oneshot.checking import told_with_line
 from oneshot.config.making import plain
 from oneshot.config.own_code import built_by, mentions_a_space, named_code, named_spaces, run_code
 from oneshot.config.paths import CONF
@@ -73,8 +77,34 @@ def make_space(config: DictConfig | None, data: DataKind) -> SearchSpace:
     if found is NetworkSpace and (file := built_by(arguments.get("build"))):
         run_code([str(Path(file).expanduser().resolve())])
     space = construct(found, arguments)
+    if not found.__module__.startswith("oneshot."):
+        check_runs(space)
     log_notes(space)
     return space
+
+
+def check_runs(space: SearchSpace) -> None:
+    """Raises ValueError, with the line of its file, where the largest or the smallest network of a user's space does not make
+    logits of images.
+    """
+    file = getattr(sys.modules.get(type(space).__module__), "__file__", None)
+    for arch in (space.largest, space.smallest):
+        shape = space.input_shape(arch)
+        with torch.random.fork_rng([]), torch.no_grad():
+            network = space.network(arch).eval()
+            try:
+                logits = network(torch.zeros(2, *shape))
+            except Exception as error:
+                raise ValueError(
+                    f"a network of {type(space).__name__} fails on images of {'x'.join(map(str, shape))}, "
+                    f"{told_with_line(error, file)} ({arch.to_json()})"
+                ) from error
+        if not isinstance(logits, Tensor) or logits.shape != (2, space.num_classes):
+            given = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"a network of {type(space).__name__} gives {given} for an image, not logits of {space.num_classes} classes "
+                f"({arch.to_json()})"
+            )
 
 
 def log_notes(space: SearchSpace) -> None:

@@ -7,13 +7,14 @@ from oneshot.data.image_data import ImageData, to_image_data
 from oneshot.data.images import Images, ImageSource, TensorImages
 from oneshot.data.options import DataOptions
 from oneshot.data.preparation import prepare
-from oneshot.data.record import Recorded, SplitRecord
+from oneshot.data.record import MAY_MOVE, Recorded, SplitRecord
 from oneshot.data.source_digits import digits
 from oneshot.data.source_folder import FileSource, image_folder
 from oneshot.data.source_timm import timm_dataset
 from oneshot.data.source_torchvision import torchvision_dataset
 
 __all__ = [
+    "MAY_MOVE",
     "ArraySource",
     "Augmentation",
     "DataOptions",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SETS = ("train", "held_out", "test")
 _ALL_SETS = (*SETS, "unused")
+# Settings of the data that may change between the steps of the job, and when one is continued: where the images are and how they
+# are read, never which ones are trained, ranked and tested on.
+MAY_MOVE = ("root", "download", "num_workers", "memory_limit_gb", "max_corrupt")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -95,12 +96,14 @@ class _Measurement:
         return self.original.network.get_submodule(self.original.paths[name])
 
     def _arguments(self, name: str, left_out: str) -> Iterator[Given]:
-        """What a block is called with if another one gives what it is given."""
+        """What a block is called with, each time, if another one gives what it is given."""
         found: list[Given] = []
+        times = self.order.count(name)
 
         def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append((args, kwargs))
-            raise _Reached
+            found.append(mapped((args, kwargs), torch.clone))  # what follows may change them
+            if len(found) == times:
+                raise _Reached
 
         hooks = [
             self._whole(left_out).register_forward_hook(lambda module, args, output: args[0]),
@@ -108,10 +111,10 @@ class _Measurement:
         ]
         try:
             for images in self.original.chunks():
-                try:
+                with contextlib.suppress(_Reached):
                     self.original.network(images)
-                except _Reached:
-                    yield found.pop()
+                yield from found
+                found.clear()
         finally:
             for hook in hooks:
                 hook.remove()

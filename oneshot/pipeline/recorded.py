@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oneshot.data import Recorded, SplitRecord
+from oneshot.data import MAY_MOVE, Recorded, SplitRecord
 from oneshot.pipeline.folders import record_of, supernet_state
+from oneshot.runs import differences
 from oneshot.training.checkpoint import is_checkpoint
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ def of_training(
         ValueError: it holds no supernet.
     """
     if newest is not None:
-        same = newest["config"].get("data") == data  # another run is refused later
+        before = newest["config"].get("data") or {}
+        moved = set(MAY_MOVE if newest.get("images") is not None else ())
+        same = not differences(before, data, moved)  # another run is refused later
         return _continued(newest, folder) if same else None
     if init is None or (init.is_file() and not is_checkpoint(init)):
         return None

@@ -31,9 +31,10 @@ from oneshot.pipeline.folders import (
     save_subnet,
 )
 from oneshot.processes import Share
-from oneshot.runs import write_json, writing
+from oneshot.runs import require_same, write_json, writing
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import Distillation, RunPart, SubnetTask, Trainer, TrainSettings
+from oneshot.training.checkpoint import load_newest
 from oneshot.training.randomness import seeded
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def retrain_subnet(
         newest: the folder's newest checkpoint, where it has been read already.
 
     Raises:
-        ValueError: the subnet does not fit the data.
+        ValueError: the subnet does not fit the data, or the folder holds the training of another one.
         FolderInUseError: another process writes to the folder.
     """
     settings, retrain, space = training.trainer, training.retrain, training.space
@@ -181,9 +182,13 @@ def retrain_subnet(
         "config": config,
         "space": space.definition,
         "arch": subnet.arch.to_dict(),
+        "taught": task.teacher is not None,
         "images": None if data.record is None else data.record.state(),
     }
     with writing(folder):
+        newest = newest or load_newest(folder / "checkpoints")
+        if newest is not None and newest["kind"] == task.kind:
+            _check_same(newest, meta, folder)
         best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run(newest)).eval()
 
         test = Batches(data.test, data, settings.batch_size, device, layout)
@@ -223,6 +228,20 @@ def retrain_subnet(
     return result
 
 
+def _check_same(newest: Mapping[str, Any], meta: Mapping[str, Any], folder: Path) -> None:
+    """Raises ValueError unless the training that ``folder`` holds is of this network, with a teacher as now."""
+    network = ("arch", "space")
+    before, now = ({name: state[name] for name in network if name in newest} for state in (newest, meta))
+    require_same(folder, "holds the training of another network", before, now)
+    if newest.get("taught", meta["taught"]) != meta["taught"]:
+        learned, learns = ("with", "without") if newest["taught"] else ("without", "with")
+        raise ValueError(
+            f"{folder} was trained {learned} the network that taught its supernet, and would go on {learns} it: "
+            f"{'put the folder of the supernet back where it was' if newest['taught'] else 'add retrain.distill=false'}, or use "
+            "another folder"
+        )
+
+
 def choose(
     subnet: Subnet, arch_file: Path | None, data: ImageData, retrain: RetrainSettings, settings: TrainSettings
 ) -> tuple[Subnet, Trained | None]:
@@ -240,6 +259,11 @@ def choose(
             trained = load_supernet(folder)
             if trained.record is not None and data.record is not None:
                 data.record.check_clean(trained.record, f"the supernet that lies in {folder} now")
+        if trained is None and arch_file is None:
+            taught = (
+                "nothing is learned from the network that taught it, and " if "repair_images" in subnet.card else ""
+            )
+            log.warning("the supernet is not in %s any more: %sits largest subnet is not compared with", folder, taught)
     if arch_file is None:
         return subnet, trained
     arch = read_arch(arch_file, subnet.space)

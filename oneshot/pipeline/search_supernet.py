@@ -223,7 +223,8 @@ def opened_candidates(
         )
     decode = trained.supernet.space.arch
     identity = _identity(trained, data, settings, evaluator)
-    with settled(), Store(folder, identity, lambda text: decode(json.loads(text)), Score) as store:
+    named = () if data.record is None else ("data",)  # the name of a folder, where its images are known themselves
+    with settled(), Store(folder, identity, lambda text: decode(json.loads(text)), Score, named) as store:
         costs.store = store
         own = (evaluator, costs, store, evaluation, settings.seed)
         if settings.score == INHERITED:

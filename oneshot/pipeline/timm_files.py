@@ -92,7 +92,9 @@ def _own(space: ElasticNetwork) -> str:
     file = str(Path(module.__file__ or source).resolve())
     takes_classes = "num_classes" in inspect.signature(vars(module)[name]).parameters
     arguments = f"num_classes={space.num_classes}" if takes_classes else ""
-    return f', __import__("runpy").run_path({file!r})[{name!r}]({arguments})'
+    # Its folder for its neighbours, as where the file was given.
+    neighbours = f'__import__("sys").path.append({str(Path(file).parent)!r})'
+    return f', ({neighbours}, __import__("runpy").run_path({file!r})[{name!r}]({arguments}))[1]'
 
 
 def _readme(space: ElasticNetwork, config: Mapping[str, Any], card: Mapping[str, JSON]) -> str:

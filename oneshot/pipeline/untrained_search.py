@@ -127,11 +127,12 @@ def search_untrained(
         "data": data.name,
         "seed": settings.seed,
     }
+    named: tuple[str, ...] = ()
     if data.record is not None:
-        identity["images"] = data.record.fingerprint
+        identity["images"], named = data.record.fingerprint, ("data",)
     costs = CandidateCosts(_Networks(space), settings.costs[0])
     costs.check(settings.costs)
-    with Store(folder, identity, lambda text: space.arch(json.loads(text)), Score) as store:
+    with Store(folder, identity, lambda text: space.arch(json.loads(text)), Score, named) as store:
         costs.store = store
         candidates = UntrainedCandidates(
             scorer(settings.seed), costs, store, ListedScores([s.name for s in asked]), settings.seed

@@ -9,13 +9,13 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from oneshot import processes
 from oneshot.runs.files import write_json, write_text
-from oneshot.runs.identity import require_same
+from oneshot.runs.identity import differences, require_same
 from oneshot.runs.lock import locked
 
 NAME = "run.sqlite"
@@ -81,6 +81,7 @@ class Store(Generic[K, S]):
 
     Args:
         identity: plain values on which every score depends.
+        free: those of them that may change if no other does.
         decode: makes a key from its text.
         make_score: makes a score from accuracy, loss and number of images.
 
@@ -99,6 +100,7 @@ class Store(Generic[K, S]):
         identity: Mapping[str, Any],
         decode: Callable[[str], K],
         make_score: Callable[[float, float, int], S],
+        free: Collection[str] = (),
     ) -> None:
         self.folder, self.path = folder, folder / NAME
         self.scores: dict[K, S] = {}
@@ -113,7 +115,7 @@ class Store(Generic[K, S]):
             opened.enter_context(locked(folder))
             with self._named():
                 self._connection = self._connect(opened)
-            self.claim("search", identity, "holds another search")
+            self.claim("search", identity, "holds another search", free)
             with self._named():
                 self._load(decode, make_score)
             self._opened = opened.pop_all()
@@ -134,8 +136,8 @@ class Store(Generic[K, S]):
             if self._pending:
                 self.commit()
 
-    def claim(self, part: str, identity: Mapping[str, Any], held: str) -> None:
-        """Remembers what ``part`` of the folder depends on.
+    def claim(self, part: str, identity: Mapping[str, Any], held: str, free: Collection[str] = ()) -> None:
+        """Remembers what ``part`` of the folder depends on, but for what is ``free`` to change if nothing else does.
 
         Raises:
             ValueError: it was something else; ``held`` says so in words.
@@ -144,7 +146,9 @@ class Store(Generic[K, S]):
             found = self._connection.execute("SELECT content FROM identity WHERE part = ?", (part,)).fetchone()
         text = json.dumps(identity)
         if found is not None:
-            require_same(self.folder, held, self._identity(found[0]), json.loads(text))
+            before, now = self._identity(found[0]), json.loads(text)
+            if differences(before, now, free):
+                require_same(self.folder, held, before, now)
             return
         self._pending.append(("INSERT INTO identity VALUES (?, ?)", (part, text)))
         self.commit()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from oneshot.batch_norm import several_values
-from oneshot.data import ImageData, augment, prepare
+from oneshot.data import MAY_MOVE, ImageData, augment, prepare
 from oneshot.devices import deterministic, resolve_device
 from oneshot.processes import count, is_first, rank, share_of
 from oneshot.progress import progress
@@ -324,12 +324,14 @@ def check_run(state: Mapping[str, Any], folder: Path, kind: str, config: Mapping
     """Raises ValueError unless the checkpoint ``state`` in ``folder`` is one of this very run."""
     if state["kind"] != kind:
         raise ValueError(f"{folder} holds a {state['kind']} run, not one of a {kind}; use another folder")
-    require_same(folder, "was started with other settings", state["config"], config, _MAY_CHANGE)
+    free = _MAY_CHANGE if state.get("images") is None else _MAY_CHANGE | {f"data.{name}" for name in MAY_MOVE}
+    require_same(folder, "was started with other settings", state["config"], config, free)
     if state["total_steps"] != total_steps:
         raise ValueError(f"{folder} was started on other data: {state['total_steps']} steps, not {total_steps}")
 
 
-# Settings that may change when a run is continued: they do not change what is learned.
+# Settings that may change when a run is continued, beside where the images are if it recorded which they are: they do not change
+# what is learned.
 _MAY_CHANGE = {
     "trainer.log_every",
     "trainer.checkpoint_seconds",

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
+from oneshot import Arch, Choice, Make, SearchSpace
 from oneshot.config import register_spaces
 from oneshot.config.own_code import code_setting, named_code, run_code
+from oneshot.config.spaces import check_runs
 from oneshot.spaces import NASBenchMacro
 from oneshot.spaces.loading import from_definition
 
@@ -99,6 +102,32 @@ def test_a_file_that_fails(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         run_code(named_code(["code=own_space_c.py"]))
     assert "own_space_c" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            "nn.Conv2d(3, 8, 1), nn.Conv2d(4, 8, 1)",
+            r"Own fails on images of 3x8x8, .*RuntimeError: Given groups=1.*expected input",
+        ),
+        ("nn.Flatten(), nn.Linear(192, 7)", r"Own gives \(7,\) for an image, not logits of 4 classes"),
+        ("nn.Flatten(), nn.Linear(192, 4)", ""),
+    ],
+)
+def test_a_space_whose_networks_do_not_run_is_refused_at_the_start(layers: str, message: str) -> None:
+    class Own(SearchSpace):
+        in_channels, resolution, num_classes = 3, 8, 4
+        choices = (Choice("unused", (1, 2)),)
+
+        def build(self, arch: Arch, make: Make) -> nn.Module:
+            return make("all", lambda: nn.Sequential(*eval(f"[{layers}]")))
+
+    if not message:
+        check_runs(Own())
+        return
+    with pytest.raises(ValueError, match=message):
+        check_runs(Own())
 
 
 def test_several_files_and_modules(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from toy_spaces import make_data
 from training_runs import CPU, copy_state, differences
 
 from oneshot.evaluation import Evaluator, RepairSettings, ScoreSettings
-from oneshot.spaces import TimmSpace
+from oneshot.spaces import NetworkSpace, TimmSpace
 from oneshot.supernet import Supernet
 
 # In each space: which option a choice takes, and where in the network what is lost shows first.
@@ -66,6 +68,49 @@ def test_they_are_what_the_block_of_a_subnet_gets_wrong(model: str, measure_stat
     if removal:  # after the last block nothing makes up for it
         lost = relative(outputs(whole, "blocks.4", images), outputs(whole, "blocks.5", images))
         assert found[archs[-1]] == pytest.approx(found[archs[-2]] + lost, rel=1e-3)
+
+
+class Twice(nn.Module):
+    """Calls one of its blocks twice, the second time behind another that may go."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 4)
+        shared = Residual()
+        self.blocks = nn.ModuleList([shared, Residual(), shared])
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(self.wide(x).relu())
+
+
+def twice(num_classes: int) -> nn.Module:
+    return Twice(num_classes)
+
+
+def test_a_block_that_runs_twice_is_measured_both_times() -> None:
+    space = NetworkSpace(f"{Path(__file__).name}:twice", 4, 32, width_ratios=(0.5, 1.0), input_ratios=(1.0,))
+    torch.manual_seed(0)
+    evaluator = Evaluator(
+        Supernet(space).eval(), make_data(160, 12, 2, size=32), ScoreSettings(), device=CPU, repair=RepairSettings(64)
+    )
+    smaller = [arch for part in space.alternatives(space.largest) for arch in part if arch != space.largest]
+    assert any("depth" in name for arch in smaller for name in arch if arch[name] != space.largest[name])
+    found = dict(evaluator.block_errors(smaller))
+    assert found.keys() == {*smaller}
+    assert all(0 < error < 10 for error in found.values())
 
 
 def relative(given: Tensor, expected: Tensor) -> float:

@@ -137,6 +137,37 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(root: Path, tmp_path: 
         train(root, stopped, split_seed=4)
 
 
+def test_a_run_goes_on_where_its_images_are_now(root: Path, tmp_path: Path) -> None:
+    whole = train(root, tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    train(root, stopped, checkpoint_seconds=0)
+    list_checkpoints(stopped / "checkpoints")[0].unlink()
+    (stopped / "training.html").unlink()
+    moved = root.rename(tmp_path / "moved")
+    assert not differences(copy_state(train(moved, stopped, num_workers=1)), copy_state(whole))
+    supernet = load_supernet(stopped)
+    assert supernet.config["data"]["root"] == str(moved)
+
+    def data_at(place: Path) -> ImageData:
+        config = supernet.config["data"] | {"root": str(place)}
+        return make_data(config, of_step(supernet.record, "the supernet", tmp_path / "search", None, "ignore"))
+
+    found = search(stopped, tmp_path / "search", data=data_at(moved))
+    elsewhere = moved.rename(tmp_path / "elsewhere")
+    assert search(stopped, tmp_path / "search", data=data_at(elsewhere)).outcomes[0].best == found.outcomes[0].best
+    subnet = load_subnet(tmp_path / "search")
+    before = [
+        retrain_subnet(
+            subnet,
+            data_at(elsewhere),
+            SubnetTraining(make_settings(epochs=1), RetrainSettings(calibration_images=32), config=config_of(place)),
+            tmp_path / "retrain",
+        )
+        for place in (moved, elsewhere)
+    ]
+    assert before[0].test_accuracy == before[1].test_accuracy
+
+
 def test_the_classes_of_another_run(root: Path, tmp_path: Path) -> None:
     train(root, tmp_path / "first")
     (root / "plum").rename(tmp_path / "plum")

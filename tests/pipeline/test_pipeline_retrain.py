@@ -22,7 +22,7 @@ from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet, load_supernet
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
-from oneshot.training import Interrupted, Trainer
+from oneshot.training import Interrupted, Trainer, list_checkpoints, load_checkpoint
 
 CPU = torch.device("cpu")
 NO_TRAINING: dict[str, Any] = {"lr": 0.0, "weight_decay": 0.0, "epochs": 1}
@@ -180,6 +180,38 @@ def test_a_finished_run_reports_the_same_again(searched: Path, tmp_path: Path) -
     assert not train.asked
 
 
+def test_the_training_of_another_network_is_not_gone_on_with(
+    supernet_folder: Path, searched: Path, tmp_path: Path
+) -> None:
+    first = retrain(searched, tmp_path)
+    subnet = load_subnet(searched)
+    other = next(
+        arch
+        for arch in subnet.space.enumerate()
+        if arch != subnet.arch and {**arch, "resolution": 0} == {**subnet.arch, "resolution": 0}
+    )
+    (tmp_path / "arch.json").write_text(other.to_json())
+    chosen, _ = choose_from(searched, tmp_path / "arch.json")
+    settings = SubnetTraining(make_settings(), config=load_subnet(tmp_path).config)
+    pattern = rf"holds the training of another network \(arch\.resolution was {subnet.arch['resolution']} and is"
+    with pytest.raises(ValueError, match=pattern):
+        retrain_subnet(chosen, DATA, settings, tmp_path)
+    assert load_subnet(tmp_path).card == first
+
+
+def test_a_training_does_not_lose_its_teacher_on_the_way(searched: Path, tmp_path: Path) -> None:
+    retrain(searched, tmp_path)
+    (newest,) = list_checkpoints(tmp_path / "checkpoints")[:1]
+    state = load_checkpoint(newest)
+    assert state["taught"] is False
+    with pytest.raises(
+        ValueError, match="was trained with the network that taught its supernet, and would go on without"
+    ):
+        retrain_subnet(
+            load_subnet(searched), DATA, SubnetTraining(make_settings()), tmp_path, {**state, "taught": True}
+        )
+
+
 # Augmentation --------------------------------------------------------------------------------------------------------
 
 
@@ -282,18 +314,32 @@ def test_files_that_will_not_do(searched: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["folder", "checkpoints"])
-def test_the_supernet_is_gone(supernet_folder: Path, tmp_path: Path, gone: str) -> None:
+def test_the_supernet_is_gone(
+    supernet_folder: Path, tmp_path: Path, gone: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(supernet_folder, tmp_path / "supernet")
     search(tmp_path / "supernet", tmp_path / "search")
     shutil.rmtree(tmp_path / "supernet" if gone == "folder" else tmp_path / "supernet" / "checkpoints")
     subnet, trained = choose_from(tmp_path / "search", None)
     assert trained is None
+    assert "its largest subnet is not compared with" in caplog.text
     (tmp_path / "arch.json").write_text(subnet.arch.to_json())
     with pytest.raises(FileNotFoundError, match=r"the supernet .*supernet is gone, so .*arch\.json"):
         choose_from(tmp_path / "search", tmp_path / "arch.json")
 
 
 # Export --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.*deprecated:FutureWarning")
+def test_a_card_does_not_take_the_place_of_another_files(searched: Path, tmp_path: Path) -> None:
+    subnet = load_subnet(searched)
+    for _ in range(2):
+        export_subnet(subnet, tmp_path, ExportSettings("torchscript"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"holds model\.ts, whose card, model\.json, model\.pt2 would overwrite"):
+        export_subnet(subnet, tmp_path, ExportSettings("pt2"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load.*deprecated:FutureWarning")  # what users of the file call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from timm.models._features import FeatureGetterNet, FeatureListNet
 from torch import Tensor, nn
 
 from oneshot.arch import Arch
+from oneshot.config.own_code import run_code
 from oneshot.export import ExportSettings
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import Subnet
@@ -170,6 +172,26 @@ def test_a_network_of_ones_own_is_narrowed_in_the_same_way(tmp_path: Path) -> No
     assert torch.equal(logits(load(tmp_path, fresh), x), logits(subnet.module(), x))
     with pytest.raises(ValueError, match="not for a network of your own"):
         load(tmp_path, fresh, num_classes=3)
+
+
+def test_the_file_of_ones_own_network_may_have_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "neighbour_of_own_net.py").write_text("WIDTH = 32\n")
+    (own / "own_net.py").write_text(
+        "from torch import nn\nfrom neighbour_of_own_net import WIDTH\n\n\ndef build(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.Sequential(nn.Conv2d(8, WIDTH, 1), nn.ReLU(), nn.Conv2d(WIDTH, 8, 1))"
+        ", nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run_code([str(own / "own_net.py")])
+    try:
+        space = NetworkSpace("own_net.py:build", 5, 32, input_ratios=(1.0,))
+        exported = export_subnet(subnet_of(space, space.smallest), tmp_path / "out", ExportSettings("timm"))
+    finally:
+        for name in ("own_net", "neighbour_of_own_net"):
+            sys.modules.pop(name, None)
+    assert exported.max_abs_difference <= 1e-6
 
 
 def test_networks_that_only_oneshot_builds_are_told_what_takes_them(tmp_path: Path) -> None:
