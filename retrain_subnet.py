@@ -53,7 +53,7 @@ def main(config: DictConfig, folder: Path) -> None:
     log.info(
         "test accuracy on %d images: retrained %.4f, inherited %s, largest subnet inherited %s",
         result.test_images, result.test_accuracy,
-        "none (random weights)" if result.inherited_test_accuracy is None else f"{result.inherited_test_accuracy:.4f}",
+        "none" if result.inherited_test_accuracy is None else f"{result.inherited_test_accuracy:.4f}",
         "unknown (no supernet)" if result.largest_test_accuracy is None else f"{result.largest_test_accuracy:.4f}",
     )  # fmt: skip
     log.info("retrained subnet in %s", folder)

@@ -217,6 +217,10 @@ def _unread(config: DictConfig, retrains: bool, untrained: bool) -> dict[str, st
         "with a supernet": {"evaluation": by_supernet, "new_images": by_supernet},
         "with predictor=NAME": {"prediction": by_supernet},  # which the supernet may set
         "with score=combined": {"combination": config.score in PUT_TOGETHER or (config.score is None and by_supernet)},
+        "without cost.latency_table, which was measured once": {
+            f"cost.latency_{name}": config.cost.latency_table is None
+            for name in ("batch", "threads", "device", "warmup", "repeats")
+        },
         "with truth=...": {"ranking": config.truth is not None},
         "with truth=retrain:N": {"trainer": retrains, "retrain": retrains},
     }

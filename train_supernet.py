@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from oneshot.config import (
     PRESET,
+    check_apart,
     code_setting,
     command,
     data_settings,
@@ -49,7 +50,9 @@ def main(config: DictConfig, folder: Path) -> None:
     newest = newest_checkpoint(folder, "train_supernet")
     data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
     space = make_space(config.get("space"), data)
-    options = patterns_of(config.options) | settings(Strongest, config, "strongest").of(space)
+    given, strongest = patterns_of(config.options), settings(Strongest, config, "strongest").of(space)
+    check_apart(given, strongest)
+    options = given | strongest
     wanted = space.restrict(options)
     log.info(
         "%s: %.3g networks; %s: %d training, %d held-out and %d test images of %d classes",

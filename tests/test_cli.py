@@ -142,17 +142,20 @@ def test_the_folders_of_several_jobs_can_be_typed(workshop: Path) -> None:
 
 def test_settings_that_have_no_effect_are_named(workshop: Path) -> None:
     unread = ["trainer.epochs=3", "num_classes=9", "prediction.num_pairs=9", "evaluation.threads=1"]
-    unread += ["combination.num_reference=60"]
+    unread += ["combination.num_reference=60", "cost.latency_table=unread_table", "cost.latency_batch=8"]
+    measure = ["supernet=supernet", CODE, "latency.repeats=1", "check_networks=0", "run=unread_table"]
+    expect_success(run_program("measure_latency.py", measure, workshop))
     output = expect_success(run_program("search_subnet.py", [*SEARCH, *unread, "run=unread"], workshop)).stdout
     for line in (
         "trainer.epochs has no effect here: it is read with truth=retrain:N",
         "num_classes has no effect here: it is read with +space",
         "prediction.num_pairs has no effect here: it is read with predictor=NAME",
         "combination.num_reference has no effect here: it is read with score=combined",
+        "cost.latency_batch has no effect here: it is read without cost.latency_table",
         "score=inherited, the supernet's weights alone, because ",
     ):
         assert line in output
-    assert output.count("has no effect") == 4
+    assert output.count("has no effect") == 5
 
 
 def test_one_of_several_jobs_fails(workshop: Path) -> None:

@@ -3,6 +3,7 @@
 from oneshot.config.commands import command
 from oneshot.config.keys import has_typed_lengths, unread_by_sampler, warn_unread
 from oneshot.config.making import (
+    check_apart,
     cost_settings,
     later_data,
     make_data,
@@ -28,6 +29,7 @@ __all__ = [
     "PRESET",
     "DataKind",
     "DataSize",
+    "check_apart",
     "code_setting",
     "command",
     "cost_settings",

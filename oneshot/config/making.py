@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -79,6 +80,16 @@ def patterns_of(options: object) -> dict[str, Any]:
         return found
 
     return named(plain(options), "")
+
+
+def check_apart(patterns: Iterable[str], strongest: Iterable[str]) -> None:
+    """Raises ValueError where a pattern of ``options`` is of a choice whose options ``strongest.run`` gives."""
+    names = list(strongest)
+    for pattern in patterns:
+        if both := fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"options.{pattern} and strongest.run both say what {both[0]} may be: leave one of them out"
+            )
 
 
 def make_data(config: Mapping[str, Any], recorded: Recorded | None = None) -> ImageData:

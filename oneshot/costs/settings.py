@@ -43,7 +43,9 @@ class CostSettings:
                 raise ValueError(f"cost.{name} is above 0, or null for no limit, not {value}")
         if self.minimize not in ("macs", "params", "latency_ms"):
             raise ValueError(f"cost.minimize is 'macs', 'params' or 'latency_ms', not {self.minimize!r}")
-        check_least(1, "cost.", latency_batch=self.latency_batch, latency_repeats=self.latency_repeats)
+        least_one = {name: getattr(self, name) for name in ("latency_batch", "latency_threads", "latency_repeats")}
+        check_least(1, "cost.", **least_one)
+        check_least(0, "cost.", latency_warmup=self.latency_warmup)
 
     @property
     def limits(self) -> dict[str, float]:

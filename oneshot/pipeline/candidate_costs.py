@@ -16,6 +16,8 @@ from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
 
+_TOLD = ("device", "batch", "threads")  # of a latency table
+
 
 def _no_score(codes: Codes) -> list[float]:
     return [0.0] * len(codes)
@@ -55,7 +57,10 @@ class CandidateCosts:
         self._measured_as = (
             f"{settings.latency_device}, batch {settings.latency_batch}, threads {settings.latency_threads}"
         )
-        self.conditions = "" if settings.latency_table is None else f"summed over {settings.latency_table}"
+        self.conditions = ""
+        if self._looked_up is not None:
+            known = [f"{name} {table.description[name]}" for name in _TOLD if name in table.description]
+            self.conditions = f"summed over {settings.latency_table}{' of ' if known else ''}{', '.join(known)}"
 
     def problem(self, limits: CostSettings, score: Callable[[Codes], ArrayLike] = _no_score) -> Problem:
         """The subnets within ``limits``, ranked by ``score``: with a supernet, or with a predictor. Without, they are to be drawn

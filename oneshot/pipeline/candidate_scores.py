@@ -95,7 +95,7 @@ class CandidateScores:
                 "the loss of %s is %s: its activations overflow, and it is ranked last", arch.to_json(), score.loss
             )
         cost = self._costs.table.cost(arch)
-        latency = self._costs.latency(arch) if with_latency else None
+        latency = self._costs.latency(arch) if with_latency else self._costs.known_latency(arch)
         self.store.record(source, arch, score, cost.macs, cost.params, latency)
 
     def key(self, score: Score) -> tuple[float, ...]:

@@ -79,6 +79,8 @@ def _with_best(outcome: Outcome, best: Arch, is_own: bool, told: str) -> Outcome
         whence = "of the random search beside it"
     under = f"Under {describe_limits(outcome.cost)}" if outcome.cost.limits else "Without limits"
     note = f"{under} a network {whence} is better than what the search found there, and is kept."
+    if outcome.chosen_by:
+        note = f"{under} a network {whence} is kept in place of what the search found there, by {outcome.chosen_by}."
     log.info("%s %s", note, told)
     archs = [*outcome.archs, best]
     return replace(outcome, best=best, archs=archs, found=outcome.best, notes=[*outcome.notes, note])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -147,7 +148,7 @@ class PredictedSearch:
 
     def _baseline(self, cost: CostSettings, problem: Problem, pairs: Sequence[Arch], bar: tqdm[object]) -> list[Arch]:
         """Random search at equal budget: the pairs, which are random as well, and as many more as were verified."""
-        share = self.settings.num_pairs // len(self.limits)
+        share = math.ceil(self.settings.num_pairs / len(self.limits))
         history = History(problem, len(pairs) + self.settings.num_verified, self.scores.generator("baseline"))
         history.propose(self.costs.coding.encode(pairs))
         history.fill(len(pairs) + self.settings.num_verified)
@@ -188,8 +189,8 @@ class PredictedSearch:
         best = verified[max(range(len(verified)), key=lambda index: (keys[index], -index))]
         if self.evidence is not None:
             best = self.evidence.first(verified)
-        asked = "predictions" if self.evidence is None else "networks"
-        log.info("%s: %d %s; best: %s", describe_limits(cost), len(found), asked, self.scores.describe(best))
+        asked = "predictions; best" if self.evidence is None else f"networks; first by {self._chosen_by(self.evidence)}"
+        log.info("%s: %d %s: %s", describe_limits(cost), len(found), asked, self.scores.describe(best))
         # A regression knows no bounds, an accuracy does.
         return best, verified, dict(zip(verified, first.scores[:, 0].clip(0, 1).tolist(), strict=True))
 

@@ -94,7 +94,8 @@ class Retrained:
 
     Attributes:
         subnet: the network, whose card is the content of ``retrain.json``.
-        inherited_test_accuracy: of the same network before it was retrained; None where its weights were random.
+        inherited_test_accuracy: of the same network before it was retrained; None where its weights were random, or it is one of
+            another size.
         largest_test_accuracy: of the supernet's largest subnet with inherited weights; None without a supernet.
     """
 
@@ -202,8 +203,9 @@ def retrain_subnet(
             **data.card(),
         }
         final = evaluate(best, held_out.at(resolution))
-        before = None if subnet.card.get("weights") == RANDOM else subnet.module().to(device)
-        inherited, seen = (subnet.card.get(f"held_out_{name}") for name in ("accuracy", "images"))
+        is_same = training.space is None and subnet.card.get("weights") != RANDOM
+        before = subnet.module().to(device) if is_same else None
+        inherited, seen = (subnet.card.get(f"held_out_{name}") if is_same else None for name in ("accuracy", "images"))
         if before is not None and inherited is not None and seen != len(data.held_out):
             inherited = evaluate(before, held_out.at(searched_at)).accuracy
         card |= {

@@ -105,7 +105,7 @@ class UntrainedCandidates:
             if arch not in self.known:
                 self.values_of(arch)
                 cost = self._costs.table.cost(arch)
-                latency = self._costs.latency(arch) if with_latency else None
+                latency = self._costs.latency(arch) if with_latency else self._costs.known_latency(arch)
                 self.store.record(source, arch, _NOT_TRAINED, cost.macs, cost.params, latency)
             scored(arch)
         self.store.arrange(archs)

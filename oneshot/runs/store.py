@@ -259,7 +259,10 @@ class Store(Generic[K, S]):
             for text_of_key, name, value in self._connection.execute("SELECT * FROM witness_values ORDER BY rowid"):
                 others.setdefault(name, {})[text_of_key] = _number(value)
             rows = self._connection.execute("SELECT * FROM candidates")
-            writer.writerow([*(column[0] for column in rows.description), *others])
+            names = [column[0] for column in rows.description]
+            for name in names:
+                others.pop(name, None)  # as a score "macs" and "params" are what the costs are
+            writer.writerow([*names, *others])
             for index, source, accuracy, loss, *rest in rows:
                 more = (known.get(rest[-1], "") for known in others.values())
                 writer.writerow((index, source, _number(accuracy), _number(loss), *rest, *more))

@@ -247,7 +247,7 @@ class ArchitectureTask(SupernetTask):
             *self._blind(),
             *collapsed(space, derived, course),
             *cut_off(space, derived, self.sampler.threshold),
-            *undecided(self.sampler.option_strengths()),
+            *(undecided(self.sampler.option_strengths()) if self.sampler.learning.first_epoch < self._epochs else ()),
         ]
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
+from oneshot.config import check_apart
 from oneshot.config.keys import check_emptied, check_one_smoothing, has_typed_lengths, unread_by_sampler
 from oneshot.spaces import DARTS, NASBench201
 
@@ -42,6 +43,14 @@ def test_an_empty_mapping_that_takes_nothing_away_is_refused() -> None:
     config.sampler.max_skips["normal.*"] = 2
     with pytest.raises(ValueError, match=r"takes none of normal\.\* away: sampler\.max_skips=null does$"):
         check_emptied(config, ["+sampler.max_skips={}"])
+
+
+def test_one_choice_is_not_narrowed_in_two_ways() -> None:
+    check_apart(["normal.node3.*"], ["normal.node2.from0", "normal.node2.from1"])
+    with pytest.raises(
+        ValueError, match=r"options\.normal\.node2\.\* and strongest\.run both say what normal\.node2\.from0 may"
+    ):
+        check_apart(["normal.node2.*"], ["normal.node2.from0", "normal.node2.from1"])
 
 
 def test_two_kinds_of_one_regulariser_are_refused() -> None:

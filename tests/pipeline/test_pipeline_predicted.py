@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +272,30 @@ def test_latencies_of_a_table_are_limits(supernet_folder: Path, tmp_path: Path, 
     assert all(table.latency(arch) <= cost.limits["latency_ms"] * (1 + 1e-9) for arch in outcome.archs)
     assert load_subnet(tmp_path / "search").card["latency_ms"] == pytest.approx(table.latency(outcome.best))
     assert not list((tmp_path / "search").glob("latencies*.csv"))  # nothing was timed
-    assert "summed over" in (tmp_path / "search" / "report.html").read_text()
+    assert re.search(
+        r"summed over .*table of device cpu.*, batch 1, threads 1", (tmp_path / "search" / "report.html").read_text()
+    )
+
+
+def test_latencies_of_a_table_are_in_every_file_without_a_limit_too(supernet_folder: Path, tmp_path: Path) -> None:
+    measure_table(SPACE, settings=MeasureSettings(warmup=0, repeats=1), folder=tmp_path / "table")
+    table = LatencyTable.load(tmp_path / "table", SPACE)
+    cost = CostSettings(latency_table=str(tmp_path / "table"))
+    search(supernet_folder, tmp_path / "search", RandomSearch(num_samples=5), more={"costs": [cost]})
+    for row in read_rows(tmp_path / "search"):
+        latency = table.latency(SPACE.arch(json.loads(row["arch"])))
+        assert float(row["latency_ms"]) == pytest.approx(latency)
+
+
+def test_no_pair_is_lost_where_they_do_not_divide_by_the_limits(supernet_folder: Path, tmp_path: Path) -> None:
+    costs = sorted(CostTable(SPACE).cost(arch).macs for arch in SPACE.enumerate())
+    prediction = PredictionSettings(num_pairs=9, num_verified=1)
+    more = {"predictor": RidgePredictor(), "prediction": prediction, "costs": limits(costs[len(costs) // 2], costs[-1])}
+    found = search(supernet_folder, tmp_path, EVOLUTION, more=more)
+    pairs = [json.loads(row["arch"]) for row in read_rows(tmp_path) if row["source"] == "pairs"]
+    assert len(pairs) == 9
+    shown = {arch for outcome in found.outcomes for arch in outcome.baseline}
+    assert {SPACE.arch(pair) for pair in pairs} <= shown
 
 
 # Without a supernet --------------------------------------------------------------------------------------------------

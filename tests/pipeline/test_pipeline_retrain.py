@@ -180,6 +180,18 @@ def test_a_finished_run_reports_the_same_again(searched: Path, tmp_path: Path) -
     assert not train.asked
 
 
+def test_a_network_of_another_size_inherits_no_accuracy(searched: Path, tmp_path: Path) -> None:
+    subnet = load_subnet(searched)
+    larger, both = (ToySpace(num_classes=4, resolutions=sizes) for sizes in ((12,), (8, 12)))
+    arch = larger.arch({**subnet.arch, "resolution": 12})
+    given = replace(subnet, arch=arch, space=both, weights=larger.network(arch).state_dict())
+    training = SubnetTraining(make_settings(epochs=1), RetrainSettings(weights="scratch"), space=larger)
+    result = retrain_subnet(given, DATA, training, tmp_path)
+    assert result.inherited_test_accuracy is None
+    assert result.subnet.card["inherited_held_out_accuracy"] is None
+    assert "inherited_test_accuracy" not in result.subnet.card
+
+
 def test_the_training_of_another_network_is_not_gone_on_with(
     supernet_folder: Path, searched: Path, tmp_path: Path
 ) -> None:

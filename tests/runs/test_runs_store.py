@@ -71,6 +71,25 @@ def test_other_values_are_read_back_exactly(tmp_path: Path) -> None:
         assert read.value(Name("y"), "swap") is None
 
 
+def test_scores_that_are_costs_have_no_second_column(tmp_path: Path) -> None:
+    opened = make_store(tmp_path)
+    with opened.exported():
+        opened.record("search", Name("a"), Row(0.5, 1.0, 64), 10, 2)
+        for name, value in (("macs", 10.0), ("swap", 3.0)):
+            opened.add_value(Name("a"), name, value)
+    heading, row = (tmp_path / "candidates.csv").read_text().splitlines()
+    assert heading.split(",").count("macs") == 1
+    assert dict(zip(heading.split(","), row.split(","), strict=True))["swap"] == "3.0"
+
+
+def test_what_may_change_alone_does_not_stop_a_search(tmp_path: Path) -> None:
+    with make_store(tmp_path) as store:
+        store.claim("part", {"data": "a", "images": 1}, "holds another")
+        store.claim("part", {"data": "b", "images": 1}, "holds another", ("data",))
+        with pytest.raises(ValueError, match=r"holds another \(data was a and is b, images was 1 and is 2\)"):
+            store.claim("part", {"data": "b", "images": 2}, "holds another", ("data",))
+
+
 def test_what_is_no_number_stays_so(tmp_path: Path) -> None:
     opened = make_store(tmp_path)
     with opened.exported():

@@ -113,6 +113,13 @@ def test_a_tuning_keeps_schedules_where_they_ended_and_judges_nothing() -> None:
     assert "warning" not in task.facts()
 
 
+def test_what_never_learned_is_not_told_to_learn_faster(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_trainer(make_task(ArchitectureLearning(first_epoch=100)), tmp_path).run()
+    assert "the architecture never learns" in caplog.text
+    assert "as good as undecided" not in caplog.text
+
+
 def test_a_run_says_what_speaks_against_what_it_derived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Equal weights decide nothing; clear ones, most of them of skip connections, may be a collapse."""
     for strength, sign in ((0.1, "3 of 3 choices are as good as undecided"), (5.0, "search may have collapsed")):
