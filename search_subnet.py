@@ -152,6 +152,8 @@ def main(config: DictConfig, folder: Path) -> None:
         )
         search = replace(search, strategy=replace(search.strategy, choose=functools.cache(lambda: made().run())))
     is_repaired = trained.repair(search.evaluation.repair_images, search.evaluation.repair) is not None
+    if not is_repaired:
+        warn_unread({"evaluation.repair_images": "where weights are repaired"})
     typed = HydraConfig.get().overrides.task
     search = search_for_repaired(config, typed, is_repaired, search, is_single=not trained.members)
     if config.get("predictor") is None:

@@ -61,7 +61,7 @@ def main(config: DictConfig, folder: Path) -> None:
     planned = plan_phases(phases, wanted, epochs)
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
         log.info("trainer.epochs=%d, shared out among the phases (%s)", epochs, _lengths(planned))
-    warn_unread(unread_by_sampler(config.sampler, space))
+    warn_unread(unread_by_sampler(config.sampler, space) | _unread(config, trainer))
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases, with their epochs, %s; trainer=default trains the whole "
@@ -89,6 +89,15 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet in %s, without training", folder)
     derived = {"search": "derivation"} if (folder / DERIVED).is_file() else {}
     log.info("next: %s", command("search_subnet", supernet=folder, **derived, **code_setting(space)))
+
+
+def _unread(config: DictConfig, trainer: TrainSettings) -> dict[str, str]:
+    """The settings that this training does not read, and where one would."""
+    unread = {} if config.init is not None else {"new_classifier": "with init=FOLDER"}
+    if trainer.epochs == 0:
+        names = {f"trainer.{name}" for name in vars(trainer)} - {"trainer.epochs", "trainer.threads", "trainer.device"}
+        unread |= dict.fromkeys([*names, "phases", "distillation"], "where something is trained")
+    return unread
 
 
 def _lengths(phases: Mapping[str, PhaseSettings]) -> str:

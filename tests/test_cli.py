@@ -158,6 +158,20 @@ def test_settings_that_have_no_effect_are_named(workshop: Path) -> None:
     assert output.count("has no effect") == 5
 
 
+def test_settings_that_a_training_does_not_read_are_named(workshop: Path) -> None:
+    arguments = [
+        *TRAIN,
+        "trainer.epochs=1",
+        "new_classifier=true",
+        "trainer.batch_size=4096",
+        "trainer.warmup_epochs=3",
+    ]
+    output = expect_success(run_program("train_supernet.py", [*arguments, "run=unread_here"], workshop)).stdout
+    assert "new_classifier has no effect here: it is read with init=FOLDER" in output
+    assert re.search(r"trainer\.batch_size=4096: each batch is all \d+ training images", output)
+    assert "trainer.warmup_epochs=3 is cut to half of the epochs: 0.5" in output
+
+
 def test_one_of_several_jobs_fails(workshop: Path) -> None:
     arguments = ["-m", *TRAIN, "trainer.epochs=1", "run=halves", "trainer.lr=-1,0.2"]
     ended = run_program("train_supernet.py", arguments, workshop)

@@ -81,8 +81,14 @@ class LatencyTable:
             if int(size[0]) in times:
                 raise ValueError(f"{file} is a second table of input size {int(size[0])}")
             times[int(size[0])] = _read_times(file)
-        if space is None and "space" in description:
-            space = from_definition(description["space"])
+        measured = description.get("space")
+        if space is None and measured is not None:
+            space = from_definition(measured)
+        own, other = (dict(one or {}).get("_target_") for one in (getattr(space, "definition", None), measured))
+        if own is not None and other is not None and own != other:
+            raise ValueError(
+                f"{path} is a latency table of {_name(other)}, not of {_name(own)}: measure one of that space"
+            )
         return cls(times, space, description)
 
     def save(self, folder: str | Path, sizes: Iterable[int] | None = None) -> None:
@@ -135,6 +141,10 @@ class LatencyTable:
             ValueError: as ``contributions``.
         """
         return math.fsum(self.contributions(arch).values())
+
+
+def _name(target: str) -> str:
+    return target.rpartition(".")[2]
 
 
 def _read_description(path: Path) -> dict[str, Any]:

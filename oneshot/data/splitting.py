@@ -67,7 +67,8 @@ def stratified_split(
     num_new = list(map(len, by_class))
     part = fixed.part.clone()
     for position, (name, share) in enumerate(shares.items(), 1):
-        wanted = _allocate(name, share, counts, least)
+        later = [_size(other, counts) - len(counts) for other in list(shares.values())[position:]]
+        wanted = _allocate(name, share, counts, least, sum(max(more, 0) for more in later))
         least = [left - number + 1 for left, number in zip(least, wanted, strict=True)]
         known = _counts(labels[distinct & (fixed.part == position)], classes)
         for index, (own, number) in enumerate(zip(by_class, wanted, strict=True)):
@@ -100,7 +101,12 @@ def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], s
     return torch.cat([own[:number] for own, number in zip(by_class, taken, strict=True)]).sort().values
 
 
-def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int]) -> list[int]:
+def _size(share: float | int, counts: Sequence[int]) -> int:
+    """How many images a share is of all."""
+    return share if isinstance(share, int) else max(round(share * sum(counts)), len(counts))
+
+
+def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int], later: int = 0) -> list[int]:
     """Divides a part among the classes by largest remainders: 1 to 1 + ``free`` images of each.
 
     Args:
@@ -108,18 +114,20 @@ def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequen
         share: its size.
         counts: images of each class.
         free: how many of each class the part may have beyond the first.
+        later: how many images of those further parts ask for.
     """
     check_share(name, share)
     num_images, num_classes = sum(counts), len(counts)
-    total = share if isinstance(share, int) else max(round(share * num_images), num_classes)
+    total = _size(share, counts)
     if total < num_classes:
         raise ValueError(
             f"{name}={share} is less than one image for each of the {num_classes} classes; give at least {num_classes}"
         )
-    if total > num_classes + sum(free):
+    most = num_classes + max(sum(free) - later, 0)
+    if total > most:
         raise ValueError(
-            f"{name}={share} asks for {total} of {num_images} images; at most {num_classes + sum(free)} can be taken "
-            f"if each part is to keep one image of each class"
+            f"{name}={share} asks for {total} of {num_images} images; at most {most} can be taken if others are to keep "
+            "what they ask for, and one image of each class"
         )
     wanted = [count * total / num_images for count in counts]
     taken = [min(max(int(want), 1), 1 + left) for want, left in zip(wanted, free, strict=True)]

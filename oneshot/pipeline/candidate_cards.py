@@ -56,6 +56,7 @@ class CandidateCards:
             "macs": chosen.macs,
             "params": chosen.params,
             "latency_ms": chosen.latency_ms,
+            **({} if chosen.latency_ms is None else {"latency_origin": self.costs.origin}),
             "held_out_accuracy": chosen.accuracy,
             "held_out_loss": chosen.loss,
             "held_out_images": self.scores.known[arch].num_images,

@@ -62,6 +62,11 @@ class CandidateCosts:
             known = [f"{name} {table.description[name]}" for name in _TOLD if name in table.description]
             self.conditions = f"summed over {settings.latency_table}{' of ' if known else ''}{', '.join(known)}"
 
+    @property
+    def origin(self) -> str:
+        """Where latencies come from, in words."""
+        return f"measured: {self._measured_as}" if self._looked_up is None else self.conditions
+
     def problem(self, limits: CostSettings, score: Callable[[Codes], ArrayLike] = _no_score) -> Problem:
         """The subnets within ``limits``, ranked by ``score``: with a supernet, or with a predictor. Without, they are to be drawn
         from alone.

@@ -52,6 +52,11 @@ class CandidateScores:
         self._decided: set[Arch] = set()  # those that halving has stopped or scored on all images
         if settings.halving_images is not None:
             self._halving = SuccessiveHalving(evaluator, settings.halving_images, self.key, store)
+            if len(self._halving.rungs) == 1:
+                held_out = self._halving.rungs[0]
+                log.warning(
+                    "evaluation.halving_images is no fewer than the %d held-out images: nothing is halved", held_out
+                )
 
     @property
     def known(self) -> Mapping[Arch, Score]:

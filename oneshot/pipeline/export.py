@@ -14,7 +14,8 @@ from oneshot.runs import writing
 log = logging.getLogger(__name__)
 
 _CARD = (
-    "macs", "params", "latency_ms", "mean", "std", "image_size", "crop_pct", "interpolation", "pixel_range", "classes", "weights",
+    "macs", "params", "latency_ms", "latency_origin",
+    "mean", "std", "image_size", "crop_pct", "interpolation", "pixel_range", "classes", "weights",
     "epochs", "held_out_accuracy", "held_out_images", "test_accuracy", "test_images", "inherited_held_out_accuracy",
     "inherited_test_accuracy", "largest_test_accuracy",
 )  # fmt: skip

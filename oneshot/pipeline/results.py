@@ -158,7 +158,8 @@ def write_search_page(
         [score if is_whole else math.nan for score, is_whole in zip(scores, whole, strict=True)],
         [vars(candidate)[cost.minimize] for candidate in candidates],
     )
-    rows = [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": i} for i in front]
+    places = {arch: place for place, arch in enumerate(result.scores)}  # as rows of candidates.csv
+    rows = [vars(candidates[i]) | {"arch": dict(candidates[i].arch), "index": places[outcome.archs[i]]} for i in front]
     for row in rows:
         del row["is_whole"]  # all of them are
         if row["combined"] is None:

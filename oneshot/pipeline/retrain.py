@@ -6,7 +6,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ def retrain_subnet(
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
     cost = subnet.card
     if space is not None:
+        subnet = replace(subnet, card={name: value for name, value in subnet.card.items() if name != "latency_origin"})
         if retrain.weights != "scratch":
             raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
         counted = CostTable(space).cost(space.arch(subnet.arch))
@@ -345,6 +346,10 @@ def _teacher(
         return {}
     if trained is None or trained.members:
         raise FileNotFoundError("retrain.distill=true takes the teacher of the subnet's supernet, whose folder is gone")
+    if not (trained.folder / TEACHER).is_file():
+        raise FileNotFoundError(
+            f"retrain.distill=true takes what taught the supernet, but nothing did: {trained.folder} has no {TEACHER}"
+        )
     teacher = load_subnet(trained.folder, names=(TEACHER,))
     if teacher.record is not None and data.record is not None:
         data.record.check_clean(teacher.record, f"the teacher in {trained.folder}")

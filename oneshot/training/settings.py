@@ -20,7 +20,7 @@ class TrainSettings:
         lr_batch_size: the batch size that ``lr`` is meant for, which then grows in proportion to ``batch_size``; None leaves it.
         momentum: of optimizers that have one, such as SGD; the others ignore it.
         weight_decay: on all parameters but biases and normalisation.
-        warmup_epochs: linear warm-up before the cosine.
+        warmup_epochs: linear warm-up before the cosine, at most half of the epochs.
         min_lr: where the cosine ends.
         label_smoothing: of the cross-entropy.
         clip_grad: largest gradient norm (or value, by ``clip_mode``); None is off.
@@ -76,6 +76,10 @@ class TrainSettings:
         check_least(1, "trainer.", batch_size=self.batch_size, log_every=self.log_every)
         check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
         check_least(0, "trainer.", eval_every=self.eval_every, lr=self.lr, min_lr=self.min_lr)
+        if self.min_lr > max(self.lr, 0.0):
+            raise ValueError(
+                f"trainer.min_lr is at most trainer.lr={self.lr}, not {self.min_lr}"
+            )
         check_least(0, "trainer.", weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
         check_least(0, "trainer.", checkpoint_seconds=self.checkpoint_seconds)
         if self.lr_batch_size is not None and self.lr_batch_size < 1:

@@ -107,6 +107,14 @@ class Trainer:
         # Goyal et al., 2017: the learning rate grows with the batch.
         lr = settings.lr * (self.batch_size / settings.lr_batch_size if settings.lr_batch_size else 1.0)
         task.module.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
+        if self.batch_size < settings.batch_size:
+            log.info(
+                "trainer.batch_size=%d: each batch is all %d training images", settings.batch_size, self.batch_size
+            )
+        if settings.warmup_epochs > settings.epochs / 2:
+            log.info(
+                "trainer.warmup_epochs=%g is cut to half of the epochs: %g", settings.warmup_epochs, settings.epochs / 2
+            )
         warmup_steps = round(min(settings.warmup_epochs, settings.epochs / 2) * self.steps_per_epoch)
         self.optimizer = make_optimizer(task.module, settings, lr, self.device)
         self.schedule = CosineLRScheduler(

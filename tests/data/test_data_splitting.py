@@ -58,6 +58,7 @@ def test_subset_is_stratified() -> None:
         ),
         ([0, 0, 1, 1], {"test": 1}, "test=1 is less than one image for each of the 2 classes; give at least 2"),
         ([0, 0, 1, 1], {"test": 3}, "test=3 asks for 3 of 4 images; at most 2 can be taken"),
+        ([0, 1] * 10, {"held_out": 15, "test": 0.2}, "held_out=15 asks for 15 of 20 images; at most 14 can be taken"),
         ([0, 0, 1, 1], {"test": 0.9}, "test=0.9 asks for 4 of 4 images"),
         ([0, 0, 1, 1], {"test": 1.5}, "test must be a fraction above 0 and below 1, or a number of images, got 1.5"),
     ],

@@ -17,6 +17,7 @@ from toy_spaces import ToySpace
 from oneshot.arch import Arch
 from oneshot.costs import CostSettings, CostTable, LatencyTable, MeasureSettings, RelativeCostSettings, measure_table
 from oneshot.evaluation import Evaluator, Score
+from oneshot.pipeline.candidate_costs import CandidateCosts
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.references import read_references
 from oneshot.pipeline.results import SearchResult
@@ -40,8 +41,9 @@ from oneshot.search import (
     RandomSearch,
     Strategy,
 )
-from oneshot.spaces import OFAMobileNetV3
+from oneshot.spaces import NASBenchMacro, OFAMobileNetV3
 from oneshot.spaces.coding import Coding
+from oneshot.supernet import Supernet
 
 SPACE = ToySpace(resolutions=(6, 8), dropout=0.1)
 TABLE = CostTable(SPACE)
@@ -285,6 +287,12 @@ def test_latencies_of_a_table_are_in_every_file_without_a_limit_too(supernet_fol
     for row in read_rows(tmp_path / "search"):
         latency = table.latency(SPACE.arch(json.loads(row["arch"])))
         assert float(row["latency_ms"]) == pytest.approx(latency)
+    origin = load_subnet(tmp_path / "search").card["latency_origin"]
+    assert re.fullmatch(r"summed over .*table of device cpu.*, batch 1, threads 1", origin)
+    macro = Supernet(NASBenchMacro(channels=4))
+    assert CandidateCosts(macro, CostSettings()).origin == "measured: cpu, batch 1, threads 1"
+    with pytest.raises(ValueError, match="is a latency table of ToySpace, not of NASBenchMacro: measure one"):
+        CandidateCosts(macro, cost)
 
 
 def test_no_pair_is_lost_where_they_do_not_divide_by_the_limits(supernet_folder: Path, tmp_path: Path) -> None:

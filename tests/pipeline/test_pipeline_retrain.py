@@ -211,6 +211,13 @@ def test_the_training_of_another_network_is_not_gone_on_with(
     assert load_subnet(tmp_path).card == first
 
 
+def test_a_teacher_that_there_never_was(searched: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^retrain\.distill=true takes .*, but nothing did: .* has no teacher\.pt"
+    ):
+        retrain(searched, tmp_path, options={"distill": True})
+
+
 def test_a_training_does_not_lose_its_teacher_on_the_way(searched: Path, tmp_path: Path) -> None:
     retrain(searched, tmp_path)
     (newest,) = list_checkpoints(tmp_path / "checkpoints")[:1]

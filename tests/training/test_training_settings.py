@@ -22,6 +22,7 @@ from oneshot.training.settings import check_optimizer
         ("weight_decay", math.inf, "finite"),
         ("warmup_epochs", -1.0, "at least 0"),
         ("min_lr", -1.0, "at least 0"),
+        ("min_lr", 0.2, "at most trainer.lr=0.1"),
         ("checkpoint_seconds", -1.0, "at least 0"),
         ("momentum", 1.0, "between 0 and 1"),
         ("label_smoothing", 1.5, "between 0 and 1"),
