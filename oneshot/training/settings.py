@@ -76,10 +76,8 @@ class TrainSettings:
         check_least(1, "trainer.", batch_size=self.batch_size, log_every=self.log_every)
         check_least(1, "trainer.", keep_checkpoints=self.keep_checkpoints)
         check_least(0, "trainer.", eval_every=self.eval_every, lr=self.lr, min_lr=self.min_lr)
-        if self.min_lr > max(self.lr, 0.0):
-            raise ValueError(
-                f"trainer.min_lr is at most trainer.lr={self.lr}, not {self.min_lr}"
-            )
+        if self.min_lr > self.lr:
+            raise ValueError(f"trainer.min_lr is at most trainer.lr={self.lr}, not {self.min_lr}")
         check_least(0, "trainer.", weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
         check_least(0, "trainer.", checkpoint_seconds=self.checkpoint_seconds)
         if self.lr_batch_size is not None and self.lr_batch_size < 1:
