@@ -238,9 +238,10 @@ def _check_same(newest: Mapping[str, Any], meta: Mapping[str, Any], folder: Path
     require_same(folder, "holds the training of another network", before, now)
     if newest.get("taught", meta["taught"]) != meta["taught"]:
         learned, learns = ("with", "without") if newest["taught"] else ("without", "with")
-        back = "put the folder of the supernet back where it was, or " if newest["taught"] else ""
+        back = "put the supernet's folder back where it was, or " if newest["taught"] else ""
         raise ValueError(
-            f"{folder} was trained {learned} the network that taught its supernet, and would go on {learns}: {back}use another folder"
+            f"{folder} was trained {learned} the network that taught its supernet, and would go on {learns}: {back}use another "
+            "folder"
         )
 
 
