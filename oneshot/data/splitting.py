@@ -58,6 +58,7 @@ def stratified_split(
                 f"class {name!r} has {count}{'' if distinct.all() else ' different'} image{'' if count == 1 else 's'}, "
                 f"at least {len(shares) + 1} are needed to split them into {parts}"
             )
+    _check_together(shares, counts)
     least = [count - len(shares) - 1 for count in counts]  # what is left when each part has one of each class
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = shuffled[distinct[shuffled] & (fixed.part[shuffled] < 0)]
@@ -67,8 +68,7 @@ def stratified_split(
     num_new = list(map(len, by_class))
     part = fixed.part.clone()
     for position, (name, share) in enumerate(shares.items(), 1):
-        later = [_size(other, counts) - len(counts) for other in list(shares.values())[position:]]
-        wanted = _allocate(name, share, counts, least, sum(max(more, 0) for more in later))
+        wanted = _allocate(name, share, counts, least)
         least = [left - number + 1 for left, number in zip(least, wanted, strict=True)]
         known = _counts(labels[distinct & (fixed.part == position)], classes)
         for index, (own, number) in enumerate(zip(by_class, wanted, strict=True)):
@@ -79,6 +79,28 @@ def stratified_split(
     part[torch.cat(by_class)] = 0
     part = part[fixed.first]
     return {name: (part == position).nonzero().flatten() for position, name in enumerate(["train", *shares])}
+
+
+def _check_together(shares: Mapping[str, float | int], counts: Sequence[int]) -> None:
+    """Raises ValueError, for the largest of them, where all shares together leave no training image of each class."""
+    for name, share in shares.items():
+        check_share(name, share)
+    sizes = {name: _size(share, counts) for name, share in shares.items()}
+    name = max(sizes, key=sizes.__getitem__, default="")
+    if sum(sizes.values()) > sum(counts) - len(counts):
+        most = sum(counts) - len(counts) - sum(sizes.values()) + sizes[name]
+        raise ValueError(_TOO_MANY.format(name=name, share=shares[name], total=sizes[name], all=sum(counts), most=most))
+
+
+_TOO_MANY = (
+    "{name}={share} asks for {total} of {all} images; at most {most} can be taken if others are to keep what they ask for, and "
+    "one image of each class"
+)
+
+
+def _size(share: float | int, counts: Sequence[int]) -> int:
+    """How many images a share is of all."""
+    return share if isinstance(share, int) else max(round(share * sum(counts)), len(counts))
 
 
 def _counts(labels: Tensor, classes: Sequence[str]) -> list[int]:
@@ -101,12 +123,7 @@ def stratified_subset(labels: Tensor, num_images: int, classes: Sequence[str], s
     return torch.cat([own[:number] for own, number in zip(by_class, taken, strict=True)]).sort().values
 
 
-def _size(share: float | int, counts: Sequence[int]) -> int:
-    """How many images a share is of all."""
-    return share if isinstance(share, int) else max(round(share * sum(counts)), len(counts))
-
-
-def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int], later: int = 0) -> list[int]:
+def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequence[int]) -> list[int]:
     """Divides a part among the classes by largest remainders: 1 to 1 + ``free`` images of each.
 
     Args:
@@ -114,7 +131,6 @@ def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequen
         share: its size.
         counts: images of each class.
         free: how many of each class the part may have beyond the first.
-        later: how many images of those further parts ask for.
     """
     check_share(name, share)
     num_images, num_classes = sum(counts), len(counts)
@@ -123,12 +139,9 @@ def _allocate(name: str, share: float | int, counts: Sequence[int], free: Sequen
         raise ValueError(
             f"{name}={share} is less than one image for each of the {num_classes} classes; give at least {num_classes}"
         )
-    most = num_classes + max(sum(free) - later, 0)
+    most = num_classes + sum(free)
     if total > most:
-        raise ValueError(
-            f"{name}={share} asks for {total} of {num_images} images; at most {most} can be taken if others are to keep "
-            "what they ask for, and one image of each class"
-        )
+        raise ValueError(_TOO_MANY.format(name=name, share=share, total=total, all=num_images, most=most))
     wanted = [count * total / num_images for count in counts]
     taken = [min(max(int(want), 1), 1 + left) for want, left in zip(wanted, free, strict=True)]
     while sum(taken) < total:
