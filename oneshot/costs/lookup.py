@@ -82,12 +82,12 @@ class LatencyTable:
                 raise ValueError(f"{file} is a second table of input size {int(size[0])}")
             times[int(size[0])] = _read_times(file)
         measured = description.get("space")
-        if space is None and measured is not None:
-            space = from_definition(measured)
-        own, other = (dict(one or {}).get("_target_") for one in (getattr(space, "definition", None), measured))
-        if own is not None and other is not None and own != other:
+        if space is None:
+            space = None if measured is None else from_definition(measured)
+        elif isinstance(measured, dict) and measured.get("_target_") != space.definition["_target_"]:
+            other = str(measured.get("_target_")).rpartition(".")[2]
             raise ValueError(
-                f"{path} is a latency table of {_name(other)}, not of {_name(own)}: measure one of that space"
+                f"{path} is a latency table of {other}, not of {type(space).__name__}: measure one of that space"
             )
         return cls(times, space, description)
 
@@ -141,10 +141,6 @@ class LatencyTable:
             ValueError: as ``contributions``.
         """
         return math.fsum(self.contributions(arch).values())
-
-
-def _name(target: str) -> str:
-    return target.rpartition(".")[2]
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,10 @@ def retrain_subnet(
         raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
     cost = subnet.card
     if space is not None:
-        subnet = replace(subnet, card={name: value for name, value in subnet.card.items() if name != "latency_origin"})
         if retrain.weights != "scratch":
             raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
         counted = CostTable(space).cost(space.arch(subnet.arch))
-        cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None}
+        cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None, "latency_origin": None}
     if retrain.weights == "inherited" and subnet.card.get("weights") == RANDOM:
         raise ValueError(
             "the subnet was found without a supernet and has random weights, of which none are to be inherited: add "
@@ -199,7 +198,7 @@ def retrain_subnet(
             "weights": retrain.weights,
             "epochs": settings.epochs,
             "seed": settings.seed,
-            **{name: cost[name] for name in ("macs", "params", "latency_ms") if name in cost},
+            **{name: cost[name] for name in ("macs", "params", "latency_ms", "latency_origin") if name in cost},
             "input_shape": list(space.input_shape(subnet.arch)),
             **data.card(),
         }
