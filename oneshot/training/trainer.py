@@ -34,6 +34,7 @@ from oneshot.training.settings import TrainSettings, check_optimizer
 from oneshot.training.synchronised import check_synchronised, synchronising
 from oneshot.training.tasks import Task, check_weights
 from oneshot.training.together import StepSum, begin_together
+from oneshot.training.window import Window
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -132,6 +133,7 @@ class Trainer:
         self.step = part.first_step
         self._stop = False
         self._add_up = StepSum(task, self.share)
+        self._window = Window(self.batch_size, self.device)
 
     # The loop --------------------------------------------------------------------------------------------------------
 
@@ -183,10 +185,8 @@ class Trainer:
         return self.average.module
 
     def _train(self, metrics: Metrics, bar: tqdm[Any]) -> None:
-        settings, saved_at = self.settings, time.monotonic()
-        loss_sum = torch.zeros((), device=self.device)
-        accuracy_sum = torch.zeros((), device=self.device)
-        num_steps, window = 0, time.monotonic()
+        settings, window, saved_at = self.settings, self._window, time.monotonic()
+        window.start()
         parameters = list(self.task.module.parameters())
         many = (
             f"trainer.batch_size={settings.batch_size} makes batches of {self.batch_size} of the {len(self.data.train)} training "
@@ -208,17 +208,13 @@ class Trainer:
                 result, stop = self._add_up(result, self._stop)
                 self._update(parameters)
             self.step += 1
-            loss_sum += result.loss
-            accuracy_sum += result.accuracy
-            num_steps += 1
+            window.add(result)
             last = self.step == self.last_step
             logged = self.step % settings.log_every == 0 or last
             epoch_end = self.step % self.steps_per_epoch == 0
             epoch = (self.step - self.part.first_step) // self.steps_per_epoch
             if logged or epoch_end:
-                seconds = time.monotonic() - window
-                mean_loss, mean_accuracy = loss_sum.item() / num_steps, accuracy_sum.item() / num_steps
-                speed = num_steps * self.batch_size / max(seconds, 1e-9)
+                mean_loss, mean_accuracy, speed = window.means()
                 bar.set_postfix_str(
                     f"epoch {math.ceil((self.step - self.part.first_step) / self.steps_per_epoch)} of {settings.epochs}, "
                     f"loss {mean_loss:.3f}, accuracy {mean_accuracy:.3f}, {speed:.0f} images/s",
@@ -229,18 +225,16 @@ class Trainer:
             if logged:
                 values = {"loss/train": mean_loss, "accuracy/train": mean_accuracy, "lr/lr": lr, "speed/train": speed}
                 metrics.write(self.step, values)
-                loss_sum.zero_()
-                accuracy_sum.zero_()
-                num_steps, window = 0, time.monotonic()
+                window.restart()
             if epoch_end:
                 self.average.after_epoch(epoch)
-                paused = time.monotonic()
-                learned, probabilities = self.task.end_epoch(self.step, self), self.task.probabilities(self.step)
-                metrics.write(self.step, learned)
-                metrics.write_policy(self.step, probabilities)
-                window += time.monotonic() - paused
+                with window.paused():
+                    learned, probabilities = self.task.end_epoch(self.step, self), self.task.probabilities(self.step)
+                    metrics.write(self.step, learned)
+                    metrics.write_policy(self.step, probabilities)
             if last or (epoch_end and settings.eval_every and epoch % settings.eval_every == 0):
-                values = dict(self.evaluate(self.best_module))
+                with window.paused():
+                    values = dict(self.evaluate(self.best_module))
                 metrics.write(self.step, values)
                 log.info(
                     "%sepoch %d of %d%s%s",
@@ -250,7 +244,6 @@ class Trainer:
                     ": " if values else "",
                     ", ".join(f"{k} {v:.4f}" for k, v in values.items()),
                 )
-                window = time.monotonic()
             if count() == 1:
                 stop = self._stop  # also where it came meanwhile
             if last or stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
@@ -309,6 +302,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "task": self.task.state_dict(),
+            "window": self._window.state_dict(),
         }
         save_checkpoint(self.folder / "checkpoints", self.step, state, self.settings.keep_checkpoints)
 
@@ -317,6 +311,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state["task"])
+        if "window" in state:  # not in checkpoints of earlier versions
+            self._window.load_state_dict(state["window"])
         self.step = state["step"]
         self.average.load_state_dict(state["average"], (self.step - self.part.first_step) // self.steps_per_epoch)
 

@@ -49,7 +49,7 @@ def train(kind: str, folder: str, place: str | None = None, number: int = 0) -> 
         "epochs": 3,
         "batch_size": 32,
         "device": "cpu",
-        "log_every": 1,
+        "log_every": 3,
         "eval_every": 1,
         "checkpoint_seconds": 0,
     }
