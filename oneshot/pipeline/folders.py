@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from oneshot.arch import Arch
-from oneshot.data import SplitRecord
+from oneshot.data import MAY_MOVE, SplitRecord
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.evaluation.repair import RepairSettings
 from oneshot.published import load_published
 from oneshot.reading import read_json, short
-from oneshot.runs import fingerprint, write_json
+from oneshot.runs import differences, fingerprint, write_json
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.spaces.loading import from_definition
@@ -197,8 +197,12 @@ def load_supernets(folders: Sequence[Path]) -> Trained:
     if len(members) == 1:
         return first
     for member in members[1:]:
-        if member.config["data"] != first.config["data"]:
-            raise ValueError(f"{first.folder} and {member.folder} were trained on different data")
+        records = [trained.record.fingerprint for trained in (first, member) if trained.record is not None]
+        moved = [f"data.{name}" for name in MAY_MOVE] if len(records) == 2 and records[0] == records[1] else []
+        if changed := differences(first.config["data"], member.config["data"], moved, "data."):
+            raise ValueError(
+                f"{first.folder} and {member.folder} were trained on different data ({', '.join(changed)})"
+            )
     record = common_record({str(member.folder): member.record for member in members})
     family = SupernetFamily([member.supernet for member in members if isinstance(member.supernet, Supernet)])
     return replace(first, supernet=family, sampler_state={}, members=members, record=record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,21 @@ def test_a_teacher_that_saw_the_test_images_is_refused(root: Path, tmp_path: Pat
     save_subnet(folder / "teacher.pt", replace(teacher, record=apart.record))
     with pytest.raises(ValueError, match=r"the teacher .*teacher.pt was trained on \d+ of the 16 held-out and"):
         train_supernet(space, data, training, folder)
+
+
+def test_supernets_of_one_space_go_together_where_the_images_moved_meanwhile(root: Path, tmp_path: Path) -> None:
+    """Their content says that they are the same; other images of the same classes are not."""
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(root, moved)
+    shutil.copytree(root, other)
+    add_images(other, "pear", range(3), CLASSES["pear"])
+    for kernel, folder in (("conv1", root), ("conv3", moved), ("conv3", other)):
+        config, run = config_of(folder), tmp_path / "runs" / folder.name
+        training = SupernetTraining(
+            make_settings(epochs=1), calibration_images=32, options={"op": [kernel]}, config=config
+        )
+        train_supernet(ToySpace(**SPACE), load(folder, run), training, run)
+    runs = tmp_path / "runs"
+    assert load_supernets([runs / "fruit", runs / "moved"]).supernet.space.size == ToySpace(**SPACE).size
+    with pytest.raises(ValueError, match=r"were trained on different data \(data.root was .*fruit and is .*other\)"):
+        load_supernets([runs / "fruit", runs / "other"])
