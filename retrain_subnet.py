@@ -18,9 +18,10 @@ from oneshot.config import (
     plain,
     settings,
 )
+from oneshot.pipeline.chosen_subnet import choose
 from oneshot.pipeline.folders import load_subnet
 from oneshot.pipeline.recorded import of_step
-from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.spaces.loading import from_definition
 from oneshot.training import TrainSettings
@@ -42,7 +43,8 @@ def main(config: DictConfig, folder: Path) -> None:
     data_config = moved_data(subnet.config.get("data"), config.data)
     newest = newest_checkpoint(folder, "retrain_subnet")
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
-    subnet, trained = choose(subnet, None if config.arch is None else Path(config.arch), data, retrain, trainer)
+    arch_file = None if config.arch is None else Path(config.arch)
+    subnet, trained = choose(subnet, arch_file, data, retrain.evaluation(trainer), trainer.seed)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}
     recorded["trainer"] |= own
     del recorded["run"], recorded["code"]

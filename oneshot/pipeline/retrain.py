@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oneshot.arch import Arch
 from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Batches, Evaluator, RepairSettings, ScoreSettings, evaluate, random_indices, recalibrate
+from oneshot.evaluation import Batches, Evaluator, ScoreSettings, evaluate, random_indices, recalibrate
 from oneshot.garbage import settled
-from oneshot.pipeline.folders import (
-    RANDOM,
-    TEACHER,
-    Subnet,
-    Trained,
-    load_subnet,
-    load_supernet,
-    read_arch,
-    save_subnet,
-)
-from oneshot.processes import Share
+from oneshot.pipeline.chosen_subnet import repair_as_found
+from oneshot.pipeline.folders import RANDOM, TEACHER, Subnet, Trained, load_subnet, save_subnet
+from oneshot.pipeline.retrain_augmentation import make_mixup, make_rand_augment
 from oneshot.runs import require_same, write_json, writing
 from oneshot.spaces.base import SearchSpace
 from oneshot.training import Distillation, RunPart, SubnetTask, Trainer, TrainSettings
@@ -69,6 +60,10 @@ class RetrainSettings:
             raise ValueError(
                 f"retrain.randaugment is a policy of timm such as 'rand-m9-mstd0.5', not {self.randaugment!r}"
             )
+
+    def evaluation(self, settings: TrainSettings) -> ScoreSettings:
+        """How subnets of the supernet are scored beside a network that is trained with ``settings``."""
+        return ScoreSettings(self.calibration_images, channels_last=settings.channels_last)
 
 
 @dataclass(frozen=True)
@@ -127,37 +122,22 @@ def retrain_subnet(
         ValueError: the subnet does not fit the data, or the folder holds the training of another one.
         FolderInUseError: another process writes to the folder.
     """
-    settings, retrain, space = training.trainer, training.retrain, training.space
-    if settings.epochs < 1:
-        raise ValueError(f"retraining takes trainer.epochs of at least 1, not {settings.epochs}")
+    settings, retrain = training.trainer, training.retrain
+    space = _space_of(subnet, data, training)
     config = dict(subnet.config if training.config is None else training.config)
-    if subnet.space.num_classes != data.num_classes:
-        raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
-    cost = subnet.card
-    if space is not None:
-        if retrain.weights != "scratch":
-            raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
-        counted = CostTable(space).cost(space.arch(subnet.arch))
-        cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None, "latency_origin": None}
-    if retrain.weights == "inherited" and subnet.card.get("weights") == RANDOM:
-        raise ValueError(
-            "the subnet was found without a supernet and has random weights, of which none are to be inherited: add "
-            "retrain.weights=scratch"
-        )
-    space = space or subnet.space
     device = resolve_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    inherits = retrain.weights == "inherited"
     with seeded("weights", settings.seed):
-        module = subnet.module().train() if retrain.weights == "inherited" else space.network(subnet.arch)
-    resolution, searched_at = (of.input_shape(subnet.arch)[-1] for of in (space, subnet.space))
+        module = subnet.module().train() if inherits else space.network(subnet.arch)
+    resolution = space.input_shape(subnet.arch)[-1]
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     module.to(memory_format=layout)
     held_out = Batches(data.held_out, data, settings.batch_size, device, layout)
     chosen = data.train.subset(random_indices(len(data.train), retrain.calibration_images, settings.seed))
     calibration = Batches(chosen, data, settings.batch_size, device, layout)
-
-    is_as_stored = retrain.weights == "inherited" and bool(subnet.card.get("stored_statistics"))
+    is_as_stored = inherits and bool(subnet.card.get("stored_statistics"))
 
     def measured(network: nn.Module) -> nn.Module:
         """An average of weights with statistics of its own: those that it has are of the weights that went into it."""
@@ -174,8 +154,10 @@ def retrain_subnet(
         subnet.arch,
         resolution,
         settings.label_smoothing,
-        mixup=_mixup(retrain, settings, data.num_classes),
-        transform=None if retrain.randaugment is None else _rand_augment(retrain.randaugment, data.mean, settings.seed),
+        mixup=make_mixup(retrain.mixup_alpha, retrain.cutmix_alpha, settings.label_smoothing, data.num_classes),
+        transform=None
+        if retrain.randaugment is None
+        else make_rand_augment(retrain.randaugment, data.mean, settings.seed),
         statistics="stored" if is_as_stored else "tracked",
         **_teacher(retrain.distill, training.supernet, data, device, layout),
     )
@@ -191,43 +173,78 @@ def retrain_subnet(
         if newest is not None and newest["kind"] == task.kind:
             _check_same(newest, meta, folder)
         best = measured(Trainer(task, data, settings, RunPart(folder, meta), score).run(newest)).eval()
-
-        test = Batches(data.test, data, settings.batch_size, device, layout)
-        card: dict[str, Any] = {
-            **_lasting(subnet.card, retrain),
-            "weights": retrain.weights,
-            "epochs": settings.epochs,
-            "seed": settings.seed,
-            **{name: cost[name] for name in ("macs", "params", "latency_ms", "latency_origin") if name in cost},
-            "input_shape": list(space.input_shape(subnet.arch)),
-            **data.card(),
-        }
-        final = evaluate(best, held_out.at(resolution))
-        is_same = training.space is None and subnet.card.get("weights") != RANDOM
-        before = subnet.module().to(device) if is_same else None
-        inherited, seen = (subnet.card.get(f"held_out_{name}") if is_same else None for name in ("accuracy", "images"))
-        if before is not None and inherited is not None and seen != len(data.held_out):
-            inherited = evaluate(before, held_out.at(searched_at)).accuracy
-        card |= {
-            "held_out_accuracy": final.accuracy,
-            "held_out_loss": final.loss,
-            "held_out_images": len(data.held_out),
-            "inherited_held_out_accuracy": inherited,
-        }
-        result = Retrained(
-            Subnet(space, subnet.arch, best.state_dict(), config, card, data.record),
-            final.accuracy,
-            len(data.test),
-            evaluate(best, test.at(resolution)).accuracy,
-            None if before is None else evaluate(before, test.at(searched_at)).accuracy,
-            None if training.supernet is None else _largest(training.supernet, subnet, data, test, training),
-        )
-        for name in _REACHED:
-            if getattr(result, name) is not None:
-                card[name] = getattr(result, name)
+        result = _reached(best, subnet, data, training, held_out, config)
         save_subnet(folder / "retrained.pt", result.subnet)
-        write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **card})
+        write_json(folder / "retrain.json", {"arch": subnet.arch.to_dict(), **result.subnet.card})
     return result
+
+
+def _space_of(subnet: Subnet, data: ImageData, training: SubnetTraining) -> SearchSpace:
+    """The space whose network is trained, once it is known that it can be.
+
+    Raises:
+        ValueError: see ``retrain_subnet``.
+    """
+    if training.trainer.epochs < 1:
+        raise ValueError(f"retraining takes trainer.epochs of at least 1, not {training.trainer.epochs}")
+    if subnet.space.num_classes != data.num_classes:
+        raise ValueError(f"the subnet has {subnet.space.num_classes} classes, the data {data.num_classes}")
+    if training.retrain.weights == "inherited":
+        if training.space is not None:
+            raise ValueError("another size of the network has no weights to inherit: add retrain.weights=scratch")
+        if subnet.card.get("weights") == RANDOM:
+            raise ValueError(
+                "the subnet was found without a supernet and has random weights, of which none are to be inherited: add "
+                "retrain.weights=scratch"
+            )
+    return training.space or subnet.space
+
+
+def _reached(
+    network: nn.Module,
+    subnet: Subnet,
+    data: ImageData,
+    training: SubnetTraining,
+    held_out: Batches,
+    config: dict[str, Any],
+) -> Retrained:
+    """What ``network`` reaches now that it is trained, beside what ``subnet`` reached before, and its card."""
+    arch, cost, is_same = subnet.arch, subnet.card, training.space is None and subnet.card.get("weights") != RANDOM
+    space = training.space or subnet.space
+    if training.space is not None:
+        counted = CostTable(space).cost(space.arch(arch))
+        cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None, "latency_origin": None}
+    test = Batches(data.test, data, held_out.batch_size, held_out.device, held_out.memory_format)
+    resolution, searched_at = (of.input_shape(arch)[-1] for of in (space, subnet.space))
+    before = subnet.module().to(held_out.device) if is_same else None
+    inherited, seen = (subnet.card.get(f"held_out_{name}") if is_same else None for name in ("accuracy", "images"))
+    if before is not None and inherited is not None and seen != len(data.held_out):
+        inherited = evaluate(before, held_out.at(searched_at)).accuracy
+    final = evaluate(network, held_out.at(resolution))
+    reached: dict[str, Any] = {
+        "test_images": len(data.test),
+        "test_accuracy": evaluate(network, test.at(resolution)).accuracy,
+        "inherited_test_accuracy": None if before is None else evaluate(before, test.at(searched_at)).accuracy,
+        "largest_test_accuracy": (
+            None if training.supernet is None else _largest(training.supernet, subnet, data, test, training)
+        ),
+    }
+    card: dict[str, Any] = {
+        **_lasting(subnet.card, training.retrain),
+        "weights": training.retrain.weights,
+        "epochs": training.trainer.epochs,
+        "seed": training.trainer.seed,
+        **{name: cost[name] for name in ("macs", "params", "latency_ms", "latency_origin") if name in cost},
+        "input_shape": list(space.input_shape(arch)),
+        **data.card(),
+        "held_out_accuracy": final.accuracy,
+        "held_out_loss": final.loss,
+        "held_out_images": len(data.held_out),
+        "inherited_held_out_accuracy": inherited,
+        **{name: value for name, value in reached.items() if value is not None},
+    }
+    retrained = Subnet(space, arch, network.state_dict(), config, card, data.record)
+    return Retrained(retrained, final.accuracy, **reached)
 
 
 def _check_same(newest: Mapping[str, Any], meta: Mapping[str, Any], folder: Path) -> None:
@@ -244,60 +261,6 @@ def _check_same(newest: Mapping[str, Any], meta: Mapping[str, Any], folder: Path
         )
 
 
-def choose(
-    subnet: Subnet, arch_file: Path | None, data: ImageData, retrain: RetrainSettings, settings: TrainSettings
-) -> tuple[Subnet, Trained | None]:
-    """The subnet to retrain, and the supernet that it comes from where its folder is still there. With ``arch_file``, the
-    architecture in that JSON file is extracted from the same supernet instead.
-
-    Raises:
-        FileNotFoundError: another architecture is wanted, but the supernet's folder is gone.
-        ValueError: the file holds no architecture of the space, or the supernet was trained on held-out or test images.
-    """
-    folder = Path(subnet.card.get("supernet", ""))
-    trained = None
-    if subnet.card.get("supernet"):
-        with contextlib.suppress(FileNotFoundError):
-            trained = load_supernet(folder)
-            if trained.record is not None and data.record is not None:
-                data.record.check_clean(trained.record, f"the supernet that lies in {folder} now")
-        if trained is None and arch_file is None:
-            taught = (
-                "nothing is learned from the network that taught it, and " if "repair_images" in subnet.card else ""
-            )
-            log.warning("the supernet is not in %s any more: %sits largest subnet is not compared with", folder, taught)
-    if arch_file is None:
-        return subnet, trained
-    arch = read_arch(arch_file, subnet.space)
-    if trained is None:
-        raise FileNotFoundError(f"the supernet {folder} is gone, so {arch_file} cannot be extracted from it")
-    evaluation = ScoreSettings(retrain.calibration_images, channels_last=settings.channels_last)
-    evaluator = Evaluator(
-        trained.supernet.eval(),
-        data,
-        evaluation,
-        device=torch.device("cpu"),
-        seed=settings.seed,
-        repair=_repair(trained, subnet),
-        stored_statistics=trained.stored_statistics,
-    )
-    module, score, cost = evaluator.subnet(arch), evaluator(arch), CostTable(subnet.space).cost(arch)
-    for note in evaluator.repair_notes():
-        log.info("%s", note)
-    card: dict[str, Any] = {
-        **data.card(),
-        "supernet": subnet.card["supernet"],
-        "macs": cost.macs,
-        "params": cost.params,
-        "input_shape": list(subnet.space.input_shape(arch)),
-        "held_out_accuracy": score.accuracy,
-        "held_out_loss": score.loss,
-        "held_out_images": score.num_images,
-        **{name: subnet.card[name] for name in ("repair_images", "stored_statistics") if name in subnet.card},
-    }
-    return Subnet(subnet.space, arch, module.state_dict(), subnet.config, card, data.record), trained
-
-
 def _lasting(card: Mapping[str, Any], retrain: RetrainSettings) -> dict[str, Any]:
     """What a card tells that still holds of the same network with other weights: where these begin anew, nothing of how the
     earlier ones were made.
@@ -309,24 +272,16 @@ def _lasting(card: Mapping[str, Any], retrain: RetrainSettings) -> dict[str, Any
 _REACHED = ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy")
 
 
-def _repair(trained: Trained, subnet: Subnet) -> RepairSettings | None:
-    """As that of a subnet found in it was done."""
-    images = subnet.card.get("repair_images")
-    return None if images is None else trained.repair(int(images), True)
-
-
 def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, training: SubnetTraining) -> float:
     """Test accuracy of the supernet's largest subnet with inherited weights."""
     largest: Arch = trained.supernet.space.largest
-    settings = training.trainer
-    evaluation = ScoreSettings(training.retrain.calibration_images, channels_last=settings.channels_last)
     evaluator = Evaluator(
         trained.supernet.to(test.device).eval(),
         data,
-        evaluation,
+        training.retrain.evaluation(training.trainer),
         device=test.device,
-        seed=settings.seed,
-        repair=_repair(trained, subnet),
+        seed=training.trainer.seed,
+        repair=repair_as_found(trained, subnet),
         stored_statistics=trained.stored_statistics,
     )
     return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
@@ -356,42 +311,3 @@ def _teacher(
     log.info("learning from the network that taught the supernet, %s", trained.folder / TEACHER)
     size = teacher.space.input_shape(teacher.arch)[-1]
     return {"teacher": (module, size), "distillation": Distillation(**trained.config.get("distillation", {}))}
-
-
-def _mixup(
-    retrain: RetrainSettings, settings: TrainSettings, num_classes: int
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    if not (retrain.mixup_alpha or retrain.cutmix_alpha):
-        return None
-    from timm.data import Mixup
-
-    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Mixup(
-        mixup_alpha=retrain.mixup_alpha,
-        cutmix_alpha=retrain.cutmix_alpha,
-        label_smoothing=settings.label_smoothing,
-        num_classes=num_classes,
-    )
-    return mix
-
-
-def _rand_augment(policy: str, mean: tuple[float, float, float], seed: int) -> Callable[[Tensor, Share, int], Tensor]:
-    """timm's RandAugment on each image of a uint8 batch ``(batch, 3, height, width)``; slow beside the batched augmentation. What
-    happens to an image depends on its row of the batch, not on the process that has it.
-    """
-    from timm.data.auto_augment import rand_augment_transform
-    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
-
-    fill = tuple(round(255 * value) for value in mean)
-    try:
-        augment = rand_augment_transform(policy, {"img_mean": fill})
-    except (AssertionError, ValueError) as error:
-        raise ValueError(f"retrain.randaugment {policy!r} is not a policy of timm: {error}") from None
-
-    def transform(images: Tensor, share: Share, step: int) -> Tensor:
-        changed = []
-        for row, image in enumerate(images.cpu(), start=share.start):
-            with seeded("rand augment", seed, step, row):
-                changed.append(pil_to_tensor(augment(to_pil_image(image))))
-        return torch.stack(changed).to(images.device)
-
-    return transform

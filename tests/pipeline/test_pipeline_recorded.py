@@ -17,9 +17,11 @@ from training_runs import copy_state, differences
 
 from oneshot.config import make_data
 from oneshot.data import ImageData, SplitRecord
+from oneshot.evaluation import ScoreSettings
+from oneshot.pipeline.chosen_subnet import choose
 from oneshot.pipeline.folders import load_subnet, load_supernet, load_supernets
 from oneshot.pipeline.recorded import of_step, of_training
-from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.supernet import Supernet
@@ -209,7 +211,7 @@ def test_another_supernet_in_the_folder_of_the_subnets(root: Path, tmp_path: Pat
     (tmp_path / "supernet").rename(tmp_path / "moved")
     train(root, tmp_path / "supernet", split_seed=1)
     with pytest.raises(ValueError, match=r"the supernet that lies in .*supernet now was trained on \d+ of the 16 held"):
-        choose(load_subnet(tmp_path / "search"), None, data, RetrainSettings(), make_settings())
+        choose(load_subnet(tmp_path / "search"), None, data, ScoreSettings(), 0)
 
 
 def test_scores_on_other_images_are_not_mixed(root: Path, tmp_path: Path) -> None:

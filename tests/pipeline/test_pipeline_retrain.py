@@ -19,9 +19,10 @@ from training_runs import RecordedImages, differences, values_of
 from oneshot.data import TensorImages
 from oneshot.evaluation import Batches, Evaluator, ScoreSettings, evaluate
 from oneshot.export import ExportSettings
+from oneshot.pipeline.chosen_subnet import choose
 from oneshot.pipeline.export import export_subnet
 from oneshot.pipeline.folders import load_subnet, load_supernet
-from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, choose, retrain_subnet
+from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
 from oneshot.training import Interrupted, Trainer, list_checkpoints, load_checkpoint
 
 CPU = torch.device("cpu")
@@ -292,7 +293,7 @@ def test_other_data(searched: Path, tmp_path: Path) -> None:
 
 
 def choose_from(searched: Path, arch_file: Path | None) -> Any:
-    return choose(load_subnet(searched), arch_file, DATA, RetrainSettings(calibration_images=64), make_settings())
+    return choose(load_subnet(searched), arch_file, DATA, ScoreSettings(64), make_settings().seed)
 
 
 def test_without_a_file_the_searchs_best_is_taken(supernet_folder: Path, searched: Path) -> None:
