@@ -17,6 +17,8 @@ from oneshot.config import (
     newest_run,
     plain,
     settings,
+    unread_by_trainer,
+    warn_unread,
 )
 from oneshot.pipeline.chosen_subnet import choose
 from oneshot.pipeline.folders import load_subnet
@@ -40,6 +42,7 @@ def main(config: DictConfig, folder: Path) -> None:
     if own:
         log.info("for repaired weights: %s", ", ".join(f"trainer.{name}={value}" for name, value in own.items()))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **own)
+    warn_unread(unread_by_trainer(trainer))
     data_config = moved_data(subnet.config.get("data"), config.data)
     newest = newest_checkpoint(folder, "retrain_subnet")
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))

@@ -23,6 +23,7 @@ from oneshot.config import (
     plain,
     settings,
     unread_by_sampler,
+    unread_by_trainer,
     warn_unread,
 )
 from oneshot.pipeline.recorded import of_training
@@ -61,7 +62,14 @@ def main(config: DictConfig, folder: Path) -> None:
     planned = plan_phases(phases, wanted, epochs)
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
         log.info("trainer.epochs=%d, shared out among the phases (%s)", epochs, _lengths(planned))
-    warn_unread(unread_by_sampler(config.sampler, space) | _unread(config, trainer))
+    warn_unread(unread_by_sampler(config.sampler, space) | unread_by_trainer(trainer) | _unread(config, trainer))
+    if (
+        not any(phase.distill for phase in planned.values())
+        and not make_sampler(config.sampler, wanted, 0).teacher_first
+    ):
+        warn_unread(
+            {"distillation": "where networks have a teacher, as with phases.NAME.distill=true or sampler=sandwich"}
+        )
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases, with their epochs, %s; trainer=default trains the whole "

@@ -75,7 +75,8 @@ def load_model(folder, network=None, *, num_classes=None, img_size=None, **optio
             raise ValueError(
                 f"a {name} has no img_size to set: leave it out, and give it images of the size that you want"
             )
-        network.set_input_size(img_size=img_size)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        network.pretrained_cfg["input_size"] = (prepared["input_size"][0], height, width)
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if size != tuple(prepared["input_size"][1:]):  # which it takes as it is; windows of attention would change
+            network.set_input_size(img_size=size)
+            network.pretrained_cfg["input_size"] = (prepared["input_size"][0], *size)
     return network.eval()

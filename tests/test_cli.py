@@ -165,9 +165,16 @@ def test_settings_that_a_training_does_not_read_are_named(workshop: Path) -> Non
         "new_classifier=true",
         "trainer.batch_size=4096",
         "trainer.warmup_epochs=3",
+        "trainer.optimizer=adamw",
+        "trainer.momentum=0.5",
+        "trainer.clip_mode=norm",
+        "distillation.temperature=3",
     ]
     output = expect_success(run_program("train_supernet.py", [*arguments, "run=unread_here"], workshop)).stdout
     assert "new_classifier has no effect here: it is read with init=FOLDER" in output
+    assert "trainer.momentum has no effect here: it is read by optimizers with momentum, which adamw has not" in output
+    assert "trainer.clip_mode has no effect here: it is read with trainer.clip_grad" in output
+    assert "distillation.temperature has no effect here: it is read where networks have a teacher" in output
     assert re.search(r"trainer\.batch_size=4096: each batch is all \d+ training images", output)
     assert "trainer.warmup_epochs=3 is cut to half of the epochs: 0.5" in output
 
@@ -212,6 +219,18 @@ def test_a_stopped_run_says_how_to_go_on(workshop: Path, tmp_path: Path, number:
         ]
         for part in ("model", "optimizer", "average"):
             assert not differences(states[0][part], states[1][part]), part
+
+
+def test_a_search_that_is_told_to_end_says_how_to_go_on(workshop: Path, tmp_path: Path) -> None:
+    arguments = [*SEARCH, "search=random", "search.num_samples=100000", f"run={tmp_path / 'run'}"]
+    process = start_program("search_subnet.py", arguments, workshop, tmp_path / "log")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "run.sqlite").is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    command = re.escape(f"the same command with run={tmp_path / 'run'} continues it")
+    expect_error(finish(process, tmp_path / "log"), "search_subnet.py", rf"stopped; {command}$", code=130)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from oneshot.config.paths import CONF
 from oneshot.reading import short
 from oneshot.spaces.base import SearchSpace
+from oneshot.training import TrainSettings
+from oneshot.training.settings import check_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,19 @@ def unread_by_sampler(sampler: Mapping[str, Any], space: SearchSpace) -> dict[st
     for name, one in (sampler.get("regularisers") or {}).items():
         if one is not None and one.get("formula") == "add":
             unread[f"sampler.regularisers.{name}.power"] = "with formula=multiply"
+    return unread
+
+
+def unread_by_trainer(settings: TrainSettings) -> dict[str, str]:
+    """The settings of a training that nothing reads beside its others, each with what would read them."""
+    from timm.optim import get_optimizer_info
+
+    check_optimizer(settings.optimizer)
+    unread = {}
+    if settings.clip_grad is None:
+        unread["trainer.clip_mode"] = "with trainer.clip_grad"
+    if not get_optimizer_info(settings.optimizer.lower()).has_momentum:
+        unread["trainer.momentum"] = f"by optimizers with momentum, which {settings.optimizer} has not"
     return unread
 
 

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConf
         def program() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to this function instead of ending the process
             try:
-                with joined():
+                with joined(), _stopped_by_sigterm():
                     start()
             except LostProcess as stopped:  # by the end of another one, after this one's
                 _fail(str(stopped), 130, unless_told=True)
@@ -182,3 +184,27 @@ def newest_run(given: str | None, root: str, pattern: str, what: str, *first: st
             f"there is no {what} below {root} yet: run {command(*first)} first, or give {what}=FOLDER"
         )
     return found
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM, with which clusters, containers and ``timeout`` end a program, is a Ctrl-C. Of several processes it is
+    handled by ``oneshot.processes``.
+    """
+    if count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    process = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != process:  # a process that was forked from this one ends as others do
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -132,7 +132,7 @@ def _read_splits(reader: FolderReader, splits: Mapping[str, Path]) -> tuple[dict
         for label, name in enumerate(classes):
             images = reader.images(own[name])
             if not images:
-                reader.passed_over.report(splits[split])
+                reader.passed_over.report(Path(os.path.commonpath(splits.values())))
                 raise ValueError(f"class {name!r} has no images in {own[name]} that Pillow can open")
             samples += [(path, label) for path in images]
         sources[split] = FileSource(samples)

@@ -119,7 +119,15 @@ def _joined(ranges: Iterable[tuple[float, float, bool] | None]) -> PixelRange | 
     if not found:
         return None
     low, high = min(known[0] for known in found), max(known[1] for known in found)
-    if all(whole_numbers for _, _, whole_numbers in found) and low >= 0:
+    whole_numbers = [known[1] for known in found if known[2]]
+    if whole_numbers and len(whole_numbers) < len(found):
+        fractions = max(known[1] for known in found if not known[2])
+        raise ValueError(
+            f"some training images have integers of more than 8 bits, up to {max(whole_numbers):g}, and others floating-point "
+            f"numbers, up to {fractions:g}: no range is right for both unless you say so by data.pixel_range=[LOW,HIGH]; or "
+            "convert those of one kind"
+        )
+    if whole_numbers and low >= 0:
         return 0.0, float(2 ** max(1, math.ceil(math.log2(high + 1))) - 1)
     return low, high if high > low else low + 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from oneshot.data import ImageData, Images, TensorImages, prepare
+from oneshot.progress import progress
 
 _PREPARED_BYTES = 2**30
 _DECODED_BYTES = 2**32
@@ -34,6 +36,13 @@ class Batches:
         self.device, self.memory_format = device, memory_format
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._decoded: list[tuple[Tensor, Tensor]] | None = None
+
+    def shown(self, resolution: int, log: logging.Logger, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those of ``at``, while ``log`` says how far they have come if they take long."""
+        with progress(log, name, "image", total=len(self.images), leave=False) as bar:
+            for images, labels in self.at(resolution):
+                yield images, labels
+                bar.update(len(labels))
 
     def at(self, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``(batch, 3, resolution, resolution)`` and labels ``(batch,)``."""

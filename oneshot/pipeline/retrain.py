@@ -215,6 +215,10 @@ def _reached(
         counted = CostTable(space).cost(space.arch(arch))
         cost = {"macs": counted.macs, "params": counted.params, "latency_ms": None, "latency_origin": None}
     test = Batches(data.test, data, held_out.batch_size, held_out.device, held_out.memory_format)
+
+    def tested(module: nn.Module, size: int, name: str) -> float:
+        return evaluate(module, test.shown(size, log, f"test images, {name}")).accuracy
+
     resolution, searched_at = (of.input_shape(arch)[-1] for of in (space, subnet.space))
     before = subnet.module().to(held_out.device) if is_same else None
     inherited, seen = (subnet.card.get(f"held_out_{name}") if is_same else None for name in ("accuracy", "images"))
@@ -223,12 +227,13 @@ def _reached(
     final = evaluate(network, held_out.at(resolution))
     reached: dict[str, Any] = {
         "test_images": len(data.test),
-        "test_accuracy": evaluate(network, test.at(resolution)).accuracy,
-        "inherited_test_accuracy": None if before is None else evaluate(before, test.at(searched_at)).accuracy,
-        "largest_test_accuracy": (
-            None if training.supernet is None else _largest(training.supernet, subnet, data, test, training)
-        ),
+        "test_accuracy": tested(network, resolution, "retrained"),
+        "inherited_test_accuracy": None if before is None else tested(before, searched_at, "inherited"),
+        "largest_test_accuracy": None,
     }
+    if training.supernet is not None:
+        largest, size = _largest(training.supernet, subnet, data, held_out.device, training)
+        reached["largest_test_accuracy"] = tested(largest, size, "largest")
     card: dict[str, Any] = {
         **_lasting(subnet.card, training.retrain),
         "weights": training.retrain.weights,
@@ -272,19 +277,21 @@ def _lasting(card: Mapping[str, Any], retrain: RetrainSettings) -> dict[str, Any
 _REACHED = ("test_images", "test_accuracy", "inherited_test_accuracy", "largest_test_accuracy")
 
 
-def _largest(trained: Trained, subnet: Subnet, data: ImageData, test: Batches, training: SubnetTraining) -> float:
-    """Test accuracy of the supernet's largest subnet with inherited weights."""
+def _largest(
+    trained: Trained, subnet: Subnet, data: ImageData, device: torch.device, training: SubnetTraining
+) -> tuple[nn.Module, int]:
+    """The supernet's largest subnet with inherited weights, and its input size."""
     largest: Arch = trained.supernet.space.largest
     evaluator = Evaluator(
-        trained.supernet.to(test.device).eval(),
+        trained.supernet.to(device).eval(),
         data,
         training.retrain.evaluation(training.trainer),
-        device=test.device,
+        device=device,
         seed=training.trainer.seed,
         repair=repair_as_found(trained, subnet),
         stored_statistics=trained.stored_statistics,
     )
-    return evaluate(evaluator.subnet(largest), test.at(trained.supernet.space.input_shape(largest)[-1])).accuracy
+    return evaluator.subnet(largest), trained.supernet.space.input_shape(largest)[-1]
 
 
 def _teacher(

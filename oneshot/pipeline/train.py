@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from oneshot.arch import Option
+from oneshot.arch import Arch, Option
 from oneshot.checking import check_least
 from oneshot.costs import CostTable
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator, ScoreSettings
+from oneshot.evaluation import Evaluator, Score, ScoreSettings
 from oneshot.evaluation.batches import Batches
 from oneshot.garbage import settled
 from oneshot.pipeline.block_order import order_blocks
@@ -26,6 +26,7 @@ from oneshot.pipeline.narrowing import check_strongest, go_on, narrowed
 from oneshot.pipeline.relaxed import DERIVED, part_of_architecture, relaxed_scores, write_derived
 from oneshot.pipeline.untrained import check_untrained, run_facts, start_family
 from oneshot.processes import shared_out, wait
+from oneshot.progress import progress
 from oneshot.runs import writing
 from oneshot.samplers import DifferentiableSampler, Sampler, UniformSampler
 from oneshot.sorting import input_energies, sort_channels
@@ -379,11 +380,12 @@ class _Run:
             "smallest": part.smallest,
             "random": part.sample(random.Random(f"shown {self.settings.seed}")),
         }
-        scored = shared_out(list(shown.values()), lambda archs: [evaluator(arch) for arch in archs])
-        scores = dict(zip(shown, scored, strict=True))
-        return {f"held_out_accuracy/{name}": score.accuracy for name, score in scores.items()} | {
-            f"held_out_loss/{name}": score.loss for name, score in scores.items()
-        }
+
+        def score(archs: Sequence[Arch]) -> list[Score]:
+            return [evaluator(arch) for arch in progress(log, "evaluation", "network", iterable=archs, leave=False)]
+
+        scored = list(zip(shown, shared_out(list(shown.values()), score), strict=True))
+        return {f"held_out_{part}/{name}": getattr(of, part) for part in ("accuracy", "loss") for name, of in scored}
 
     def _evaluator(self, supernet: Supernet, stored_statistics: bool) -> Evaluator:
         evaluation = ScoreSettings(self.training.calibration_images, channels_last=self.settings.channels_last)

@@ -298,7 +298,7 @@ class ElasticNetwork(SearchSpace):
             f"{sum(bool(paths) for _, paths in self._stages.values())} of {len(self._stages)} stages with elastic depth; "
             f"resolutions {', '.join(map(str, self._sizes))}{fresh}",
             *(
-                f"{self.name}: {100 * share:.0f} % of the multiply-accumulates stay as they are: {reason}"
+                f"{self.name}: {100 * share:.0f} % of the multiply-accumulates are in layers that stay, each as {reason}"
                 for reason, share in self.analysis.static_shares()
                 if share >= 0.01
             ),

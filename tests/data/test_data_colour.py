@@ -197,6 +197,18 @@ def test_float_images_are_scaled_from_least_to_greatest(tmp_path: Path) -> None:
     assert pixels["a/2.tif"][0, 5, 5:].tolist() == [0, 255, 0]
 
 
+def test_integers_beside_fractions_have_no_range_in_common(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((SIZE, SIZE), 0.5, np.float32)).save(buffer, "TIFF")
+    contents = [png16(np.full((SIZE, SIZE, 1), 300, np.uint16)), buffer.getvalue()] * 3
+    root = save_classes(tmp_path, contents, "png")
+    with pytest.raises(
+        ValueError, match=r"integers of more than 8 bits, up to 300, and others .* numbers, up to 0\.5: no range"
+    ):
+        image_folder(root, image_size=SIZE)
+    assert image_folder(root, image_size=SIZE, pixel_range=[0, 600]).pixel_range == (0.0, 600.0)
+
+
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
 def test_integers_of_any_byte_order(mode: str) -> None:
     values = np.random.default_rng(4).integers(0, 65536, (4, 5))

@@ -194,6 +194,16 @@ def test_hidden_and_system_folders_are_passed_over(make_folder: Maker, caplog: p
     assert len(caplog.records) == 1
 
 
+def test_what_was_passed_over_before_an_error_is_told_of_all_sets(
+    make_folder: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder({"train/cat": 5, "train/dog": 5, "test/cat": 2, "test/dog": 0, "train/cat/.cache": 1})
+    (root / "test" / "dog").mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=r"class 'dog' has no images in .*test.dog that Pillow can open"):
+        load(root)
+    assert f"passed over in {root}: hidden or system folders: 1 (such as {root / 'train'}" in caplog.text
+
+
 def test_links_are_followed_but_no_folder_is_read_twice(make_folder: Maker, caplog: pytest.LogCaptureFixture) -> None:
     root = make_folder({"cat": 5, "dog": 5, "../elsewhere": 4})
     (root / "cat" / "more").symlink_to(root.parent / "elsewhere")

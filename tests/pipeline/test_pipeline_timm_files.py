@@ -137,6 +137,15 @@ def test_models_that_know_the_size_of_images_take_another(tmp_path: Path) -> Non
     assert logits(load(tmp_path, global_pool="max"), x).shape == (2, 5)
 
 
+def test_the_size_of_the_card_changes_nothing(tmp_path: Path) -> None:
+    """Swin's windows fit the size that it was made for, and would be others for the smaller size of a subnet."""
+    space = TimmSpace("swin_tiny_patch4_window7_224", 5, 64, width_ratios=(0.5, 1.0), input_ratios=(0.75, 1.0))
+    subnet = subnet_of(space, space.smallest)
+    load, x = write(subnet, tmp_path), torch.randn(2, 3, 48, 48)
+    for size in (48, (48, 48)):
+        assert torch.equal(logits(load(tmp_path, img_size=size), x), logits(load(tmp_path), x))
+
+
 def test_a_new_classifier_reads_what_the_narrower_layer_before_it_gives() -> None:
     with torch.device("meta"):
         original, narrow = (timm.create_model("hgnetv2_b0", num_classes=5) for _ in range(2))

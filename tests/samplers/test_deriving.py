@@ -124,6 +124,12 @@ def test_skips_are_counted() -> None:
     assert count_skips(SPACE, values, names[2:]) == (1, 2)
 
 
+def test_edges_that_were_narrowed_to_other_options_are_counted_beside_skips() -> None:
+    names = [choice.name for choice in SPACE.choices]
+    values = dict(zip(names, ["skip_connect", "none", "nor_conv_1x1", "skip_connect", "none", "none"], strict=True))
+    assert count_skips(SPACE.restrict({names[2]: ["nor_conv_1x1", "none"]}), values) == (2, 3)
+
+
 class Nested(Decisions):
     """Choices that exist under some values of others, and one that cannot be a skip connection."""
 

@@ -51,14 +51,17 @@ def derive(
 def count_skips(
     space: SearchSpace, values: Mapping[str, Option], names: Collection[str] | None = None
 ) -> tuple[int, int]:
-    """How many of the choices that may be a skip connection are one, and how many are something at all; of those that exist under
-    ``values``, and among ``names`` where these are given.
+    """How many choices are a skip connection, and how many are something at all: of those that exist under ``values``, that may
+    be a skip connection or lead into a join, and that are among ``names`` where these are given.
     """
     existing = _existing(space, values)
+    edges = {name for join in space.joins for name in join.choices}  # also those that were narrowed to other options
     taken = [
         existing[choice.name]
         for choice in space.choices
-        if choice.name in existing and (names is None or choice.name in names) and any(map(is_skip, choice.options))
+        if choice.name in existing
+        and (names is None or choice.name in names)
+        and (choice.name in edges or any(map(is_skip, choice.options)))
     ]
     return sum(map(is_skip, taken)), sum(option != "none" for option in taken)
 
