@@ -167,6 +167,7 @@ def test_settings_that_a_training_does_not_read_are_named(workshop: Path) -> Non
         "trainer.warmup_epochs=3",
         "trainer.optimizer=adamw",
         "trainer.momentum=0.5",
+        "trainer.clip_grad=null",
         "trainer.clip_mode=norm",
         "distillation.temperature=3",
     ]
