@@ -63,13 +63,6 @@ def main(config: DictConfig, folder: Path) -> None:
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
         log.info("trainer.epochs=%d, shared out among the phases (%s)", epochs, _lengths(planned))
     warn_unread(unread_by_sampler(config.sampler, space) | unread_by_trainer(trainer) | _unread(config, trainer))
-    if (
-        not any(phase.distill for phase in planned.values())
-        and not make_sampler(config.sampler, wanted, 0).teacher_first
-    ):
-        warn_unread(
-            {"distillation": "where networks have a teacher, as with phases.NAME.distill=true or sampler=sandwich"}
-        )
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
             "trainer=%s, for weights that are trained already: phases, with their epochs, %s; trainer=default trains the whole "
@@ -90,6 +83,12 @@ def main(config: DictConfig, folder: Path) -> None:
         norm_affine=config.norm_affine,
         config=recorded,
     )
+    typed = any(word.lstrip("+~").startswith("distillation") for word in HydraConfig.get().overrides.task)
+    taught = any(phase.distill for phase in planned.values())
+    if typed and not taught and not training.make_sampler(wanted).teacher_first:
+        warn_unread(
+            {"distillation": "where networks have a teacher, as with phases.NAME.distill=true or sampler=sandwich"}
+        )
     train_supernet(space, data, training, folder, newest)
     if trainer.epochs:
         log.info("supernet in %s; curves in %s", folder, folder / "training.html")
