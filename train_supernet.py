@@ -14,6 +14,7 @@ from oneshot.config import (
     command,
     data_settings,
     entry,
+    has_typed,
     has_typed_lengths,
     make_data,
     make_sampler,
@@ -83,7 +84,7 @@ def main(config: DictConfig, folder: Path) -> None:
         norm_affine=config.norm_affine,
         config=recorded,
     )
-    typed = any(word.lstrip("+~").startswith("distillation") for word in HydraConfig.get().overrides.task)
+    typed = has_typed(HydraConfig.get().overrides.task, "distillation")
     taught = any(phase.distill for phase in planned.values())
     if typed and not taught and not training.make_sampler(wanted).teacher_first:
         warn_unread(

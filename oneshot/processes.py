@@ -10,7 +10,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TypeVar
 
 import torch
@@ -217,18 +219,23 @@ def _is_one_of_several() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-@contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
+def _told_to_end() -> AbstractContextManager[None]:
+    def end(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise LostProcess("stopped: this run was told to end, or another process of it has ended")
 
-    previous = signal.signal(signal.SIGTERM, end)
+    return handling(end, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def handling(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Inside, ``handle`` gets these signals; elsewhere than in the main thread, which alone may ask for that, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """What the entry points share; nothing else in the package knows Hydra."""
 
 from oneshot.config.commands import command
-from oneshot.config.keys import has_typed_lengths, unread_by_sampler, unread_by_trainer, warn_unread
+from oneshot.config.keys import has_typed, has_typed_lengths, unread_by_sampler, unread_by_trainer, warn_unread
 from oneshot.config.making import (
     check_apart,
     cost_settings,
@@ -36,6 +36,7 @@ __all__ = [
     "data_settings",
     "entry",
     "for_repaired",
+    "has_typed",
     "has_typed_lengths",
     "later_data",
     "log_notes",

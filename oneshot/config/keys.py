@@ -79,6 +79,11 @@ def typed_keys(words: Iterable[str]) -> list[str]:
     return [re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0] for word in words]
 
 
+def has_typed(words: Iterable[str], group: str) -> bool:
+    """Whether the command line says something of a group of settings."""
+    return any(key.partition(".")[0] == group for key in typed_keys(words))
+
+
 def has_typed_lengths(words: Iterable[str]) -> bool:
     """Whether the command line says how long phases are, and not how long all of them are together."""
     keys = typed_keys(words)

@@ -8,9 +8,9 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,7 +29,7 @@ from oneshot.config.spaces import register_spaces
 from oneshot.freed_memory import keep_freed_memory
 from oneshot.pipeline.folders import newest
 from oneshot.pipeline.steps import check_step
-from oneshot.processes import LostProcess, count, is_first, is_first_to_tell, joined
+from oneshot.processes import LostProcess, count, handling, is_first, is_first_to_tell, joined
 from oneshot.runs import write_text, writing
 from oneshot.training import Interrupted
 
@@ -186,25 +186,16 @@ def newest_run(given: str | None, root: str, pattern: str, what: str, *first: st
     return found
 
 
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def _stopped_by_sigterm() -> contextlib.AbstractContextManager[None]:
     """Inside, SIGTERM, with which clusters, containers and ``timeout`` end a program, is a Ctrl-C. Of several processes it is
     handled by ``oneshot.processes``.
     """
-    if count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
     process = os.getpid()
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if os.getpid() != process:  # a process that was forked from this one ends as others do
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    return handling(stop, signal.SIGTERM) if count() == 1 else contextlib.nullcontext()

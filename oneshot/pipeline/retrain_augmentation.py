@@ -14,6 +14,9 @@ from oneshot.training.randomness import seeded
 def make_mixup(
     mixup_alpha: float, cutmix_alpha: float, label_smoothing: float, num_classes: int
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """timm's Mixup and CutMix of a batch of prepared images and its labels, which become shares of classes; None where both
+    strengths are 0.
+    """
     if not (mixup_alpha or cutmix_alpha):
         return None
     from timm.data import Mixup

@@ -6,9 +6,8 @@ import contextlib
 import logging
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from oneshot.batch_norm import several_values
 from oneshot.data import MAY_MOVE, ImageData, augment, prepare
 from oneshot.devices import deterministic, resolve_device
-from oneshot.processes import count, is_first, rank, share_of
+from oneshot.processes import count, handling, is_first, rank, share_of
 from oneshot.progress import progress
 from oneshot.runs import require_same, writing
 from oneshot.training.averaging import WeightAverage
@@ -357,20 +356,11 @@ def _mixed_precision(device: torch.device, settings: TrainSettings) -> torch.dty
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-@contextlib.contextmanager
-def _signals(request_stop: Callable[[], None]) -> Iterator[None]:
+def _signals(request_stop: Callable[[], None]) -> AbstractContextManager[None]:
     """Ctrl-C and SIGTERM ask for a stop at the end of the step; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         request_stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return handling(handle, signal.SIGINT, signal.SIGTERM)
