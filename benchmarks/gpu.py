@@ -4,7 +4,8 @@
 
 checks: the supernet equals its extracted networks bit for bit, shared scores those of one by one, and images are prepared as on
 the CPU. train: images/s and peak memory in bfloat16 at 224 px of the training loop with all that belongs to it, of the bare loop
-of static networks, and of the supernet of the published code where ``ofa`` is installed, in turns. All go through the same random
+of static networks, and of the supernet of the published code where ``ofa`` is installed, in the layout of images and weights that
+the others have and in that of its own training scripts, in turns. All go through the same random
 architectures, one a step, and get their batches in the same way; the first time, which is not counted, cuDNN gets to know their
 layers. The training loop forgets each architecture before it comes again. search: a generation of 50 mutations of 10 parents.
 resume: six steps against three and three, bit for bit, with trainer.deterministic. compile: a static network eager and compiled,
@@ -14,6 +15,7 @@ and what the supernet's blocks compile to.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import random
 import statistics
@@ -114,9 +116,9 @@ def checks(bench: Bench) -> None:
 
 def train(bench: Bench) -> None:
     loops = {"training loop": loop_of_trainer(bench), "static networks": loop_of_static(bench)}
-    published = loop_of_published(bench)
-    if published is not None:
-        loops["published supernet"] = published
+    if (published := published_supernet(bench)) is not None:
+        loops["published supernet in channels_last"] = loop_of_published(bench, published, torch.channels_last)
+        loops["published supernet in its own layout"] = loop_of_published(bench, copy.deepcopy(published))
     steps = len(bench.archs)
     for name, loop in loops.items():
         start = time.perf_counter()
@@ -195,8 +197,8 @@ def loop_of_static(bench: Bench) -> Iterator[None]:
     yield from bare_loop(bench, [(network, network) for network in networks])
 
 
-def loop_of_published(bench: Bench) -> Iterator[None] | None:
-    """The supernet of Once-for-All's published code (MIT)."""
+def published_supernet(bench: Bench) -> Any:
+    """The supernet of Once-for-All's published code (MIT); None where that is not installed."""
     try:
         from ofa.imagenet_classification.elastic_nn.networks import (  # type: ignore[import-not-found]
             OFAMobileNetV3 as Published,
@@ -208,27 +210,32 @@ def loop_of_published(bench: Bench) -> Iterator[None] | None:
     network = Published(
         n_classes=bench.classes, width_mult=width, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]
     )
-    network.to(bench.device).train()
-
-    def steps() -> Iterator[None]:
-        loop = bare_loop(bench, [(network, network)])
-        for arch in itertools.cycle(bench.archs):
-            blocks = [f"stage{stage}.block{block}" for stage in range(1, 6) for block in range(1, 5)]
-            network.set_active_subnet(
-                ks=[arch.get(f"{block}.kernel", 3) for block in blocks],
-                e=[arch.get(f"{block}.expand", 3) for block in blocks],
-                d=[arch[f"stage{stage}.depth"] for stage in range(1, 6)],
-            )
-            yield next(loop)
-
-    return steps()
+    return network.to(bench.device).train()
 
 
-def bare_loop(bench: Bench, networks: list[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Iterator[None]:
+def loop_of_published(
+    bench: Bench, network: Any, layout: torch.memory_format = torch.contiguous_format
+) -> Iterator[None]:
+    """Its supernet; the layout of images and weights that its training scripts leave as it is, or another."""
+    loop = bare_loop(bench, [(network, network)], layout)
+    for arch in itertools.cycle(bench.archs):
+        blocks = [f"stage{stage}.block{block}" for stage in range(1, 6) for block in range(1, 5)]
+        network.set_active_subnet(
+            ks=[arch.get(f"{block}.kernel", 3) for block in blocks],
+            e=[arch.get(f"{block}.expand", 3) for block in blocks],
+            d=[arch[f"stage{stage}.depth"] for stage in range(1, 6)],
+        )
+        yield next(loop)
+
+
+def bare_loop(
+    bench: Bench,
+    networks: list[tuple[nn.Module, Callable[[Tensor], Tensor]]],
+    layout: torch.memory_format = torch.channels_last,
+) -> Iterator[None]:
+    """A step of each network in turn, and nothing that a step does not need."""
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
-    trained = [
-        (forward, list(module.to(memory_format=torch.channels_last).parameters())) for module, forward in networks
-    ]
+    trained = [(forward, list(module.to(memory_format=layout).parameters())) for module, forward in networks]
     optimizers = [
         torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True, weight_decay=4e-5)
         for _, parameters in trained
@@ -238,7 +245,7 @@ def bare_loop(bench: Bench, networks: list[tuple[nn.Module, Callable[[Tensor], T
     for step, (images, labels) in enumerate(batches):
         (forward, parameters), optimizer = trained[step % len(trained)], optimizers[step % len(trained)]
         with torch.autocast(bench.device.type, dtype=torch.bfloat16):
-            loss = criterion(forward(prepare(images, bench.size, HALF, HALF)), labels)
+            loss = criterion(forward(prepare(images, bench.size, HALF, HALF, memory_format=layout)), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
