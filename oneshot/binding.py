@@ -71,16 +71,16 @@ def filled(bindings: list[Binding]) -> Iterator[None]:
 
 
 def copies_of(bindings: list[Binding]) -> dict[int, Any]:
-    """Copies of the tensors that are bound, by ``id``."""
+    """Copies of what the tensors of skeletons would be filled with, by ``id`` of what they hold now. Without gradients."""
     copies: dict[int, Any] = {}
-    for target, name, _, source, source_name, cut, _, _ in bindings:
-        bound, stored = target[name], source[source_name]
-        copied = bound.detach()
+    for target, name, _, source, source_name, cut, shape, _ in bindings:
+        stored = source[source_name]
+        copied = stored if cut is None else cut(stored, shape)
         if cut.__class__ is not Copied:
             copied = copied.clone()
         # The class first: the metaclass of parameters takes its time.
         is_parameter = stored.__class__ is nn.Parameter or isinstance(stored, nn.Parameter)
-        copies[id(bound)] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
+        copies[id(target[name])] = nn.Parameter(copied, stored.requires_grad) if is_parameter else copied
     return copies
 
 

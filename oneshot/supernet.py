@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from oneshot.arch import Arch, Choice, OpenArch
 from oneshot.batch_norm import Statistics, normalising
 from oneshot.binding import Binding, copies_of, copy_module, default_cut, filled
-from oneshot.convolutions import module_may_crash
 from oneshot.cuts import RememberedCuts
 from oneshot.mix import Mix
 from oneshot.sharing import Pieces, SharingRule
@@ -22,15 +21,15 @@ from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.making import check_untied
 from oneshot.spaces.relaxed import RelaxedSkeleton
 from oneshot.spaces.skeleton import Block, Skeletons
+from oneshot.traits import Traits, forget, keepers_among, outside, traits_of
 from oneshot.widening import copy_channels
 
 
 class _Plan(NamedTuple):
-    """A subnet's skeleton, how it is bound, its blocks, those of its modules that drop values or paths at random, those that keep
-    things between calls, and whether training it needs care, see ``may_crash``.
-    """
+    """A subnet's skeleton, its modules outside of blocks, how it is bound, its blocks, and the ``Traits`` of all its modules."""
 
     network: nn.Module
+    frame: list[nn.Module]
     bindings: list[Binding]
     blocks: list[nn.Module]
     droppers: list[nn.Module]
@@ -116,7 +115,7 @@ class Supernet(nn.Module):
         Raises:
             ValueError: ``arch`` is not an architecture of the space, or a mix does not fit it.
         """
-        with self._bound(arch) as (network, bindings):
+        with self._prepared(arch) as (network, bindings):
             return copy_module(network, copies_of(bindings))
 
     @torch.no_grad()
@@ -147,9 +146,8 @@ class Supernet(nn.Module):
         """One block of a skeleton as a plain module, with the weights and the mode that it has in an extracted subnet."""
         bindings = self._bindings_of(block)
         block.module.train(self.training)
-        _forget(_keepers(block.module.modules()), self.training)
-        with filled(bindings):
-            return copy_module(block.module, copies_of(bindings))
+        forget(keepers_among(block.module.modules()), self.training)
+        return copy_module(block.module, copies_of(bindings))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As of every module. It also lets go of the memory that is kept for the gradients of the next step."""
@@ -211,28 +209,34 @@ class Supernet(nn.Module):
         """The skeleton of ``arch`` with its tensors bound to the bank, in this module's mode, and how they are bound. Afterwards
         it lets go of what was cut, so that the memory is the caller's graph's alone.
         """
+        with self._prepared(arch, dropout) as (network, bindings):
+            cuts = None if isinstance(arch, Mix) else self._cuts.of(arch, bindings)
+            with filled(bindings) if cuts is None else cuts.filled():
+                yield network, bindings
+
+    @contextlib.contextmanager
+    def _prepared(self, arch: Arch | Mix, dropout: bool = True) -> Iterator[tuple[nn.Module, list[Binding]]]:
+        """The skeleton of ``arch`` in this module's mode, and how its tensors are to be bound."""
         training = self.training
         if isinstance(arch, Mix):
-            skeleton, (network, _, _, droppers, keepers, _) = self._relaxed(arch.partial_channels)
+            skeleton, plan = self._relaxed(arch.partial_channels)
             used, mixtures = skeleton.fill(arch)
             bindings = [binding for block in used for binding in self._bindings_of(block)]
             blocks = [block.module for block in used]
-            cuts = None
         else:
-            network, bindings, blocks, droppers, keepers, _ = self._planned(arch)
-            mixtures = []
-            cuts = self._cuts.of(arch, bindings)
-        if network.training != training:
-            network.train(training)
+            plan, mixtures = self._planned(arch), []
+            bindings, blocks = plan.bindings, plan.blocks
+        if plan.network.training != training:
+            for module in plan.frame:
+                module.training = training
         for module in blocks:
             if module.training != training:
                 module.train(training)
-        _forget(keepers, training)
-        for module in droppers:
+        forget(plan.keepers, training)
+        for module in plan.droppers:
             module.training = training and dropout
         try:
-            with filled(bindings) if cuts is None else cuts.filled():
-                yield network, bindings
+            yield plan.network, bindings
         finally:
             for mixed in mixtures:
                 mixed.blank()
@@ -252,7 +256,8 @@ class Supernet(nn.Module):
         if self._mixing is None or self._mixing[0] is not self.space.choices or self._mixing[1] != parts:
             skeleton = RelaxedSkeleton(self.space, self._skeletons, parts)
             network = skeleton.network
-            plan = _Plan(network, [], [], *_traits(network.modules()))
+            modules = list(network.modules())
+            plan = _Plan(network, modules, [], [], *traits_of(modules))
             self._mixing = self.space.choices, parts, skeleton, plan
         return self._mixing[2:]
 
@@ -265,11 +270,12 @@ class Supernet(nn.Module):
         modules = [block.module for block in used]
         for module in modules:
             if module not in self._traits:
-                self._traits[module] = _traits(module.modules())
-        traits = [_traits(_outside(network, set(modules))), *(self._traits[module] for module in modules)]
-        droppers = [module for found, _, _ in traits for module in found]
-        keepers = [module for _, found, _ in traits for module in found]
-        return _Plan(network, bindings, modules, droppers, keepers, any(narrow for *_, narrow in traits))
+                self._traits[module] = traits_of(module.modules())
+        frame = list(outside(network, set(modules)))
+        traits = [traits_of(frame), *(self._traits[module] for module in modules)]
+        droppers = [module for found in traits for module in found.droppers]
+        keepers = [module for found in traits for module in found.keepers]
+        return _Plan(network, frame, bindings, modules, droppers, keepers, any(found.may_crash for found in traits))
 
     def _bindings_of(self, block: Block) -> list[Binding]:
         if block in self._bindings:
@@ -305,7 +311,7 @@ class Supernet(nn.Module):
         self._skeletons = Skeletons(self.space)
         self._bindings: dict[Block, list[Binding]] = {}
         self._networks: OrderedDict[Arch, _Plan] = OrderedDict()
-        self._traits: dict[nn.Module, _Traits] = {}
+        self._traits: dict[nn.Module, Traits] = {}
         self._mixing = None
         self._cuts = RememberedCuts()
 
@@ -322,45 +328,6 @@ _NOT_COVERED = (
     "the supernet holds no {key} of shape {shape}: no architecture of the space's covering() has it; override covering() so "
     "that together its architectures touch every parameter at its largest shape"
 )
-
-
-def _drops(module: nn.Module) -> bool:
-    """Whether it is a dropout of torch, or drops paths: timm's ``DropPath``, torchvision's ``StochasticDepth``."""
-    return isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("DropPath", "StochasticDepth")
-
-
-def _keepers(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """The modules that do something of their own when their mode is set: some of timm's attention layers keep what they made of
-    their weights from one call in eval mode to the next, until they are set to training.
-    """
-    return [module for module in modules if type(module).train is not nn.Module.train]
-
-
-# Modules that drop values or paths, those that keep things, and whether training needs care; as in a ``_Plan``.
-_Traits = tuple[list[nn.Module], list[nn.Module], bool]
-
-
-def _traits(modules: Iterable[nn.Module]) -> _Traits:
-    found = list(modules)
-    return [module for module in found if _drops(module)], _keepers(found), any(map(module_may_crash, found))
-
-
-def _outside(network: nn.Module, blocks: set[nn.Module]) -> Iterator[nn.Module]:
-    """The modules of a network that lie in none of its blocks, each once."""
-    seen, open_ = set(blocks), [network]
-    while open_:
-        module = open_.pop()
-        if module not in seen:
-            seen.add(module)
-            yield module
-            open_ += [child for child in module._modules.values() if child is not None]
-
-
-def _forget(keepers: list[nn.Module], training: bool) -> None:
-    """Makes modules forget what they keep, because the bank's weights may have changed."""
-    for module in keepers:
-        module.train(True)
-        module.train(training)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
