@@ -15,6 +15,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory() as folder,
         opened_candidates(trained, data, settings, Path(folder)) as (scores, costs),
     ):
-        errors = BlockErrors(scores)
+        errors = BlockErrors(scores, trained, replace(data, record=None))  # measured here, whatever is known
         started = time.process_time()
         errors()
         print(json.dumps({"errors": "measured", "seconds": round(time.process_time() - started, 1)}), flush=True)

@@ -1,16 +1,21 @@
-"""The errors of the blocks of a network that was there before, measured once for a search and remembered."""
+"""The errors of the blocks of a network that was there before, measured once for all searches of a supernet and remembered."""
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from oneshot.arch import Arch
+from oneshot.data import ImageData
 from oneshot.evaluation import largest_at
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.folders import Trained
 from oneshot.progress import progress
+from oneshot.runs import fingerprint, write_json
 from oneshot.search import Knapsack
 from oneshot.spaces.elastic_network import ElasticNetwork
 from oneshot.supernet import Supernet
@@ -39,11 +44,13 @@ def check_block_errors(trained: Trained, is_repaired: bool, strategy: Knapsack) 
 class BlockErrors:
     """What each part of a network loses by being smaller while all else is whole, at every input size of the space.
 
-    Each option of each choice is measured alone; options of one block add up, as blocks do.
+    Each option of each choice is measured alone; options of one block add up, as blocks do. They depend on no limit, so they are
+    kept in the supernet's folder for other searches, where it is known which images they were measured on.
     """
 
-    def __init__(self, scores: CandidateScores) -> None:
+    def __init__(self, scores: CandidateScores, trained: Trained, data: ImageData) -> None:
         self._scores, supernet = scores, scores.evaluator.supernet
+        self._file = _file_of(scores, trained, data)
         assert isinstance(supernet, Supernet)
         assert isinstance(supernet.space, ElasticNetwork)
         self._supernet, self._space = supernet, supernet.space
@@ -89,7 +96,14 @@ class BlockErrors:
             for arch in part
             for single in self._singles(whole, arch)
         ]
-        missing = [arch for arch in dict.fromkeys(options) if store.value(arch, NAME) is None]
+        options = list(dict.fromkeys(options))
+        missing = [arch for arch in options if store.value(arch, NAME) is None]
+        if missing and self._file is not None and (known := _read(self._file)):
+            for arch in missing:
+                if (error := known.get(arch.to_json())) is not None:
+                    store.add_value(arch, NAME, error)
+            log.info("what blocks lose by being smaller is known from an earlier search: %s", self._file)
+            missing = [arch for arch in missing if store.value(arch, NAME) is None]
         if not missing:
             return
         log.info("measuring what blocks lose by being smaller, at %d input sizes", len(self._whole))
@@ -97,3 +111,37 @@ class BlockErrors:
             for arch, error in self._scores.evaluator.block_errors(missing):
                 store.add_value(arch, NAME, error)
                 bar.update()
+        if self._file is not None:
+            try:
+                write_json(self._file, {arch.to_json(): store.value(arch, NAME) for arch in options})
+            except OSError as error:
+                log.warning("further searches of this supernet will measure its blocks again: %s", error)
+
+
+def _file_of(scores: CandidateScores, trained: Trained, data: ImageData) -> Path | None:
+    """Where the errors are kept of just this supernet, these images and this repair; None if the images are not known."""
+    evaluator = scores.evaluator
+    if data.record is None or evaluator.repair is None:
+        return None
+    depends_on = {
+        "supernet": trained.fingerprint,
+        "images": data.record.fingerprint,
+        "normalisation": [list(data.mean), list(data.std)],
+        "seed": scores.seed,
+        "repair": asdict(evaluator.repair),
+        "device": evaluator.device.type,
+    }
+    digits = fingerprint([json.dumps(depends_on, sort_keys=True).encode()])[:12]
+    return trained.folder / f"block_errors-{digits}.json"
+
+
+def _read(path: Path) -> dict[str, float]:
+    """The errors in a file by what their architectures are written as; none where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(arch): float(error) for arch, error in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        log.warning("%s cannot be read (%s): what blocks lose is measured again", path, error)
+        return {}

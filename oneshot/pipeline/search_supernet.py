@@ -58,7 +58,7 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
         is_repaired = trained.repair(settings.evaluation.repair_images, settings.evaluation.repair) is not None
         check_block_errors(trained, is_repaired, settings.strategy)
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
-        found = _find(scores, costs, settings)
+        found = _find(scores, costs, settings, trained, data)
         cards = CandidateCards(scores, costs, trained, data, settings.config)
         truth, learned = settings.truth, None
         if isinstance(truth, RetrainedTruth):
@@ -114,11 +114,13 @@ class _Found(NamedTuple):
     errors: BlockErrors | None
 
 
-def _find(scores: CandidateScores, costs: CandidateCosts, settings: SearchSettings) -> _Found:
+def _find(
+    scores: CandidateScores, costs: CandidateCosts, settings: SearchSettings, trained: Trained, data: ImageData
+) -> _Found:
     """Searches under each set of limits."""
     errors = None
     if isinstance(settings.strategy, Knapsack):
-        errors = BlockErrors(scores)
+        errors = BlockErrors(scores, trained, data)
         settings = replace(settings, strategy=replace(settings.strategy, errors=errors))
     if isinstance(scores, CombinedScores):
         scores.settle([costs.problem(cost) for cost in settings.costs])

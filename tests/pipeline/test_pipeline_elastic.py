@@ -19,7 +19,7 @@ from toy_spaces import ToySpace, make_data
 from oneshot.arch import Arch
 from oneshot.batch_norm import with_batch_statistics
 from oneshot.costs import CostTable
-from oneshot.data import Augmentation
+from oneshot.data import Augmentation, ImageData, SplitRecord
 from oneshot.evaluation import Evaluator, RepairSettings
 from oneshot.pipeline.folders import Subnet, load_subnet, load_supernet, save_subnet
 from oneshot.pipeline.retrain import RetrainSettings, SubnetTraining, retrain_subnet
@@ -176,6 +176,70 @@ def test_a_family_without_training_is_searched_with_repaired_weights(
     assert load_subnet(tmp_path / "all").card["repair_images"] == len(data.train) < 10_000
     search(tmp_path / "run", tmp_path / "recalibrated", data=data, repair=False)
     assert "repair_images" not in load_subnet(tmp_path / "recalibrated").card
+
+
+def test_errors_of_blocks_are_measured_once_for_all_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    weights = timm.create_model(MODEL, num_classes=4, zero_init_last=False).state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"), input_ratios=(1.0,), width_ratios=(0.5, 1.0))
+    plain = make_data(augmentation=Augmentation(), num_held_out=32)
+    names = ("train", "held_out", "test", "unused")
+    numbers = {name: torch.arange(4) + 4 * place for place, name in enumerate(names)}
+    labels = {name: torch.arange(4) for name in names}
+    record = SplitRecord("toys", plain.classes, numbers, labels, numbers["train"][:0], plain.mean, plain.std, 1.0, None)
+    data, others = (
+        replace(plain, record=record),
+        replace(plain, record=replace(record, images=numbers | {"test": numbers["train"] + 99})),
+    )
+    train_supernet(space, data, SupernetTraining(make_settings(epochs=0), config={"seed": 0}), tmp_path / "run")
+    measured: list[Arch] = []
+    measure = Evaluator.block_errors
+
+    def block_errors(self: Evaluator, archs: list[Arch]) -> Iterator[tuple[Arch, float]]:
+        for pair in measure(self, archs):
+            measured.append(pair[0])
+            yield pair
+
+    monkeypatch.setattr(Evaluator, "block_errors", block_errors)
+
+    def run(name: str, share: float, data: ImageData, **changes: Any) -> dict[str, str]:
+        measured.clear()
+        cost = {"max_macs": share * CostTable(space).original().macs}
+        search(
+            tmp_path / "run",
+            tmp_path / name,
+            Knapsack(num_samples=2),
+            data=data,
+            cost=cost,
+            **{"repair_images": 64} | changes,
+        )
+        return {row["arch"]: row["block_errors"] for row in read_rows(tmp_path / name)}
+
+    first = run("first", 0.7, data)
+    options = len(measured)
+    assert options
+    (kept,) = (tmp_path / "run").glob("block_errors-*.json")
+    with caplog.at_level("INFO"):
+        second = run("second", 0.8, data)
+    assert not measured
+    assert f"is known from an earlier search: {kept}" in caplog.text
+    assert any(arch in second for arch in first)
+    assert all(second[arch] == error for arch, error in first.items() if arch in second)
+    for number, (given, changes) in enumerate(
+        [(others, {}), (data, {"repair_images": 32}), (data, {"seed": 1}), (plain, {})]
+    ):
+        run(f"other{number}", 0.7, given, **changes)
+        assert len(measured) == options
+    assert len(list((tmp_path / "run").glob("block_errors-*.json"))) == 4  # without a record nobody knows the images
+
+    kept.write_text("[1")
+    assert run("anew", 0.7, data) == first
+    assert len(measured) == options
+    assert f"{kept} cannot be read" in caplog.text
+    assert len(json.loads(kept.read_text())) == options
 
 
 def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(
