@@ -131,10 +131,11 @@ def _called(module: nn.Module, given: Given) -> Any:
 
 def _relative(pairs: Iterator[tuple[Any, Any]]) -> float:
     """Over pairs of results and what they should be, the squared norm of the differences over that of what they should be."""
-    error = size = 0.0
+    sums: Tensor | float = 0.0  # a number of a CUDA device would be waited for each time
     for found, expected in pairs:
         for one, other in zip(leaves(found), leaves(expected), strict=True):
             if isinstance(one, Tensor):
-                error += float((one - other).double().square().sum())
-                size += float(other.double().square().sum())
+                norms = [part.double().square().sum() for part in (one - other, other)]
+                sums = torch.stack(norms) + sums
+    error, size = (0.0, 0.0) if isinstance(sums, float) else sums.tolist()
     return error / size if size > 0 else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 
 import torch
@@ -21,6 +22,7 @@ from oneshot.evaluation.score import Score, evaluate
 from oneshot.evaluation.settings import ScoreSettings
 from oneshot.evaluation.shared import SharedEvaluation
 from oneshot.evaluation.unrepaired import RepairTally
+from oneshot.processes import count, gathered
 from oneshot.supernet import Supernet
 
 
@@ -121,17 +123,36 @@ class Evaluator:
 
     def block_errors(self, archs: Sequence[Arch]) -> Generator[tuple[Arch, float], None, None]:
         """The errors of architectures in which a single block differs from the largest network of their input size, or in which
-        some are left out, see ``block_errors``. Memory is freed before the next input size.
+        some are left out, see ``block_errors``. Memory is freed before the next input size. Several processes of a run, all of
+        which ask for the same, share out the sizes.
 
         Raises:
             ValueError: weights are not repaired.
         """
         if self.repair is None:
             raise ValueError("errors of blocks are those of repaired weights: set evaluation.repair=true")
-        for supernet, group in by_member(self.supernet, archs):
-            for size, chosen in _by_size(supernet, group).items():
-                original = Original(supernet, self.fitted_on, size, self.repair, True, self._tally)
-                yield from block_errors(original, chosen)
+        distinct = list(dict.fromkeys(archs))
+        own = self._own_block_errors(distinct, self.repair, Portions())
+        if count() == 1:
+            yield from own
+            return
+        places = {arch: place for place, arch in enumerate(distinct)}
+        found = gathered([(places[arch], error) for arch, error in own])
+        yield from ((distinct[place], error) for place, error in sorted(itertools.chain.from_iterable(found)))
+
+    def _own_block_errors(
+        self, archs: Sequence[Arch], repair: RepairSettings, portions: Portions
+    ) -> Iterator[tuple[Arch, float]]:
+        parts = [
+            (size, supernet, chosen)
+            for supernet, group in by_member(self.supernet, archs)
+            for size, chosen in _by_size(supernet, group).items()
+        ]
+        parts.sort(key=lambda part: -part[0])  # the most work first
+        for place in portions.one_by_one(len(parts)):
+            size, supernet, chosen = parts[place]
+            original = Original(supernet, self.fitted_on, size, repair, True, self._tally)
+            yield from block_errors(original, chosen)
 
     def too_few_places(self, arch: Arch) -> tuple[int, int]:
         """How many layers of a subnet could not be repaired for lack of images, and how many were to be."""

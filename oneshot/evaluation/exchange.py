@@ -29,12 +29,21 @@ class Portions:
     def __call__(self, total: int) -> Iterator[range]:
         """This process's parts of ``range(total)``. The processes ask for the same totals in the same order."""
         self._number += 1
-        name, parts = f"portion {self._name} {self._number}", _parts(total, count())
+        parts = _parts(total, count())
+        yield from (parts[turn] for turn in self._turns(len(parts)))
+
+    def one_by_one(self, total: int) -> Iterator[int]:
+        """This process's places in ``range(total)``, each as soon as it is free: for few pieces of work, the largest first."""
+        self._number += 1
+        return self._turns(total)
+
+    def _turns(self, total: int) -> Iterator[int]:
         if count() == 1:
-            yield from parts
+            yield from range(total)
             return
-        while (turn := next_turn(name)) < len(parts):
-            yield parts[turn]
+        name = f"portion {self._name} {self._number}"
+        while (turn := next_turn(name)) < total:
+            yield turn
 
 
 def _parts(total: int, processes: int) -> list[range]:

@@ -14,6 +14,7 @@ from oneshot.data import ImageData
 from oneshot.evaluation import largest_at
 from oneshot.pipeline.candidate_scores import CandidateScores
 from oneshot.pipeline.folders import Trained
+from oneshot.processes import from_first
 from oneshot.progress import progress
 from oneshot.runs import fingerprint, write_json
 from oneshot.search import Knapsack
@@ -98,7 +99,7 @@ class BlockErrors:
         ]
         options = list(dict.fromkeys(options))
         missing = [arch for arch in options if store.value(arch, NAME) is None]
-        if missing and self._file is not None and (known := _read(self._file)):
+        if missing and self._file is not None and (known := from_first(_read(self._file))):
             for arch in missing:
                 if (error := known.get(arch.to_json())) is not None:
                     store.add_value(arch, NAME, error)
