@@ -85,8 +85,8 @@ def main(config: DictConfig, folder: Path) -> None:
         config=recorded,
     )
     typed = has_typed(HydraConfig.get().overrides.task, "distillation")
-    taught = any(phase.distill for phase in planned.values())
-    if typed and not taught and not training.make_sampler(wanted).teacher_first:
+    taught, sampler = any(phase.distill for phase in planned.values()), training.make_sampler(wanted)
+    if typed and not taught and not sampler.teacher_first:
         warn_unread(
             {"distillation": "where networks have a teacher, as with phases.NAME.distill=true or sampler=sandwich"}
         )
@@ -95,7 +95,8 @@ def main(config: DictConfig, folder: Path) -> None:
         log.info("supernet in %s; curves in %s", folder, folder / "training.html")
     else:
         log.info("supernet in %s, without training", folder)
-    derived = {"search": "derivation"} if (folder / DERIVED).is_file() else {}
+    learns = bool(trainer.epochs and sampler.probabilities(0))  # a policy, from which architectures are drawn then
+    derived = {"search": "derivation"} if learns or (folder / DERIVED).is_file() else {}
     log.info("next: %s", command("search_subnet", supernet=folder, **derived, **code_setting(space)))
 
 

@@ -36,7 +36,10 @@ def resolve_device(name: str) -> torch.device:
             raise RuntimeError("it computes nothing; use 'cpu', 'cuda' or 'cuda:N'")
         return device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        if "Expected one of" in reason:  # all that torch was ever built for
+            reason = "there is no such kind; use 'auto', 'cpu', 'cuda' or 'cuda:N'"
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

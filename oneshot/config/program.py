@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -108,6 +109,8 @@ def entry(config_name: str, alone: bool = False) -> Callable[[Callable[[DictConf
                         f"there are {count()} processes for one run already, so hydra/launcher cannot start others: start "
                         "one, or leave it out"
                     )
+                if any(re.fullmatch(r"run=(null|''|\"\")?", word) for word in sys.argv[1:]):
+                    raise ValueError("run= has no value: it is the folder of the run, such as run=runs/mine")
                 sys.argv[1:] = with_trainer(sys.argv[1:], config_name)
                 check_paths(sys.argv[1:])
                 code.extend(register_spaces(sys.argv[1:]))
@@ -176,6 +179,8 @@ def newest_run(given: str | None, root: str, pattern: str, what: str, *first: st
     Raises:
         FileNotFoundError: none was given and there is none yet.
     """
+    if given == "":
+        raise ValueError(f"{what}= has no value: give a folder, or leave it out for the newest one")
     if given is not None:
         return Path(given)
     found = newest(Path(root), pattern)

@@ -93,7 +93,7 @@ def image_folder(
     check_share("test", test)
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        siblings = [path.name for path in folder.parent.iterdir() if path != folder] if folder.parent.is_dir() else []
         what = "is not a folder" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"image folder {folder} {what}: set data.root{suggest(folder.name, siblings)}")
     given = {"train": train_folder, "held_out": held_out_folder, "test": test_folder}

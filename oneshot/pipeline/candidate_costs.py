@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from oneshot.arch import Arch
-from oneshot.costs import AdditiveLatency, CostSettings, CostTable, LatencyTable, measure_latency
+from oneshot.costs import AdditiveLatency, Cost, CostSettings, CostTable, LatencyTable, measure_latency
 from oneshot.evaluation import Score
+from oneshot.report.units import SPACE, format_cost
 from oneshot.runs import Store
 from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
@@ -30,6 +31,14 @@ class Networks(Protocol):
     def space(self) -> SearchSpace: ...
 
     def extract(self, arch: Arch) -> nn.Module: ...
+
+
+def describe_cost(cost: Cost, latency: float | None = None) -> str:
+    """What a network costs, in a line."""
+    known = [format_cost("macs", cost.macs), format_cost("params", cost.params)]
+    if latency is not None:
+        known.append(format_cost("latency_ms", latency))
+    return ", ".join(known).replace(SPACE, " ")
 
 
 class CandidateCosts:

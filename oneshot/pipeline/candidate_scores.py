@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oneshot.arch import Arch
 from oneshot.costs import Cost
 from oneshot.evaluation import Evaluator, Score, SuccessiveHalving
-from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_costs import CandidateCosts, describe_cost
 from oneshot.pipeline.drawing import generator_for
 from oneshot.pipeline.search_settings import EvaluationSettings
 from oneshot.runs import Store
@@ -21,12 +21,9 @@ log = logging.getLogger(__name__)
 Values = NDArray[np.float64]
 
 
-def describe(score: Score, cost: Cost) -> str:
+def describe(score: Score, cost: Cost, latency: float | None = None) -> str:
     """A score and what it costs, in a line."""
-    return (
-        f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {cost.macs / 1e6:.2f}M MACs, "
-        f"{cost.params / 1e6:.2f}M params"
-    )
+    return f"accuracy {score.accuracy:.4f}, loss {score.loss:.4f}, {describe_cost(cost, latency)}"
 
 
 class CandidateScores:
@@ -124,7 +121,8 @@ class CandidateScores:
         """One line about a scored candidate, with what all witnesses together give it where these rank."""
         combined = self.combined(arch)
         together = "" if combined is None else f"all witnesses {combined:.3f}, "
-        return f"{together}{describe(self.known[arch], self._costs.table.cost(arch))}"
+        known = self.known[arch], self._costs.table.cost(arch), self._costs.known_latency(arch)
+        return f"{together}{describe(*known)}"
 
     def ranked(self, archs: Iterable[Arch]) -> list[Arch]:
         """Scored candidates by their keys, the best first."""

@@ -92,7 +92,9 @@ def learn_from(witnesses: Witnesses, panel: Panel, truth: Mapping[Arch, float]) 
         )
         return None
     features = panel.features_of(witnesses.values(list(truth)))
-    return learn_weights(features, list(truth.values()), panel.weighting.weights)
+    learned = learn_weights(features, list(truth.values()), panel.weighting.weights)
+    log.info("%s", _about_learning(learned))
+    return learned
 
 
 def keep_witnesses(path: Path, evidence: Evidence, of: str = "") -> None:

@@ -153,9 +153,12 @@ def write_search_page(
     candidates = [result.candidates[arch] for arch in outcome.archs]
     whole = [result.is_whole(arch) for arch in outcome.archs]
     accuracy = under.metric == "accuracy"
-    scores = [candidate.accuracy if accuracy else -candidate.loss for candidate in candidates]
+    scores = [_ranked_by(candidate, accuracy) for candidate in candidates]
     front = pareto_front(
-        [score if is_whole else math.nan for score, is_whole in zip(scores, whole, strict=True)],
+        [
+            score if is_whole and math.isfinite(score) else math.nan
+            for score, is_whole in zip(scores, whole, strict=True)
+        ],
         [vars(candidate)[cost.minimize] for candidate in candidates],
     )
     places = {arch: place for place, arch in enumerate(result.scores)}  # as rows of candidates.csv
@@ -203,6 +206,13 @@ def write_search_page(
     )
 
 
+def _ranked_by(candidate: report.Candidate, accuracy: bool) -> float:
+    """What the search ranks a candidate by, higher is better."""
+    if candidate.combined is not None:
+        return candidate.combined
+    return candidate.accuracy if accuracy else -candidate.loss
+
+
 def write_tradeoff_page(
     path: Path, result: SearchResult, costs: CostTable, limited: str, references: Sequence[report.Reference]
 ) -> None:
@@ -240,7 +250,7 @@ def write_tradeoff_page(
                 found_loss=None if found is None else found.loss,
             )
         )
-    seen = dict.fromkeys(arch for outcome in outcomes for arch in (*outcome.archs, *outcome.baseline))
+    seen = [arch for arch in result.scores if arch != result.original]
     report.write_tradeoff_report(
         path,
         report.TradeoffReport(

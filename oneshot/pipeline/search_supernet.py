@@ -16,7 +16,7 @@ import torch
 from oneshot.arch import Arch
 from oneshot.data import ImageData
 from oneshot.devices import resolve_device
-from oneshot.evaluation import Evaluator, LearnedWeights, Score
+from oneshot.evaluation import MIN_LEARNED, Evaluator, LearnedWeights, Score
 from oneshot.garbage import settled
 from oneshot.pipeline.beside_original import measure_original
 from oneshot.pipeline.block_errors import BlockErrors, check_block_errors
@@ -57,6 +57,15 @@ def search_supernet(trained: Trained, data: ImageData, settings: SearchSettings,
     if isinstance(settings.strategy, Knapsack):
         is_repaired = trained.repair(settings.evaluation.repair_images, settings.evaluation.repair) is not None
         check_block_errors(trained, is_repaired, settings.strategy)
+    if (
+        isinstance(settings.truth, RetrainedTruth)
+        and settings.score != INHERITED
+        and settings.truth.number < MIN_LEARNED
+    ):
+        log.warning(
+            "truth=retrain:%d judges the ranking only: the weights of witnesses are learned from at least %d retrained networks",
+            settings.truth.number, MIN_LEARNED,
+        )  # fmt: skip
     with opened_candidates(trained, data, settings, folder) as (scores, costs):
         found = _find(scores, costs, settings, trained, data)
         cards = CandidateCards(scores, costs, trained, data, settings.config)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oneshot.arch import Arch
 from oneshot.evaluation import Score
-from oneshot.pipeline.candidate_costs import CandidateCosts
+from oneshot.pipeline.candidate_costs import CandidateCosts, describe_cost
 from oneshot.pipeline.drawing import generator_for
 from oneshot.runs import Store
 from oneshot.training_free import TrainingFreeScores
@@ -152,4 +152,4 @@ class UntrainedCandidates:
         """One line about a scored candidate."""
         cost = self._costs.table.cost(arch)
         ((value, *_),) = self.keys([arch])
-        return f"{self.way} {value:.6g}, {cost.macs / 1e6:.2f}M MACs, {cost.params / 1e6:.2f}M params"
+        return f"{self.way} {value:.6g}, {describe_cost(cost, self._costs.known_latency(arch))}"

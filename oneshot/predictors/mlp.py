@@ -51,7 +51,9 @@ class MLPPredictor:
         weight_decay: float = 0.01,
         seed: int = 0,
     ) -> None:
-        check_count(1, num_networks=num_networks, epochs=epochs, batch_size=batch_size)
+        check_count(1, num_networks=num_networks, epochs=epochs, patience=patience, batch_size=batch_size)
+        if not (lr > 0 and weight_decay >= 0):
+            raise ValueError(f"lr is positive and weight_decay not negative, they are {lr} and {weight_decay}")
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden layers have at least 1 unit, not {list(hidden)}")
         if not 0 <= validation < 1:

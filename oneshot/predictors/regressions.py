@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ class RidgePredictor:
     """
 
     def __init__(self, penalties: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)) -> None:
-        if not penalties or any(not penalty > 0 for penalty in penalties):
-            raise ValueError(f"penalties are positive numbers, not {list(penalties)}")
+        if not isinstance(penalties, Sequence) or not penalties or any(not penalty > 0 for penalty in penalties):
+            given = list(penalties) if isinstance(penalties, Sequence) else penalties
+            raise ValueError(f"penalties are a list of positive numbers, not {given}")
         self.penalties = tuple(penalties)
         self._weights: Scores | None = None
         self._bias = 0.0

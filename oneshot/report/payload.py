@@ -13,8 +13,8 @@ def search_payload(report: SearchReport) -> dict[str, object]:
 
     ``choices`` lists every choice with the values that occur; a candidate's row holds the number of its value in
     that list, or -1 where it does not make the choice. ``fronts[cost][metric]`` are indices from the cheapest up;
-    the report's own front is used for its own axes. ``progress`` holds, after each evaluation, the index of the
-    best candidate within the limits.
+    the report's own front is used for its own axes, unless it is by what all witnesses together give. ``progress`` holds,
+    after each evaluation, the index of the best candidate within the limits.
     """
     original = [] if report.original is None else [report.original]
     everyone = [*report.candidates, *report.baseline, *(report.ranking.others if report.ranking else ()), *original]
@@ -55,6 +55,11 @@ def _is_known_of_most(report: SearchReport, cost: Cost) -> bool:
     return 2 * known >= len(report.candidates)
 
 
+def has_combined(report: SearchReport) -> bool:
+    """Whether candidates have a combined value, which ranks."""
+    return any(candidate.combined is not None for candidate in report.candidates)
+
+
 def sorted_front(report: SearchReport) -> list[int]:
     """The report's own front from the cheapest up, without what has no place on its axes."""
     prices = {index: cost_of(report.candidates[index], report.cost) for index in report.front}
@@ -62,7 +67,7 @@ def sorted_front(report: SearchReport) -> list[int]:
 
 
 def _front(report: SearchReport, cost: Cost, metric: str) -> list[int]:
-    if cost == report.cost and metric == report.metric:
+    if cost == report.cost and metric == report.metric and not has_combined(report):  # which is on no axis
         return sorted_front(report)
     return pareto_front(report.candidates, cost, "accuracy" if metric == "accuracy" else "loss", report.limits)
 

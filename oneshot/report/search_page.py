@@ -8,10 +8,10 @@ from oneshot.report.graph import GRAPH_CAPTION, check_graph, render_graphs
 from oneshot.report.model import Candidate, SearchReport
 from oneshot.report.original import speed_notes
 from oneshot.report.page import render_header, render_page, render_trust
-from oneshot.report.payload import search_payload, sorted_front
+from oneshot.report.payload import has_combined, search_payload, sorted_front
 from oneshot.report.ranking_section import check_ranking, render_ranking
 from oneshot.report.selection import check_accuracy, cost_of
-from oneshot.report.tables import has_combined, render_candidate_table, top_candidates
+from oneshot.report.tables import render_candidate_table, top_candidates
 from oneshot.report.verdict import format_limit, render_tiles, render_verdict
 from oneshot.report.witness_section import check_witnesses, render_witnesses
 from oneshot.runs import write_text
@@ -120,9 +120,10 @@ def _tables(report: SearchReport) -> str:
     top = render_candidate_table(report, top_candidates(report, _NUM_TOP))
     front_size = f"{len(report.front)} candidate{'' if len(report.front) == 1 else 's'}"
     by = "by what all witnesses together give" if has_combined(report) else f"by {report.metric}"
+    front_by = f" {by} and cost; the chart has the front of its own axes" if has_combined(report) else ""
     hint = "Click a heading to sort, a row to find its point in the chart."
     return f"""<section>
-<div class="head"><h2>Pareto front</h2><span class="hint">{front_size}. {hint}</span></div>
+<div class="head"><h2>Pareto front</h2><span class="hint">{front_size}{front_by}. {hint}</span></div>
 {front}
 </section>
 <section>

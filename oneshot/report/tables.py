@@ -7,7 +7,7 @@ from oneshot.report.model import Candidate, Cost, Metric, SearchReport, Tradeoff
 from oneshot.report.naming import format_architecture
 from oneshot.report.original import ORIGINAL, format_percent, share_heading, share_of_original, shared_costs
 from oneshot.report.page import escape
-from oneshot.report.payload import available_costs
+from oneshot.report.payload import available_costs, has_combined
 from oneshot.report.selection import COSTS, cost_of, score_of, within_limits
 from oneshot.report.units import COST_HEADINGS, format_cost, format_metric, format_short_cost
 
@@ -51,11 +51,6 @@ def render_candidate_table(report: SearchReport, indices: Sequence[int]) -> str:
     if report.original is not None:
         rows += f"\n{_original_row(report, report.original)}"
     return f'<div class="scroll">{_table(headings, rows)}</div>'
-
-
-def has_combined(report: SearchReport) -> bool:
-    """Whether candidates have a combined value."""
-    return any(candidate.combined is not None for candidate in report.candidates)
 
 
 def render_tradeoff_table(report: TradeoffReport) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_count, check_probability
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import HalvingPool, Residual, initialize_fan_out
 from oneshot.spaces.orders import inverted_residual
@@ -66,6 +67,10 @@ class AttentiveNAS(SearchSpace):
         drop_path: float = 0.2,
         stem_stride: int = 2,
     ) -> None:
+        check_count(1, num_classes=num_classes, stem_stride=stem_stride)
+        for pixels in resolutions:
+            check_count(1, resolutions=pixels)
+        check_probability(dropout=dropout, drop_path=drop_path)
         self.num_classes = num_classes
         self.dropout = dropout
         self.drop_path = drop_path

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Join, Option
+from oneshot.checking import check_count
 from oneshot.spaces import edge_isomorphism
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import (
@@ -53,6 +54,7 @@ class DARTS(SearchSpace):
     """
 
     def __init__(self, num_classes: int = 10, resolution: int = 32, channels: int = 16, num_cells: int = 8) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, channels=channels)
         if num_cells < 4:
             raise ValueError(f"num_cells is at least 4, so that the last cell is a normal one, not {num_cells}")
         self.num_classes = num_classes

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from oneshot.arch import Arch, Choice
-from oneshot.checking import check_least
+from oneshot.checking import check_count, check_least, check_probability
 from oneshot.spaces import enas_layers
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import FactorizedReduce
@@ -50,6 +50,8 @@ class ENASMacro(SearchSpace):
         channels: int = 36,
         dropout: float = 0.1,
     ) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, channels=channels)
+        check_probability(dropout=dropout)
         check_least(3, num_layers=num_layers)
         self.num_classes = num_classes
         self.resolution = resolution

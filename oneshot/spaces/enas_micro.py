@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Option
-from oneshot.checking import check_least
+from oneshot.checking import check_count, check_least, check_probability
 from oneshot.spaces import enas_layers
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import FactorizedReduce, ReLUConvNorm, TwiceSeparableConv
@@ -66,6 +66,8 @@ class ENASMicro(SearchSpace):
         num_nodes: int = 5,
         dropout: float = 0.1,
     ) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, channels=channels)
+        check_probability(dropout=dropout)
         check_least(1, num_layers=num_layers, num_nodes=num_nodes)
         self.num_classes = num_classes
         self.resolution = resolution

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from oneshot.arch import Arch, Choice, Join, Option, suggest
+from oneshot.checking import check_count
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.cell_layers import EdgeGraph, ReLUConvNorm
 from oneshot.spaces.graph import CellGraph
@@ -38,6 +39,7 @@ class NASBench201(SearchSpace):
     """
 
     def __init__(self, num_classes: int = 10, resolution: int = 32, channels: int = 16, num_cells: int = 5) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, channels=channels, num_cells=num_cells)
         self.num_classes = num_classes
         self.resolution = resolution
         self.channels = channels

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_count
 from oneshot.spaces.base import Make, SearchSpace
 
 _STAGES = (2, 3, 3)
@@ -33,6 +34,7 @@ class NASBenchMacro(SearchSpace):
     def __init__(
         self, num_classes: int = 10, resolution: int = 32, channels: int = 32, head_channels: int = 1280
     ) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, channels=channels, head_channels=head_channels)
         self.num_classes = num_classes
         self.resolution = resolution
         self.channels = channels

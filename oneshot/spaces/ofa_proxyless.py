@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_count, check_probability
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import initialize_fan_out
@@ -48,6 +49,14 @@ class OFAProxyless(SearchSpace):
         dropout: float = 0.1,
         stem_stride: int = 2,
     ) -> None:
+        check_count(1, num_classes=num_classes, stem_stride=stem_stride)
+        for pixels in resolutions:
+            check_count(1, resolutions=pixels)
+        check_probability(dropout=dropout)
+        if any(not ratio > 0 for ratio in expand_ratios):
+            raise ValueError(f"expand_ratios are positive, not {list(expand_ratios)}")
+        if not width_multiplier > 0:
+            raise ValueError(f"width_multiplier is positive, not {width_multiplier}")
         self.num_classes = num_classes
         self.width_multiplier = width_multiplier
         self.dropout = dropout

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_count, check_probability
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import Bottleneck, Residual, initialize_fan_out
 from oneshot.spaces.orders import bottleneck
@@ -48,6 +49,14 @@ class OFAResNet50(SearchSpace):
         dropout: float = 0.0,
         stem_stride: int = 2,
     ) -> None:
+        check_count(1, num_classes=num_classes, stem_stride=stem_stride)
+        for pixels in resolutions:
+            check_count(1, resolutions=pixels)
+        check_probability(dropout=dropout)
+        if any(not ratio > 0 for ratio in expand_ratios):
+            raise ValueError(f"expand_ratios are positive, not {list(expand_ratios)}")
+        if any(not multiplier > 0 for multiplier in width_multipliers):
+            raise ValueError(f"width_multipliers are positive, not {list(width_multipliers)}")
         depths, expands = sorted(depths), tuple(sorted(expand_ratios))
         if not depths or depths[0] < 0:
             raise ValueError(f"depths are blocks beyond the smallest number, at least 0, not {depths}")

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from torch import nn
 
 from oneshot.arch import Arch, Choice
+from oneshot.checking import check_count, check_probability
 from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.layers import ShuffleBlock
 
@@ -36,6 +37,8 @@ class SPOSShuffleNetV2(SearchSpace):
     def __init__(
         self, num_classes: int = 1000, resolution: int = 224, dropout: float = 0.1, stem_stride: int = 2
     ) -> None:
+        check_count(1, num_classes=num_classes, resolution=resolution, stem_stride=stem_stride)
+        check_probability(dropout=dropout)
         self.num_classes = num_classes
         self.resolution = resolution
         self.dropout = dropout

@@ -174,6 +174,7 @@ def test_what_a_search_under_several_limits_leaves(supernet_folder: Path, tmp_pa
         assert "The predictor is not to be trusted" in page
         assert "Evolution with RidgePredictor" in page
     page = (tmp_path / "report.html").read_text()
+    assert f"{len(read_rows(tmp_path))} scored candidates" in page  # those that the predictor learned from, too
     assert "some net" in page
     assert "RidgePredictor" in page
 

@@ -254,6 +254,16 @@ def test_a_useless_supernet_has_no_say_among_others(
     assert found.outcomes[0].best != min(ARCHS, key=noise)
     combined = {arch: found.candidates[arch].combined for arch in ARCHS}
     assert found.outcomes[0].best == max(ARCHS, key=lambda arch: combined[arch] or 0.0)
+    front = [SPACE.arch(row["arch"]) for row in json.loads((tmp_path / "pareto.json").read_text())]
+    values = {arch: (value, -MACS[arch]) for arch, value in combined.items() if value is not None}
+    beaten = {
+        one
+        for one in ARCHS
+        for other in ARCHS
+        if values[other] != values[one] and np.all(np.array(values[other]) >= values[one])
+    }
+    assert {values[arch] for arch in front} == {values[arch] for arch in ARCHS if arch not in beaten}
+    assert found.outcomes[0].best in front
     written = json.loads((tmp_path / "witnesses.json").read_text())
     assert [one["name"] for one in written["witnesses"]] == list(weights)
     page = (tmp_path / "report.html").read_text()
@@ -313,7 +323,11 @@ def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def test_weights_are_learned_from_held_out_images_of_retrained_networks(
-    supernet: Path, tmp_path: Path, scoring: Callable[[Loss], None], monkeypatch: pytest.MonkeyPatch
+    supernet: Path,
+    tmp_path: Path,
+    scoring: Callable[[Loss], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Held-out accuracy says that parameters decide, test accuracy the opposite: the test is for judging, not for learning."""
     scoring(noise)
@@ -329,7 +343,10 @@ def test_weights_are_learned_from_held_out_images_of_retrained_networks(
     monkeypatch.setattr(retrained_truth, "retrain_subnet", retrained)
     truth = RetrainedTruth(16, make_settings(epochs=1), RetrainSettings(weights="scratch"))
     more = {**COMBINED, "truth": truth, "ranking": RankingSettings(num_resamples=2)}
-    found = search(supernet, tmp_path, Exhaustive(), metric="loss", more=more)
+    with caplog.at_level("INFO"):
+        found = search(supernet, tmp_path, Exhaustive(), metric="loss", more=more)
+    assert "From 16 networks that were retrained the weights were learned" in caplog.text
+    assert "judges the ranking only" not in caplog.text
     evidence = found.evidence
     assert evidence is not None
     assert evidence.learned is not None

@@ -127,7 +127,11 @@ def test_what_cannot_be_learned_is_refused(make: Callable[[], Predictor]) -> Non
         (lambda: GBDTPredictor(max_depth=0), "max_depth must be a whole number of at least 1, got 0"),
         (lambda: GBDTPredictor(subsample=0), "subsample is a part of the pairs"),
         (lambda: GBDTPredictor(lr=0), "lr is positive, not 0"),
-        (lambda: RidgePredictor(penalties=()), "penalties are positive numbers"),
+        (lambda: MLPPredictor(lr=-1.0), "lr is positive and weight_decay not negative, they are -1.0 and 0.01"),
+        (lambda: MLPPredictor(weight_decay=-1.0), "lr is positive and weight_decay not negative"),
+        (lambda: MLPPredictor(patience=0), "patience must be a whole number of at least 1, got 0"),
+        (lambda: RidgePredictor(penalties=()), "penalties are a list of positive numbers"),
+        (lambda: RidgePredictor(penalties=3), "penalties are a list of positive numbers, not 3"),  # type: ignore[arg-type]
     ],
 )
 def test_numbers_out_of_range_are_refused(make_wrong: Callable[[], Predictor], message: str) -> None:
