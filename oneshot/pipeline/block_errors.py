@@ -99,6 +99,7 @@ class BlockErrors:
         ]
         options = list(dict.fromkeys(options))
         missing = [arch for arch in options if store.value(arch, NAME) is None]
+        known: dict[str, float] = {}
         if missing and self._file is not None and (known := from_first(_read(self._file))):
             for arch in missing:
                 if (error := known.get(arch.to_json())) is not None:
@@ -114,7 +115,7 @@ class BlockErrors:
                 bar.update()
         if self._file is not None:
             try:
-                write_json(self._file, {arch.to_json(): store.value(arch, NAME) for arch in options})
+                write_json(self._file, known | {arch.to_json(): store.value(arch, NAME) for arch in options})
             except OSError as error:
                 log.warning("further searches of this supernet will measure its blocks again: %s", error)
 

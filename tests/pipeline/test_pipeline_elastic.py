@@ -239,7 +239,16 @@ def test_errors_of_blocks_are_measured_once_for_all_limits(
     assert run("anew", 0.7, data) == first
     assert len(measured) == options
     assert f"{kept} cannot be read" in caplog.text
-    assert len(json.loads(kept.read_text())) == options
+    errors = json.loads(kept.read_text())
+    assert len(errors) == options
+
+    lost = next(iter(errors))
+    kept.write_text(
+        json.dumps({arch: error for arch, error in errors.items() if arch != lost} | {"of another part": 0.5})
+    )
+    assert run("in part", 0.7, data) == first
+    assert [arch.to_json() for arch in measured] == [lost]
+    assert json.loads(kept.read_text()) == errors | {"of another part": 0.5}
 
 
 def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(
