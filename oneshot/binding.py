@@ -71,7 +71,7 @@ def filled(bindings: list[Binding]) -> Iterator[None]:
 
 
 def copies_of(bindings: list[Binding]) -> dict[int, Any]:
-    """Copies of what the tensors of skeletons would be filled with, by ``id`` of what they hold now; to be called in ``no_grad``."""
+    """Copies of what the tensors of skeletons would be filled with, by ``id`` of what they hold now; without gradients."""
     copies: dict[int, Any] = {}
     for target, name, _, source, source_name, cut, shape, _ in bindings:
         stored = source[source_name]
