@@ -5,11 +5,11 @@
 checks: the supernet equals its extracted networks bit for bit, shared scores those of one by one, and images are prepared as on
 the CPU. train: images/s and peak memory in bfloat16 at 224 px of the training loop with all that belongs to it, of the bare loop
 of static networks, and of the supernet of the published code where ``ofa`` is installed, in the layout of images and weights that
-the others have and in that of its own training scripts, in turns. All go through the same random
-architectures, one a step, and get their batches in the same way; the first time, which is not counted, cuDNN gets to know their
-layers. The training loop forgets each architecture before it comes again. search: a generation of 50 mutations of 10 parents.
-resume: six steps against three and three, bit for bit, with trainer.deterministic. compile: a static network eager and compiled,
-and what the supernet's blocks compile to.
+the others have and in that of its own training scripts, in turns. All go through the same random architectures, one a step, and
+get their batches in the same way; the first time, which is not counted, cuDNN gets to know their layers. The training loop
+forgets each architecture before it comes again. search: a generation of 50 mutations of 10 parents. resume: six steps against
+three and three, bit for bit, with trainer.deterministic. compile: a static network eager and compiled, and what the supernet's
+blocks compile to.
 """
 
 from __future__ import annotations

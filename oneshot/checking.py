@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Sequence
 
 
 def check_least(least: int, where: str = "", **values: float | None) -> None:
@@ -29,6 +30,16 @@ def check_count(least: int, where: str = "", **values: object) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{where}{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_positive(**values: float | Sequence[float]) -> None:
+    """Raises ValueError for the first of the named ``values`` that is not above 0, or holds such a number."""
+    for name, value in values.items():
+        if isinstance(value, Sequence):
+            if any(not number > 0 for number in value):
+                raise ValueError(f"{name} are positive, not {list(value)}")
+        elif not value > 0:
+            raise ValueError(f"{name} is positive, not {value}")
 
 
 def check_probability(where: str = "", **values: object) -> None:

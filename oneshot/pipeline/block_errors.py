@@ -51,7 +51,7 @@ class BlockErrors:
 
     def __init__(self, scores: CandidateScores, trained: Trained, data: ImageData) -> None:
         self._scores, supernet = scores, scores.evaluator.supernet
-        self._file = _file_of(scores, trained, data)
+        self._trained, self._data = trained, data
         assert isinstance(supernet, Supernet)
         assert isinstance(supernet.space, ElasticNetwork)
         self._supernet, self._space = supernet, supernet.space
@@ -98,14 +98,8 @@ class BlockErrors:
             for single in self._singles(whole, arch)
         ]
         options = list(dict.fromkeys(options))
+        known = self._take_known(options)
         missing = [arch for arch in options if store.value(arch, NAME) is None]
-        known: dict[str, float] = {}
-        if missing and self._file is not None and (known := from_first(_read(self._file))):
-            for arch in missing:
-                if (error := known.get(arch.to_json())) is not None:
-                    store.add_value(arch, NAME, error)
-            log.info("what blocks lose by being smaller is known from an earlier search: %s", self._file)
-            missing = [arch for arch in missing if store.value(arch, NAME) is None]
         if not missing:
             return
         log.info("measuring what blocks lose by being smaller, at %d input sizes", len(self._whole))
@@ -115,26 +109,38 @@ class BlockErrors:
                 bar.update()
         if self._file is not None:
             try:
-                write_json(self._file, known | {arch.to_json(): store.value(arch, NAME) for arch in options})
+                write_json(self._file, {**known, **{arch.to_json(): store.value(arch, NAME) for arch in options}})
             except OSError as error:
                 log.warning("further searches of this supernet will measure its blocks again: %s", error)
 
+    def _take_known(self, options: Sequence[Arch]) -> Mapping[str, float]:
+        """Puts what an earlier search measured, and this one did not, into the store; returns all that it kept."""
+        store = self._scores.store
+        missing = [arch for arch in options if store.value(arch, NAME) is None]
+        if not missing or self._file is None or not (known := from_first(_read(self._file))):
+            return {}
+        for arch in missing:
+            if (error := known.get(arch.to_json())) is not None:
+                store.add_value(arch, NAME, error)
+        log.info("what blocks lose by being smaller is known from an earlier search: %s", self._file)
+        return known
 
-def _file_of(scores: CandidateScores, trained: Trained, data: ImageData) -> Path | None:
-    """Where the errors are kept of just this supernet, these images and this repair; None if the images are not known."""
-    evaluator = scores.evaluator
-    if data.record is None or evaluator.repair is None:
-        return None
-    depends_on = {
-        "supernet": trained.fingerprint,
-        "images": data.record.fingerprint,
-        "normalisation": [list(data.mean), list(data.std)],
-        "seed": scores.seed,
-        "repair": asdict(evaluator.repair),
-        "device": evaluator.device.type,
-    }
-    digits = fingerprint([json.dumps(depends_on, sort_keys=True).encode()])[:12]
-    return trained.folder / f"block_errors-{digits}.json"
+    @functools.cached_property
+    def _file(self) -> Path | None:
+        """Where the errors are kept of just this supernet, these images and this repair; None if the images are not known."""
+        evaluator, data = self._scores.evaluator, self._data
+        if data.record is None or evaluator.repair is None:
+            return None
+        depends_on = {
+            "supernet": self._trained.fingerprint,
+            "images": data.record.fingerprint,
+            "normalisation": [list(data.mean), list(data.std)],
+            "seed": self._scores.seed,
+            "repair": asdict(evaluator.repair),
+            "device": evaluator.device.type,
+        }
+        digits = fingerprint([json.dumps(depends_on, sort_keys=True).encode()])[:12]
+        return self._trained.folder / f"block_errors-{digits}.json"
 
 
 def _read(path: Path) -> dict[str, float]:

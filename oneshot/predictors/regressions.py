@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oneshot.checking import check_count
+from oneshot.checking import check_count, check_positive
 from oneshot.predictors.predictor import Features, Scores, check_features, check_pairs
 
 
@@ -77,8 +77,7 @@ class GBDTPredictor:
         self, num_trees: int = 300, lr: float = 0.05, max_depth: int = 4, subsample: float = 0.8, seed: int = 0
     ) -> None:
         check_count(1, num_trees=num_trees, max_depth=max_depth)
-        if not lr > 0:
-            raise ValueError(f"lr is positive, not {lr}")
+        check_positive(lr=lr)
         if not 0 < subsample <= 1:
             raise ValueError(f"subsample is a part of the pairs, above 0 and at most 1, not {subsample}")
         self.num_trees = num_trees

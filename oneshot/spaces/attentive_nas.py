@@ -12,6 +12,7 @@ from torch import nn
 from oneshot.arch import Arch, Choice
 from oneshot.checking import check_count, check_probability
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.input_sizes import resolution_choice
 from oneshot.spaces.layers import HalvingPool, Residual, initialize_fan_out
 from oneshot.spaces.orders import inverted_residual
 
@@ -68,15 +69,13 @@ class AttentiveNAS(SearchSpace):
         stem_stride: int = 2,
     ) -> None:
         check_count(1, num_classes=num_classes, stem_stride=stem_stride)
-        for pixels in resolutions:
-            check_count(1, resolutions=pixels)
         check_probability(dropout=dropout, drop_path=drop_path)
         self.num_classes = num_classes
         self.dropout = dropout
         self.drop_path = drop_path
         self.stem_stride = stem_stride
         self.channel_orders = inverted_residual("stage*.block*")
-        choices = [Choice("resolution", tuple(sorted(resolutions))), Choice("stem.width", self.stem_widths)]
+        choices = [resolution_choice(resolutions), Choice("stem.width", self.stem_widths)]
         for number, stage in enumerate(self.stages, start=1):
             choices.append(Choice(f"stage{number}.width", stage.widths))
             choices.append(Choice(f"stage{number}.depth", stage.depths))

@@ -7,7 +7,21 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
+from oneshot.arch import Choice
+from oneshot.checking import check_count
+
 _STEPS = (4, 8, 14, 16, 28, 32)
+
+
+def resolution_choice(resolutions: Sequence[int]) -> Choice:
+    """The choice of the input size in pixels.
+
+    Raises:
+        ValueError: one is no whole number of at least 1.
+    """
+    for pixels in resolutions:
+        check_count(1, resolutions=pixels)
+    return Choice("resolution", tuple(sorted(resolutions)))
 
 
 def sizes_taken(network: nn.Module, shape: Sequence[int], ratios: Sequence[float]) -> list[int]:

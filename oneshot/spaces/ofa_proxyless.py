@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from oneshot.arch import Arch, Choice
-from oneshot.checking import check_count, check_probability
+from oneshot.arch import Arch
+from oneshot.checking import check_count, check_positive, check_probability
 from oneshot.sharing import KernelTransform, SharingRule
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.input_sizes import resolution_choice
 from oneshot.spaces.layers import initialize_fan_out
 from oneshot.spaces.ofa import elastic_chain, elastic_stage
 from oneshot.spaces.orders import inverted_residual
@@ -50,13 +51,8 @@ class OFAProxyless(SearchSpace):
         stem_stride: int = 2,
     ) -> None:
         check_count(1, num_classes=num_classes, stem_stride=stem_stride)
-        for pixels in resolutions:
-            check_count(1, resolutions=pixels)
         check_probability(dropout=dropout)
-        if any(not ratio > 0 for ratio in expand_ratios):
-            raise ValueError(f"expand_ratios are positive, not {list(expand_ratios)}")
-        if not width_multiplier > 0:
-            raise ValueError(f"width_multiplier is positive, not {width_multiplier}")
+        check_positive(expand_ratios=expand_ratios, width_multiplier=width_multiplier)
         self.num_classes = num_classes
         self.width_multiplier = width_multiplier
         self.dropout = dropout
@@ -67,7 +63,7 @@ class OFAProxyless(SearchSpace):
             else {}
         )
         self.channel_orders = inverted_residual("stage*.block*")
-        choices = [Choice("resolution", tuple(sorted(resolutions)))]
+        choices = [resolution_choice(resolutions)]
         for stage in range(1, len(_STAGES)):
             choices += elastic_stage(f"stage{stage}", depths, kernel_sizes, expand_ratios)
         _, *last_block = elastic_stage(f"stage{len(_STAGES)}", (1,), kernel_sizes, expand_ratios)

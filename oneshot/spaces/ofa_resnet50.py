@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from oneshot.arch import Arch, Choice
-from oneshot.checking import check_count, check_probability
+from oneshot.checking import check_count, check_positive, check_probability
 from oneshot.spaces.base import Make, SearchSpace
+from oneshot.spaces.input_sizes import resolution_choice
 from oneshot.spaces.layers import Bottleneck, Residual, initialize_fan_out
 from oneshot.spaces.orders import bottleneck
 
@@ -50,13 +51,8 @@ class OFAResNet50(SearchSpace):
         stem_stride: int = 2,
     ) -> None:
         check_count(1, num_classes=num_classes, stem_stride=stem_stride)
-        for pixels in resolutions:
-            check_count(1, resolutions=pixels)
         check_probability(dropout=dropout)
-        if any(not ratio > 0 for ratio in expand_ratios):
-            raise ValueError(f"expand_ratios are positive, not {list(expand_ratios)}")
-        if any(not multiplier > 0 for multiplier in width_multipliers):
-            raise ValueError(f"width_multipliers are positive, not {list(width_multipliers)}")
+        check_positive(expand_ratios=expand_ratios, width_multipliers=width_multipliers)
         depths, expands = sorted(depths), tuple(sorted(expand_ratios))
         if not depths or depths[0] < 0:
             raise ValueError(f"depths are blocks beyond the smallest number, at least 0, not {depths}")
@@ -69,7 +65,7 @@ class OFAResNet50(SearchSpace):
             return tuple(sorted({_width(base * multiplier) for multiplier in width_multipliers}))
 
         choices = [
-            Choice("resolution", tuple(sorted(resolutions))),
+            resolution_choice(resolutions),
             Choice("stem.depth", (2, 3)),
             Choice("stem.hidden_width", tuple(sorted({_width(width // 2) for width in widths(64)}))),
             Choice("stem.width", widths(64)),

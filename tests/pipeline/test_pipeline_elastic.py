@@ -178,8 +178,23 @@ def test_a_family_without_training_is_searched_with_repaired_weights(
     assert "repair_images" not in load_subnet(tmp_path / "recalibrated").card
 
 
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Arch]:
+    """Those whose blocks were measured since it was last cleared."""
+    found: list[Arch] = []
+    measure = Evaluator.block_errors
+
+    def block_errors(self: Evaluator, archs: list[Arch]) -> Iterator[tuple[Arch, float]]:
+        for pair in measure(self, archs):
+            found.append(pair[0])
+            yield pair
+
+    monkeypatch.setattr(Evaluator, "block_errors", block_errors)
+    return found
+
+
 def test_errors_of_blocks_are_measured_once_for_all_limits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, measured: list[Arch], caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
     weights = timm.create_model(MODEL, num_classes=4, zero_init_last=False).state_dict()
@@ -195,15 +210,6 @@ def test_errors_of_blocks_are_measured_once_for_all_limits(
         replace(plain, record=replace(record, images=numbers | {"test": numbers["train"] + 99})),
     )
     train_supernet(space, data, SupernetTraining(make_settings(epochs=0), config={"seed": 0}), tmp_path / "run")
-    measured: list[Arch] = []
-    measure = Evaluator.block_errors
-
-    def block_errors(self: Evaluator, archs: list[Arch]) -> Iterator[tuple[Arch, float]]:
-        for pair in measure(self, archs):
-            measured.append(pair[0])
-            yield pair
-
-    monkeypatch.setattr(Evaluator, "block_errors", block_errors)
 
     def run(name: str, share: float, data: ImageData, **changes: Any) -> dict[str, str]:
         measured.clear()
@@ -251,24 +257,13 @@ def test_errors_of_blocks_are_measured_once_for_all_limits(
     assert json.loads(kept.read_text()) == errors | {"of another part": 0.5}
 
 
-def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_are_measured_once_and_tell_a_search_what_widths_cost(tmp_path: Path, measured: list[Arch]) -> None:
     data = make_data(augmentation=Augmentation(), num_held_out=32)
     torch.manual_seed(0)
     weights = timm.create_model(MODEL, num_classes=4, zero_init_last=False).state_dict()
     torch.save(weights, tmp_path / "weights.pt")
     space = TimmSpace(MODEL, 4, 32, str(tmp_path / "weights.pt"), input_ratios=(0.5, 1.0), width_ratios=(0.5, 1.0))
     train_supernet(space, data, SupernetTraining(make_settings(epochs=0), config={"seed": 0}), tmp_path / "run")
-    measured: list[Arch] = []
-    plain = Evaluator.block_errors
-
-    def block_errors(self: Evaluator, archs: list[Arch]) -> Iterator[tuple[Arch, float]]:
-        for pair in plain(self, archs):
-            measured.append(pair[0])
-            yield pair
-
-    monkeypatch.setattr(Evaluator, "block_errors", block_errors)
     limit = 0.6 * CostTable(space).original().macs
     given = {"data": data, "repair_images": 64, "cost": {"max_macs": limit}}
     found = search(tmp_path / "run", tmp_path / "search", Knapsack(num_samples=3), **given)
