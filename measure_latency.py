@@ -1,7 +1,6 @@
 """Measure a table of latencies per layer on this machine: ``python measure_latency.py +space=ofa``. docs/latency.md."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -9,11 +8,9 @@ from omegaconf import DictConfig, ListConfig
 from oneshot.config import DataSize, entry, make_space, newest_run, plain, settings, warn_unread
 from oneshot.costs import MeasureSettings, check_table, measure_table
 from oneshot.pipeline.folders import load_supernet
-from oneshot.runs import write_json
 from oneshot.spaces.base import SearchSpace
 
 log = logging.getLogger("measure_latency")
-_LEAST_CORRELATION = 0.5  # of sums with measured latencies
 
 
 @entry("measure_latency", alone=True)
@@ -36,14 +33,9 @@ def main(config: DictConfig, folder: Path) -> None:
     log.info("table in %s", folder)
     if config.check_networks:
         check = check_table(table, config.check_networks, latency, config.seed)
-        write_json(folder / "check.json", asdict(check))
-        correlation = "none" if check.correlation is None else f"{check.correlation:.3f}"
-        is_in_order = check.correlation is None or check.correlation >= _LEAST_CORRELATION
-        (log.info if is_in_order else log.warning)(
-            "%d whole networks: the sum of the layers is off by %.1f%% (median), correlation %s",
-            len(check.measured), 100 * check.median_relative_error, correlation,
-        )  # fmt: skip
-        if not is_in_order:
+        check.save(folder)
+        (log.info if check.is_in_order else log.warning)("%s", check)
+        if not check.is_in_order:
             log.warning(
                 "the table does not put these networks in order: measure again when the machine does nothing else"
             )

@@ -4,8 +4,8 @@ from oneshot.costs.additive import AdditiveLatency, AdditiveTable
 from oneshot.costs.expected import ExpectedCost
 from oneshot.costs.latency import Latency, measure_latency
 from oneshot.costs.layers import Layer, layer_name
-from oneshot.costs.lookup import LatencyTable, LayerTime
-from oneshot.costs.measuring import MeasureSettings, TableCheck, check_table, measure_table
+from oneshot.costs.lookup import LatencyTable, LayerTime, TableCheck
+from oneshot.costs.measuring import MeasureSettings, check_table, measure_table
 from oneshot.costs.settings import CostSettings, RelativeCostSettings
 from oneshot.costs.table import BlockCost, Cost, CostTable
 

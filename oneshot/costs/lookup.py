@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,13 @@ from oneshot.runs import write_json, write_text
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.loading import from_definition
 
+log = logging.getLogger(__name__)
+
 _SUFFIX = "_lookup_table.yaml"
 _DESCRIPTION = "table.json"
+_CHECK = "check.json"
+_TOLD = ("device", "batch", "threads")  # of a description
+_LEAST_CORRELATION = 0.5  # of sums with measured latencies
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,38 @@ class LayerTime:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class TableCheck:
+    """Latencies of whole networks beside what a table says, in milliseconds.
+
+    Args:
+        predicted, measured: of each network.
+        median_relative_error: the median of ``|predicted / measured - 1|``.
+        correlation: Pearson's; None for fewer than two different values.
+    """
+
+    predicted: list[float]
+    measured: list[float]
+    median_relative_error: float
+    correlation: float | None
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the table tells faster networks from slower ones, as far as is known."""
+        return self.correlation is None or self.correlation >= _LEAST_CORRELATION
+
+    def __str__(self) -> str:
+        correlation = "none" if self.correlation is None else f"{self.correlation:.3f}"
+        return (
+            f"{len(self.measured)} whole networks: the sum of the layers is off by "
+            f"{100 * self.median_relative_error:.1f}% (median), correlation {correlation}"
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ``check.json`` beside the table in ``folder``."""
+        write_json(Path(folder) / _CHECK, asdict(self))
+
+
 class LatencyTable:
     """Milliseconds of the layers of a search space's networks at several input sizes. Nothing is interpolated.
 
@@ -39,6 +77,10 @@ class LatencyTable:
         times: for each input size in pixels, the layers' names (``layer_name``) and what they take.
         space: whose architectures are looked up.
         description: plain values to keep with the table, such as the machine and the batch.
+
+    Attributes:
+        check: how well sums agreed with whole networks, of a table that was read from a folder where ``measure_latency.py`` has
+            put that.
     """
 
     def __init__(
@@ -50,13 +92,14 @@ class LatencyTable:
         self.times = {size: dict(layers) for size, layers in sorted(times.items())}
         self.space = space
         self.description = dict(description or {})
+        self.check: TableCheck | None = None
         self._walk = None if space is None else LayerWalk(space)
 
     @classmethod
     def load(cls, path: str | Path | Sequence[str | Path], space: SearchSpace | None = None) -> LatencyTable:
         """Reads YAML files of the form ``layer: {count, mean, std}``, whose names begin with the input size
         (``160_lookup_table.yaml``): one file, a list of them, or all that a folder holds. Tables that ``save`` wrote know their
-        ``space``; others need it.
+        ``space``; others need it. One that did not put whole networks in order when it was measured is told by a warning.
 
         Raises:
             FileNotFoundError: there is no such file, or no table in the folder.
@@ -89,7 +132,21 @@ class LatencyTable:
             raise ValueError(
                 f"{path} is a latency table of {other}, not of {type(space).__name__}: measure one of that space"
             )
-        return cls(times, space, description)
+        table = cls(times, space, description)
+        if isinstance(path, (str, Path)) and (Path(path) / _CHECK).is_file():
+            table.check = _read_check(Path(path) / _CHECK)
+            if not table.check.is_in_order:
+                log.warning("%s does not put networks in order; when it was measured, %s", path, table.check)
+        return table
+
+    def summed_over(self, path: str | Path) -> str:
+        """In words what latencies are that were summed up from ``path``: how it was measured and how far its sums were off, as
+        far as that is known.
+        """
+        known = [f"{name} {self.description[name]}" for name in _TOLD if name in self.description]
+        if self.check is not None:
+            known.append(f"off by {100 * self.check.median_relative_error:.1f}% (median) in whole networks")
+        return f"summed over {path}{' of ' if known else ''}{', '.join(known)}"
 
     def save(self, folder: str | Path, sizes: Iterable[int] | None = None) -> None:
         """Writes one file for each input size, or for those of ``sizes``, to ``folder`` in the same form, and ``table.json`` with
@@ -164,3 +221,13 @@ def _read_time(path: Path, name: object, entry: Any) -> LayerTime:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
             raise ValueError(f"{path}: the {key} of layer {short(name)} is a number from 0, not {short(value)}")
     return LayerTime(float(values["mean"]), float(values["std"]), int(values["count"]))
+
+
+def _read_check(path: Path) -> TableCheck:
+    content = read_json(path, "check of a latency table")
+    try:
+        predicted, measured = ([float(value) for value in content[name]] for name in ("predicted", "measured"))
+        error, correlation = float(content["median_relative_error"]), content["correlation"]
+        return TableCheck(predicted, measured, error, None if correlation is None else float(correlation))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is no check of a latency table, as measure_latency.py writes it") from None

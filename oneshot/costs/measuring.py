@@ -19,7 +19,7 @@ from oneshot.arch import Arch
 from oneshot.checking import check_least
 from oneshot.costs.latency import describe_device, measure_latency, num_threads, timed_device, timer
 from oneshot.costs.layers import LayerWalk
-from oneshot.costs.lookup import LatencyTable, LayerTime
+from oneshot.costs.lookup import LatencyTable, LayerTime, TableCheck
 from oneshot.costs.walking import Call
 from oneshot.progress import progress
 from oneshot.runs import require_same, writing
@@ -53,22 +53,6 @@ class MeasureSettings:
     def __post_init__(self) -> None:
         check_least(1, "latency.", batch=self.batch, threads=self.threads, repeats=self.repeats)
         check_least(0, "latency.", warmup=self.warmup)
-
-
-@dataclass(frozen=True)
-class TableCheck:
-    """Latencies of whole networks beside what a table says, in milliseconds.
-
-    Args:
-        predicted, measured: of each network.
-        median_relative_error: the median of ``|predicted / measured - 1|``.
-        correlation: Pearson's; None for fewer than two different values.
-    """
-
-    predicted: list[float]
-    measured: list[float]
-    median_relative_error: float
-    correlation: float | None
 
 
 def measure_table(

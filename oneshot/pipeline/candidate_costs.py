@@ -17,8 +17,6 @@ from oneshot.search import Problem
 from oneshot.spaces.base import SearchSpace
 from oneshot.spaces.coding import Codes, Coding
 
-_TOLD = ("device", "batch", "threads")  # of a latency table
-
 
 def _no_score(codes: Codes) -> list[float]:
     return [0.0] * len(codes)
@@ -60,16 +58,14 @@ class CandidateCosts:
         self.supernet, self.settings = supernet, settings
         self.table, self.coding = CostTable(supernet.space), Coding(supernet.space)
         self._looked_up: AdditiveLatency | None = None
-        if settings.latency_table is not None:
-            table = LatencyTable.load(settings.latency_table, supernet.space)
-            self._looked_up = AdditiveLatency(supernet.space, table.contributions)
         self._measured_as = (
             f"{settings.latency_device}, batch {settings.latency_batch}, threads {settings.latency_threads}"
         )
         self.conditions = ""
-        if self._looked_up is not None:
-            known = [f"{name} {table.description[name]}" for name in _TOLD if name in table.description]
-            self.conditions = f"summed over {settings.latency_table}{' of ' if known else ''}{', '.join(known)}"
+        if settings.latency_table is not None:
+            table = LatencyTable.load(settings.latency_table, supernet.space)
+            self._looked_up = AdditiveLatency(supernet.space, table.contributions)
+            self.conditions = table.summed_over(settings.latency_table)
 
     @property
     def origin(self) -> str:

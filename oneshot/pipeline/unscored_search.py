@@ -52,8 +52,10 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
     predictor, limited, costs = the_predictor(settings), settings.limited, settings.costs
     table, coding = CostTable(space), Coding(space)
     functions: dict[str, Callable[[Codes], ArrayLike]] = {**table.functions}
+    facts = {"space": f"{space.size:.3g} networks", "seed": str(settings.seed)}
     if costs[0].latency_table is not None:
         layers = LatencyTable.load(costs[0].latency_table, space)
+        facts["latency"] = layers.summed_over(costs[0].latency_table)
         functions["latency_ms"] = AdditiveLatency(space, layers.contributions).latencies_of
 
     def predict(codes: Codes) -> ArrayLike:
@@ -86,11 +88,8 @@ def search_without_supernet(space: SearchSpace, settings: SearchSettings, folder
         if isinstance(space, (OFAMobileNetV3, OFAProxyless)):
             network["published"] = published.to_published(space, arch)
         networks.append(network)
-    seconds = time.monotonic() - started
+    facts["time of this run"] = f"{time.monotonic() - started:.1f} s"
     write_json(folder / "networks.json", networks)
-    facts = {"space": f"{space.size:.3g} networks", "seed": str(settings.seed), "time of this run": f"{seconds:.1f} s"}
-    if costs[0].latency_table is not None:
-        facts["latency"] = f"summed over {costs[0].latency_table}"
     report.write_tradeoff_report(
         folder / "report.html",
         report.TradeoffReport(

@@ -13,7 +13,7 @@ from space_examples import SPACES
 from torch import Tensor, nn
 
 from oneshot.arch import Arch, Choice
-from oneshot.costs import LatencyTable, LayerTime, MeasureSettings, check_table, measure_table
+from oneshot.costs import LatencyTable, LayerTime, MeasureSettings, TableCheck, check_table, measure_table
 from oneshot.published import from_published
 from oneshot.spaces import Make, NASBenchMacro, OFAMobileNetV3, OFAProxyless, SearchSpace
 
@@ -204,6 +204,23 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path, name: str, text: st
     with pytest.raises(ValueError, match=message) as refused:
         LatencyTable.load(tmp_path / name)
     assert "\n" not in str(refused.value)
+
+
+def test_a_table_says_how_far_its_sums_were_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    LatencyTable({8: {"a": LayerTime(1.0)}}, description={"device": "cpu"}).save(tmp_path)
+    assert LatencyTable.load(tmp_path, Joined()).summed_over("there") == "summed over there of device cpu"
+    TableCheck([1.0, 2.0], [1.2, 2.0], 0.0834, 0.9).save(tmp_path)
+    table = LatencyTable.load(tmp_path, Joined())
+    assert table.check == TableCheck([1.0, 2.0], [1.2, 2.0], 0.0834, 0.9)
+    assert table.summed_over("there").endswith("device cpu, off by 8.3% (median) in whole networks")
+    assert not caplog.messages
+    TableCheck([1.0, 2.0], [2.0, 1.5], 0.4, -1.0).save(tmp_path)
+    LatencyTable.load(tmp_path, Joined())
+    assert "does not put networks in order" in caplog.text
+    assert "2 whole networks" in caplog.text
+    (tmp_path / "check.json").write_text('{"predicted": 3}')
+    with pytest.raises(ValueError, match=r"check\.json is no check of a latency table"):
+        LatencyTable.load(tmp_path, Joined())
 
 
 def test_tables_that_cannot_be_looked_up(tmp_path: Path) -> None:
