@@ -93,7 +93,7 @@ class PredictedSearch:
                         f"{type(self.strategy).__name__} with {type(self.predictor).__name__}",
                         predicted if self._predicts_accuracy else {},
                         [self._note(checked)],
-                        {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": f"{checked.tau:.2f}"},
+                        {"predictor": type(self.predictor).__name__, "predictor's Kendall tau": _agreement(checked)},
                         chosen_by="" if self.evidence is None else self._chosen_by(self.evidence),
                         learned_from=every,
                     )
@@ -240,3 +240,8 @@ def describe_limits(cost: CostSettings) -> str:
     """The limits in a line of the log."""
     limits = [describe_limit(name, limit, cost.written.get(name)) for name, limit in cost.limits.items()]
     return ", ".join(limits) or "without limits"
+
+
+def _agreement(checked: PredictorReport) -> str:
+    doubt = "" if checked.trusted else ", not to be trusted"
+    return f"{checked.tau:.2f} ({checked.tau_low:.2f} to {checked.tau_high:.2f}){doubt}"

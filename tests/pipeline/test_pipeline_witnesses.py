@@ -107,6 +107,7 @@ def test_a_predictor_of_useless_scores_does_not_choose(
     assert by_loss != LARGEST  # what the scores themselves would have chosen
     page = (tmp_path / "report.html").read_text()
     assert "The predictor is not to be trusted" in page
+    assert "), not to be trusted" in page  # beside Kendall's tau among the facts
     assert "chosen by <strong>counting MACs, because nothing agrees with the supernet</strong>" in page
 
 
