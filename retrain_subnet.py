@@ -38,7 +38,7 @@ def main(config: DictConfig, folder: Path) -> None:
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     log.info("the subnet in %s", source)
     is_repaired = "repair_images" in subnet.card and retrain.weights == "inherited"
-    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired)
+    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired, subnet.module())
     if own:
         log.info("for repaired weights: %s", ", ".join(f"trainer.{name}={value}" for name, value in own.items()))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **own)

@@ -22,6 +22,7 @@ from oneshot.config import (
     patterns_of,
     phase_settings,
     plain,
+    rate_left_open,
     settings,
     unread_by_sampler,
     unread_by_trainer,
@@ -34,6 +35,7 @@ from oneshot.pipeline.train import SupernetTraining, train_supernet
 from oneshot.training import Distillation, PhaseSettings, TrainSettings, plan_phases
 
 log = logging.getLogger("train_supernet")
+_ANY_RATE = 1.0  # until the network is known, by which a learning rate is chosen
 
 
 @entry("train_supernet")
@@ -43,15 +45,16 @@ def main(config: DictConfig, folder: Path) -> None:
         config.trainer.epochs = sum(phase.epochs for phase in phases.values())
     epochs = config.trainer.epochs
     listed = sum(phase.epochs for phase in phases.values())
-    trainer = settings(
-        TrainSettings, config, "trainer", seed=config.seed, **({"epochs": listed} if phases and epochs is None else {})
-    )
+    told = {"epochs": listed} if phases and epochs is None else {}
+    untold = {"lr": _ANY_RATE} if config.trainer.lr is None else {}
+    trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **told, **untold)
     distillation = settings(Distillation, config, "distillation")
     init = None if config.init is None else Path(config.init)
     data_config = data_settings(config)
     newest = newest_checkpoint(folder, "train_supernet")
     data = make_data(data_config, of_training(folder, newest, data_config, init, config.new_classifier))
     space = make_space(config.get("space"), data)
+    trainer = rate_left_open(config, trainer, space)
     given, strongest = patterns_of(config.options), settings(Strongest, config, "strongest").of(space)
     check_apart(given, strongest)
     options = given | strongest

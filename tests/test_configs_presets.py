@@ -36,8 +36,11 @@ def test_a_preset_sets_what_it_names_and_makes_its_objects(name: str) -> None:
     for group, values in file.items():
         assert values.items() <= container[group].items() if isinstance(values, dict) else container[group] == values
     phases = phase_settings(config)
-    epochs = {"epochs": 1} if config.trainer.epochs is None else {}
-    settings(TrainSettings, config, "trainer", seed=0, **epochs)
+    left_open = {"epochs": 1, "lr": 0.1}
+    settings(
+        TrainSettings, config, "trainer", seed=0,
+        **{name: value for name, value in left_open.items() if config.trainer[name] is None},
+    )  # fmt: skip
     settings(Distillation, config, "distillation")
     space = find_class("oneshot.spaces.OFAMobileNetV3")(num_classes=10, resolutions=(24, 28, 32))
     if name == "drnas":  # which keeps 4 options of 8

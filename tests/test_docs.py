@@ -213,6 +213,8 @@ def test_command_is_valid(script: str, words: list[str]) -> None:
             listed = (
                 {"epochs": 1} if group == "trainer" and config.get("phases") else {}
             )  # null: the sum over the phases
+            if group == "trainer" and config.trainer.lr is None:  # by the network
+                listed["lr"] = 0.1
             settings(kind, config, group, **listed)
     if script == "train_supernet":
         phase_settings(config)

@@ -20,7 +20,7 @@ from oneshot.config.making import (
 )
 from oneshot.config.own_code import code_setting
 from oneshot.config.paths import CONF
-from oneshot.config.presets import PRESET, for_repaired, score_left_open, search_for_repaired
+from oneshot.config.presets import PRESET, for_repaired, rate_left_open, score_left_open, search_for_repaired
 from oneshot.config.program import entry, newest_run
 from oneshot.config.spaces import DataKind, DataSize, data_settings, log_notes, make_space, register_spaces
 
@@ -50,6 +50,7 @@ __all__ = [
     "patterns_of",
     "phase_settings",
     "plain",
+    "rate_left_open",
     "register_spaces",
     "score_left_open",
     "search_for_repaired",

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from oneshot.arch import suggest
 from oneshot.config.keys import no_setting, typed_keys
@@ -18,12 +20,15 @@ from oneshot.costs import CostSettings
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.search_settings import COMBINED, INHERITED, SearchSettings
 from oneshot.search import Exhaustive
+from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
+from oneshot.training import TrainSettings, fine_tuning_rate
 
 log = logging.getLogger(__name__)
 
 PRESET = "pretrained"  # conf/trainer/pretrained.yaml
 _SPACES = ("timm", "network")
+_OPTIMIZER = "adamw"
 
 
 def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
@@ -38,6 +43,25 @@ def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
     if config_name != "train_supernet" or values.get("space") not in _SPACES or not starts_trained or names_trainer:
         return list(arguments)
     return [*arguments, f"trainer={PRESET}"]
+
+
+def rate_left_open(config: DictConfig, trainer: TrainSettings, space: SearchSpace) -> TrainSettings:
+    """The settings of a training with the learning rate that ``trainer.lr=null`` stands for, which is set in ``config``, too.
+
+    Raises:
+        ValueError: it is no rate for the optimizer.
+    """
+    if config.trainer.lr is not None:
+        return trainer
+    if trainer.optimizer.lower() != _OPTIMIZER:
+        raise ValueError(
+            f"trainer.lr=null stands for a rate of {_OPTIMIZER}: give a number for trainer.optimizer={trainer.optimizer}"
+        )
+    with torch.device("meta"):
+        config.trainer.lr = fine_tuning_rate(space.network(space.largest))
+    if trainer.epochs:
+        log.info("trainer.lr=%g, by what normalises in the network (docs/your-network.md)", config.trainer.lr)
+    return replace(trainer, lr=config.trainer.lr)
 
 
 def search_for_repaired(
@@ -141,8 +165,9 @@ def score_left_open(trained: Trained, search: SearchSettings) -> str:
     return INHERITED
 
 
-def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) -> Mapping[str, Any]:
-    """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed.
+def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool, network: nn.Module) -> Mapping[str, Any]:
+    """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed. A learning
+    rate that is null there is half of the one at which such a network is fine-tuned.
 
     Args:
         typed: the settings of the command line, ``key=value`` each.
@@ -156,4 +181,5 @@ def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool) ->
             raise ValueError(no_setting(f"repaired.{name}", [f"repaired.{known}" for known in config.trainer]))
     if not is_repaired or "trainer" in keys:
         return {}
-    return {name: value for name, value in config.repaired.items() if f"trainer.{name}" not in keys}
+    own = {str(name): value for name, value in config.repaired.items() if f"trainer.{name}" not in keys}
+    return own | ({"lr": fine_tuning_rate(network) / 2} if "lr" in own and own["lr"] is None else {})

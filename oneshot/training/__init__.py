@@ -4,6 +4,7 @@ from oneshot.training.architecture import ArchitectureImages, ArchitectureTask
 from oneshot.training.batches import batches_of
 from oneshot.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from oneshot.training.distillation import Distillation
+from oneshot.training.fine_tuning import fine_tuning_rate
 from oneshot.training.norms import freeze_norms
 from oneshot.training.phases import PhaseSettings, plan_phases
 from oneshot.training.rewards import HeldOutReward
@@ -28,6 +29,7 @@ __all__ = [
     "Trainer",
     "batches_of",
     "check_run",
+    "fine_tuning_rate",
     "freeze_norms",
     "list_checkpoints",
     "load_checkpoint",

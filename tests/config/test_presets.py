@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from space_examples import SPACES
 from torch import nn
 
 from oneshot.arch import Arch, Choice
-from oneshot.config import CONF, for_repaired, score_left_open, search_for_repaired, settings
+from oneshot.config import CONF, for_repaired, rate_left_open, score_left_open, search_for_repaired, settings
 from oneshot.config.presets import with_trainer
 from oneshot.costs import CostSettings
 from oneshot.evaluation.family import SupernetFamily
@@ -47,19 +48,38 @@ def test_the_trainer_for_trained_weights(arguments: list[str], expected: bool) -
     assert with_trainer(arguments, "measure_latency") == arguments
 
 
+@pytest.mark.parametrize(("space", "rate"), [(MACRO, 1e-3), (SPACES["vit"](), 1e-4)])
+def test_a_learning_rate_that_is_left_open(space: SearchSpace, rate: float, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    settings_now = TrainSettings(optimizer="adamw", lr=1.0, weight_decay=0.01)
+    config = OmegaConf.create({"trainer": {"lr": 0.03}})
+    assert rate_left_open(config, settings_now, space) == settings_now  # it was not left open
+    config.trainer.lr = None
+    assert rate_left_open(config, settings_now, space) == replace(settings_now, lr=rate)
+    assert config.trainer.lr == rate  # what is recorded
+    assert f"trainer.lr={rate:g}" in caplog.text
+    config.trainer.lr = None
+    with pytest.raises(ValueError, match=r"trainer\.lr=null .* give a number for trainer\.optimizer=sgd"):
+        rate_left_open(config, replace(settings_now, optimizer="sgd"), space)
+
+
 def test_the_trainer_of_a_repaired_network() -> None:
     config = OmegaConf.load(CONF / "retrain_subnet.yaml")
     config.trainer = OmegaConf.merge(OmegaConf.load(CONF / "trainer" / "default.yaml"), config.trainer)
-    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True, network)
     assert own.keys() == config.repaired.keys() - {"epochs"}
     made = settings(TrainSettings, config, "trainer", seed=0, **own)
     assert (made.optimizer, made.lr, made.epochs) == ("adamw", 5e-4, config.trainer.epochs)
-    assert settings(TrainSettings, config, "trainer", seed=0, **for_repaired(config, [], True)).epochs == 6
-    assert for_repaired(config, [], False) == {}
-    assert for_repaired(config, ["trainer=default"], True) == {}
+    whole = for_repaired(config, [], True, network)
+    assert settings(TrainSettings, config, "trainer", seed=0, **whole).epochs == 6
+    assert for_repaired(config, [], True, nn.Sequential(*network, nn.GroupNorm(1, 4)))["lr"] == 5e-5
+    assert "lr" not in for_repaired(config, ["trainer.lr=0.1"], True, network)
+    assert for_repaired(config, [], False, network) == {}
+    assert for_repaired(config, ["trainer=default"], True, network) == {}
     config.repaired.learning_rate = 0.1
     with pytest.raises(ValueError, match=r"no setting 'repaired.learning_rate'"):
-        for_repaired(config, [], False)
+        for_repaired(config, [], False, network)
 
 
 LIMITED = CostSettings(max_macs=1e6)
