@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -57,10 +56,12 @@ def rate_left_open(config: DictConfig, trainer: TrainSettings, space: SearchSpac
         raise ValueError(
             f"trainer.lr=null stands for a rate of {_OPTIMIZER}: give a number for trainer.optimizer={trainer.optimizer}"
         )
-    with torch.device("meta"):
-        config.trainer.lr = fine_tuning_rate(space.network(space.largest))
+    config.trainer.lr = fine_tuning_rate(space.network(space.largest))
     if trainer.epochs:
-        log.info("trainer.lr=%g, by what normalises in the network (docs/your-network.md)", config.trainer.lr)
+        log.info(
+            "trainer.lr=%g, by the size of the network's weights and what normalises (docs/your-network.md)",
+            config.trainer.lr,
+        )
     return replace(trainer, lr=config.trainer.lr)
 
 
