@@ -37,15 +37,15 @@ def main(config: DictConfig, folder: Path) -> None:
     source = newest_run(config.subnet, "runs/search", "subnet.pt", "subnet", "search_subnet")
     subnet = load_subnet(source, ("subnet.pt", "retrained.pt"))
     log.info("the subnet in %s", source)
+    data_config = moved_data(subnet.config.get("data"), config.data)
+    newest = newest_checkpoint(folder, "retrain_subnet")
+    data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
     is_repaired = "repair_images" in subnet.card and retrain.weights == "inherited"
-    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired, subnet.module())
+    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired, subnet.module(), data)
     if own:
         log.info("for repaired weights: %s", ", ".join(f"trainer.{name}={value}" for name, value in own.items()))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **own)
     warn_unread(unread_by_trainer(trainer))
-    data_config = moved_data(subnet.config.get("data"), config.data)
-    newest = newest_checkpoint(folder, "retrain_subnet")
-    data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
     arch_file = None if config.arch is None else Path(config.arch)
     subnet, trained = choose(subnet, arch_file, data, retrain.evaluation(trainer), trainer.seed)
     recorded = {**plain(config), "data": data_config, "subnet": str(source)}

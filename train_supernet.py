@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,11 +29,12 @@ from oneshot.config import (
     unread_by_trainer,
     warn_unread,
 )
+from oneshot.data import ImageData
 from oneshot.pipeline.recorded import of_training
 from oneshot.pipeline.relaxed import DERIVED, Strongest
 from oneshot.pipeline.steps import newest_checkpoint
 from oneshot.pipeline.train import SupernetTraining, train_supernet
-from oneshot.training import Distillation, PhaseSettings, TrainSettings, plan_phases
+from oneshot.training import Distillation, PhaseSettings, TrainSettings, batches_of, plan_phases
 
 log = logging.getLogger("train_supernet")
 _ANY_RATE = 1.0  # until the network is known, by which a learning rate is chosen
@@ -66,6 +68,9 @@ def main(config: DictConfig, folder: Path) -> None:
     planned = plan_phases(phases, wanted, epochs)
     if any(phase.epochs != phases[name].epochs for name, phase in planned.items()):
         log.info("trainer.epochs=%d, shared out among the phases (%s)", epochs, _lengths(planned))
+    if planned and epochs is None:
+        planned = _lengthened(config, planned, data, trainer)
+        trainer = replace(trainer, epochs=sum(phase.epochs for phase in planned.values()))
     warn_unread(unread_by_sampler(config.sampler, space) | unread_by_trainer(trainer) | _unread(config, trainer))
     if HydraConfig.get().runtime.choices.get("trainer") == PRESET and planned:
         log.info(
@@ -110,6 +115,22 @@ def _unread(config: DictConfig, trainer: TrainSettings) -> dict[str, str]:
         names = {f"trainer.{name}" for name in vars(trainer)} - {"trainer.epochs", "trainer.threads", "trainer.device"}
         unread |= dict.fromkeys([*names, "phases", "distillation"], "where something is trained")
     return unread
+
+
+def _lengthened(
+    config: DictConfig, phases: Mapping[str, PhaseSettings], data: ImageData, trainer: TrainSettings
+) -> dict[str, PhaseSettings]:
+    """Phases with the epochs that their least steps take, which are set in ``config``, too."""
+    steps = batches_of(data, trainer)[1]
+    found = {name: phase.lengthened(steps) for name, phase in phases.items()}
+    for name, phase in found.items():
+        if phase.epochs > phases[name].epochs:
+            config.phases[name].epochs = phase.epochs
+            log.info(
+                "phases.%s.epochs=%d in place of %d, for phases.%s.min_steps=%d: an epoch of %d images has %d",
+                name, phase.epochs, phases[name].epochs, name, phase.min_steps, len(data.train), steps,
+            )  # fmt: skip
+    return found
 
 
 def _lengths(phases: Mapping[str, PhaseSettings]) -> str:

@@ -45,7 +45,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
         if "Config group override must be" in text:
             groups = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0].lstrip("+")).is_dir()]
             named = [word for word in groups if re.search(r"=(?:null|true|false|[\d.{-].*)$", word, re.IGNORECASE)]
-            return f"{' or '.join(named or groups)}: such a group is chosen by the name of one of its files"
+            hint = "; search=NAME is a search without one" if "predictor=null" in named else ""
+            return f"{' or '.join(named or groups)}: such a group is chosen by the name of one of its files{hint}"
         if isinstance(cause, OverrideParseException):
             reason = text.splitlines()[0]
             return _unreadable(cause.override, "Hydra cannot read it" if reason.startswith("Lexer") else reason)

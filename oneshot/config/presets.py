@@ -13,21 +13,23 @@ from torch import nn
 
 from oneshot.arch import suggest
 from oneshot.config.keys import no_setting, typed_keys
-from oneshot.config.making import make_strategy
+from oneshot.config.making import make_strategy, settings
 from oneshot.config.paths import CONF
 from oneshot.costs import CostSettings
+from oneshot.data import ImageData
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.search_settings import COMBINED, INHERITED, SearchSettings
 from oneshot.search import Exhaustive
 from oneshot.spaces.base import SearchSpace
 from oneshot.supernet import Supernet
-from oneshot.training import TrainSettings, fine_tuning_rate
+from oneshot.training import PhaseSettings, TrainSettings, batches_of, fine_tuning_rate
 
 log = logging.getLogger(__name__)
 
 PRESET = "pretrained"  # conf/trainer/pretrained.yaml
 _SPACES = ("timm", "network")
 _OPTIMIZER = "adamw"
+_MIN_STEPS = "min_steps"
 
 
 def with_trainer(arguments: Sequence[str], config_name: str) -> list[str]:
@@ -166,9 +168,12 @@ def score_left_open(trained: Trained, search: SearchSettings) -> str:
     return INHERITED
 
 
-def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool, network: nn.Module) -> Mapping[str, Any]:
-    """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed. A learning
-    rate that is null there is half of the one at which such a network is fine-tuned.
+def for_repaired(
+    config: DictConfig, typed: Sequence[str], is_repaired: bool, network: nn.Module, data: ImageData
+) -> Mapping[str, Any]:
+    """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed. Epochs are
+    as many more as ``repaired.min_steps`` take; a learning rate that is null is half of the one at which such a network is
+    fine-tuned.
 
     Args:
         typed: the settings of the command line, ``key=value`` each.
@@ -176,11 +181,17 @@ def for_repaired(config: DictConfig, typed: Sequence[str], is_repaired: bool, ne
     Raises:
         ValueError: the trainer has no such setting.
     """
-    keys = typed_keys(typed)
+    keys, known = typed_keys(typed), [*config.trainer, _MIN_STEPS]
     for name in config.repaired:
-        if name not in config.trainer:
-            raise ValueError(no_setting(f"repaired.{name}", [f"repaired.{known}" for known in config.trainer]))
+        if name not in known:
+            raise ValueError(no_setting(f"repaired.{name}", [f"repaired.{one}" for one in known]))
     if not is_repaired or "trainer" in keys:
         return {}
     own = {str(name): value for name, value in config.repaired.items() if f"trainer.{name}" not in keys}
-    return own | ({"lr": fine_tuning_rate(network) / 2} if "lr" in own and own["lr"] is None else {})
+    min_steps = own.pop(_MIN_STEPS, None)
+    if "lr" in own and own["lr"] is None:
+        own["lr"] = fine_tuning_rate(network) / 2
+    if "epochs" in own:
+        made = settings(TrainSettings, config, "trainer", **own)
+        own["epochs"] = PhaseSettings(made.epochs, min_steps).lengthened(batches_of(data, made)[1]).epochs
+    return own

@@ -31,15 +31,17 @@ class Latency:
     repeats: int
     memory_format: str
 
-    def describe(self) -> str:
-        """A line like ``3.21 ms median (3.10-3.40) of 30 runs, batch 1, 1 thread, cpu (...), channels_last``."""
+    @property
+    def conditions(self) -> str:
+        """Under which it was measured, like ``30 runs, batch 1, 1 thread, cpu (...), channels_last``."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         runs = "1 run" if self.repeats == 1 else f"{self.repeats} runs"
+        return f"{runs}, batch {self.batch}, {threads}, {self.device}, {self.memory_format}"
+
+    def describe(self) -> str:
+        """A line like ``3.21 ms median (3.10-3.40) of 30 runs, batch 1, 1 thread, cpu (...), channels_last``."""
         spread = f"{_milliseconds(self.p10_ms)}-{_milliseconds(self.p90_ms)}"
-        return (
-            f"{_milliseconds(self.median_ms)} ms median ({spread}) of {runs}, batch {self.batch}, {threads}, "
-            f"{self.device}, {self.memory_format}"
-        )
+        return f"{_milliseconds(self.median_ms)} ms median ({spread}) of {self.conditions}"
 
 
 def measure_latency(

@@ -122,5 +122,5 @@ class CandidateCosts:
             warmup=settings.latency_warmup,
             repeats=settings.latency_repeats,
         )
-        self.conditions = latency.describe()
+        self.conditions = f"median of {latency.conditions}"
         return latency.median_ms

@@ -80,7 +80,6 @@ class Conditions:
         halving_images: the smallest number, None without successive halving.
         partial_channels: on one of how many parts of the channels options were trained.
         latency: how it is known, in words; "" where it is not.
-        latency_from_table: whether it was looked up rather than measured.
     """
 
     space: SearchSpace
@@ -96,7 +95,6 @@ class Conditions:
     partial_channels: int
     seed: int
     latency: str
-    latency_from_table: bool
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ def facts(result: SearchResult, outcome: Outcome, shown: Sequence[Arch]) -> dict
         **outcome.facts,
     }
     if under.latency:
-        known["latency" if under.latency_from_table else "latency, last measured"] = under.latency
+        known["latency"] = under.latency
     return known
 
 

@@ -287,5 +287,4 @@ def _conditions(trained: Trained, data: ImageData, scores: CandidateScores, cost
         partial_channels=trained.partial_channels,
         seed=scores.seed,
         latency=costs.conditions,
-        latency_from_table=costs.settings.latency_table is not None,
     )

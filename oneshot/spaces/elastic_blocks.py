@@ -262,23 +262,35 @@ def _without_values(model: nn.Module) -> nn.Module:
 
 
 def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tuple[ElasticBlock, dict[str, str]]:
+    first = next((arg for arg in called.args if isinstance(arg, Tensor)), None)
+    is_removable = first is not None and called.output == (first.shape,) and not isinstance(module, nn.Sequential)
     with torch.no_grad():
-        dtype = torch.float32 if sum(macs.values()) > _LARGE else torch.float64
-        inputs = Inputs(_with_random_weights(module, dtype), _as(dtype, called.args), _as(dtype, called.kwargs))
         try:
-            inputs.run()
-        except Exception as error:  # a forward that insists on its precision, for instance
+            inputs = _running(module, called, is_large=sum(macs.values()) > _LARGE)
+        except Exception as error:  # whatever a forward does
             reason = f"its block does not run by itself ({' '.join(str(error).split())[:60]})"
-            return ElasticBlock(), dict.fromkeys(producers(module), reason)
+            return ElasticBlock(is_removable=is_removable), dict.fromkeys(producers(module), reason)
         taken: set[str] = set()
         heads, reasons = find_head_groups(inputs, taken)
         widths, more = find_channel_groups(inputs, taken)
     reasons |= more
     worth = [group for group in widths if _share(group, macs) >= _LEAST_SHARE]
-    first = next((arg for arg in called.args if isinstance(arg, Tensor)), None)
-    is_removable = first is not None and called.output == (first.shape,) and not isinstance(module, nn.Sequential)
     kernels, kernel = _large_kernels(module, inputs)
     return ElasticBlock(tuple(worth), tuple(heads), kernels, kernel, is_removable), reasons
+
+
+def _running(module: nn.Module, called: _Called, is_large: bool) -> Inputs:
+    """A block that has run by itself, in float64 if that is not slow and its forward does not insist on float32."""
+    for dtype in (torch.float32,) if is_large else (torch.float64, torch.float32):
+        inputs = Inputs(_with_random_weights(module, dtype), _as(dtype, called.args), _as(dtype, called.kwargs))
+        try:
+            inputs.run()
+        except Exception:  # what fails in either is told of float32
+            if dtype == torch.float32:
+                raise
+        else:
+            break
+    return inputs
 
 
 def _share(group: Group, macs: Mapping[str, int]) -> float:

@@ -19,7 +19,7 @@ from oneshot.spaces.base import Make, SearchSpace
 from oneshot.spaces.elastic_blocks import Analysis, ElasticBlock, analyse, smaller_for_large, stages_of
 from oneshot.spaces.groups import Group, named_tensors
 from oneshot.spaces.input_sizes import sizes_taken
-from oneshot.spaces.making import check_trains_logits, check_untied, construct
+from oneshot.spaces.making import check_initialised, check_trains_logits, check_untied, construct
 from oneshot.spaces.plain import Plain, in_plain_values
 
 _MULTIPLE = 8  # of hidden widths: what processors like
@@ -71,6 +71,7 @@ class ElasticNetwork(SearchSpace):
             torch.manual_seed(0)
             network = create().eval()
         self.name = type(network).__name__
+        check_initialised(network, self.name)
         check_untied(network, self.name)
         image = torch.randn(1, self.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
         examined, macs = smaller_for_large(network, image)

@@ -86,6 +86,16 @@ def check_trains_logits(network: nn.Module, name: str, images: Tensor) -> None:
         )
 
 
+def check_initialised(network: nn.Module, name: str) -> None:
+    """Raises ValueError where layers of ``network``, called ``name``, take their size from the first input."""
+    for path, module in network.named_modules():
+        if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module._parameters.values()):
+            raise ValueError(
+                f"{path or type(module).__name__} of {name} is a {type(module).__name__} that has no size yet: the function that "
+                "makes the network has to give it one, or to run the network once on images"
+            )
+
+
 def check_untied(network: nn.Module, name: str) -> None:
     """Raises ValueError where several modules of ``network``, called ``name``, have one parameter: each would get its own."""
     holders: dict[int, str] = {}

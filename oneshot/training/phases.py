@@ -24,6 +24,7 @@ class PhaseSettings:
 
     Args:
         epochs: passes over the training images.
+        min_steps: of the optimizer: of few images it takes more epochs (``lengthened``), unless their number was asked for.
         lr: peak learning rate; every phase has a cosine of its own.
         warmup_epochs: linear warm-up before the cosine.
         num_paths: subnets a step, for samplers that have such a setting.
@@ -46,6 +47,7 @@ class PhaseSettings:
     """
 
     epochs: int = 1
+    min_steps: int | None = None
     lr: float | None = None
     warmup_epochs: float | None = None
     num_paths: int | None = None
@@ -69,6 +71,7 @@ class PhaseSettings:
             raise ValueError(f"a phase's epochs are at least 1, not {self.epochs}")
         largest = {f"largest[{pattern!r}]": count for pattern, count in self.largest.items()}
         check_least(1, "a phase's ", num_paths=self.num_paths, image_size=self.image_size, **largest)
+        check_least(0, "a phase's ", min_steps=self.min_steps)
         check_least(1, "a phase's ", strongest=self.strongest, partial_channels=self.partial_channels)
 
     def restrict(self, space: Space) -> Space:
@@ -85,6 +88,11 @@ class PhaseSettings:
         if self.resolutions is not None:
             options["resolution"] = tuple(self.resolutions)
         return space.restrict(options)
+
+    def lengthened(self, steps_per_epoch: int) -> PhaseSettings:
+        """This phase with as many epochs as ``min_steps`` take, if that is more."""
+        epochs = max(self.epochs, math.ceil((self.min_steps or 0) / steps_per_epoch))
+        return replace(self, epochs=epochs, warmup_epochs=_scaled(self, epochs))
 
     def apply(self, settings: TrainSettings) -> TrainSettings:
         """The trainer's settings with those of this phase."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from config_files import toy_data
 from omegaconf import DictConfig, OmegaConf
 from space_examples import SPACES
 from torch import nn
@@ -15,6 +18,7 @@ from oneshot.arch import Arch, Choice
 from oneshot.config import CONF, for_repaired, rate_left_open, score_left_open, search_for_repaired, settings
 from oneshot.config.presets import with_trainer
 from oneshot.costs import CostSettings
+from oneshot.data import ImageData, TensorImages
 from oneshot.evaluation.family import SupernetFamily
 from oneshot.pipeline.folders import Trained
 from oneshot.pipeline.search_settings import EvaluationSettings, PredictionSettings, SearchSettings
@@ -63,23 +67,32 @@ def test_a_learning_rate_that_is_left_open(space: SearchSpace, rate: float, capl
         rate_left_open(config, replace(settings_now, optimizer="sgd"), space)
 
 
+def images(count: int) -> ImageData:
+    train = TensorImages(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.long))
+    return replace(toy_data(), train=train)
+
+
 def test_the_trainer_of_a_repaired_network() -> None:
+    many = images(64 * 40)
     config = OmegaConf.load(CONF / "retrain_subnet.yaml")
     config.trainer = OmegaConf.merge(OmegaConf.load(CONF / "trainer" / "default.yaml"), config.trainer)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True, network)
-    assert own.keys() == config.repaired.keys() - {"epochs"}
+    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True, network, many)
+    assert own.keys() == config.repaired.keys() - {"epochs", "min_steps"}
     made = settings(TrainSettings, config, "trainer", seed=0, **own)
     assert (made.optimizer, made.lr, made.epochs) == ("adamw", 5e-4, config.trainer.epochs)
-    whole = for_repaired(config, [], True, network)
+    whole = for_repaired(config, [], True, network, many)
     assert settings(TrainSettings, config, "trainer", seed=0, **whole).epochs == 6
-    assert for_repaired(config, [], True, nn.Sequential(*network, nn.GroupNorm(1, 4)))["lr"] == 5e-5
-    assert "lr" not in for_repaired(config, ["trainer.lr=0.1"], True, network)
-    assert for_repaired(config, [], False, network) == {}
-    assert for_repaired(config, ["trainer=default"], True, network) == {}
+    few = for_repaired(config, [], True, network, images(64 * 4 + 63))
+    assert few == {**whole, "epochs": math.ceil(config.repaired.min_steps / 4)}
+    assert "epochs" not in for_repaired(config, ["trainer.epochs=2"], True, network, images(5))
+    assert for_repaired(config, [], True, nn.Sequential(*network, nn.GroupNorm(1, 4)), many)["lr"] == 5e-5
+    assert "lr" not in for_repaired(config, ["trainer.lr=0.1"], True, network, many)
+    assert for_repaired(config, [], False, network, many) == {}
+    assert for_repaired(config, ["trainer=default"], True, network, many) == {}
     config.repaired.learning_rate = 0.1
     with pytest.raises(ValueError, match=r"no setting 'repaired.learning_rate'"):
-        for_repaired(config, [], False, network)
+        for_repaired(config, [], False, network, many)
 
 
 LIMITED = CostSettings(max_macs=1e6)

@@ -69,6 +69,43 @@ class Unknown(Network):
         return self.head(self.blocks(self.stem(x).mean((2, 3))))
 
 
+class Single(Residual):
+    """Insists on float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x.to(torch.float32)).relu())
+
+
+class InFloat32(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Single(), Single())
+
+
+class Spectral(nn.Module):
+    """Cannot be examined by itself: its layers are complex, and what it is examined with is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Linear(8, 8, dtype=torch.complex64) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.movedim(1, -1).to(torch.complex64)
+        return x + self.second(self.first(values)).real.movedim(-1, 1)
+
+
+class Complex(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Spectral(), Spectral())
+
+
+class Lazy(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.LazyLinear(5)
+
+
 class Branching(Network):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.mean() > 0 else -x)
@@ -85,11 +122,20 @@ def broken() -> Network:
     return network
 
 
-def space_of(create: Callable[[], nn.Module]) -> ElasticNetwork:
-    return ElasticNetwork(create, 5, 16, (0.5, 1.0), 1.0, (0.5, 1.0), True, None)
+def space_of(create: Callable[[], nn.Module], depth_ratio: float = 1.0) -> ElasticNetwork:
+    return ElasticNetwork(create, 5, 16, (0.5, 1.0), depth_ratio, (0.5, 1.0), True, None)
 
 
-@pytest.mark.parametrize("kind", [TwoNames, Unknown])
+def test_a_block_that_insists_on_float32_is_as_elastic_as_others() -> None:
+    assert space_of(InFloat32).analysis == space_of(Network).analysis
+
+
+def test_a_block_that_cannot_be_examined_can_go() -> None:
+    names = [choice.name for choice in space_of(Complex, depth_ratio=0.5).choices]
+    assert names == ["resolution", "blocks.depth"]
+
+
+@pytest.mark.parametrize("kind", [TwoNames, Unknown, InFloat32, Complex])
 def test_odd_networks_are_kept_exactly(kind: type[nn.Module]) -> None:
     space = space_of(kind)
     supernet = Supernet(space).eval()
@@ -108,6 +154,10 @@ def test_odd_networks_are_kept_exactly(kind: type[nn.Module]) -> None:
         (Tied, r"^blocks\.0\.first\.weight and blocks\.1\.first\.weight of Tied are one parameter"),
         (Branching, "^the forward of Branching depends on the values that it sees"),
         (Random, "^Random gives other logits for the same image each time"),
+        (
+            Lazy,
+            "^head of Lazy is a LazyLinear that has no size yet: the function that makes the network has to give it one",
+        ),
         (broken, "^Network gives numbers that are not finite"),
     ],
 )

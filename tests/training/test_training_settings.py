@@ -1,11 +1,12 @@
 """Settings out of range are refused with their name, their value and what is allowed."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from oneshot.training import TrainSettings
+from oneshot.training import PhaseSettings, TrainSettings
 from oneshot.training.settings import check_optimizer
 
 
@@ -61,3 +62,13 @@ def test_optimizers_are_timms() -> None:
         check_optimizer("adamm")
     with pytest.raises(ValueError, match=r"'qqqqqq' is not one of timm's: \w+, \w+"):
         check_optimizer("qqqqqq")
+
+
+def test_a_phase_of_few_images_is_longer() -> None:
+    phase = PhaseSettings(epochs=4, min_steps=75, warmup_epochs=1.0)
+    assert phase.lengthened(19) == phase  # 76 steps
+    assert phase.lengthened(4) == replace(phase, epochs=19, warmup_epochs=4.75)
+    assert phase.lengthened(1).epochs == 75
+    assert PhaseSettings(epochs=4).lengthened(1).epochs == 4
+    with pytest.raises(ValueError, match="a phase's min_steps is at least 0"):
+        PhaseSettings(min_steps=-1)
