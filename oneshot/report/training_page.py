@@ -21,12 +21,14 @@ def write_training_report(
     facts: Mapping[str, str],
     policy: PolicyHistory | None = None,
     graphs: Sequence[Graph] = (),
+    phases: Sequence[tuple[int, str]] = (),
 ) -> None:
     """Writes one self-contained HTML file with a chart for each group; the file appears whole or not at all.
 
     A group whose name contains "accuracy" is shown in percent when its values are fractions. A noisy curve is
     drawn faintly under its running mean. ``policy`` is shown as a heat map below the charts, every choice a band of
-    one row an option, thinned out where there are many steps. ``graphs`` are the cells that were derived.
+    one row an option, thinned out where there are many steps. ``graphs`` are the cells that were derived. ``phases`` are marked
+    in the charts where there are several: the step after which each begins, and its name.
 
     Raises:
         ValueError: a curve or a row of the policy that differs in length from its steps, or a probability that is
@@ -50,7 +52,7 @@ def write_training_report(
 </div>{policy_map.render() if policy_map else ""}
 {_cells(graphs) if graphs else ""}
 {f'<section><div class="head"><h2>Facts</h2></div>{about}</section>' if about else ""}"""
-    data: dict[str, object] = {"groups": payload}
+    data: dict[str, object] = {"groups": payload, "phases": phases if len(phases) > 1 else []}
     scripts = [*_SCRIPTS]
     if policy_map:
         data["policy"] = policy_map.payload()

@@ -19,12 +19,13 @@ class Metrics:
     """Appends one line of JSON a record to ``folder/metrics.jsonl`` and the same numbers to TensorBoard in ``folder``.
 
     A run that continues from step ``resume_step`` first drops the records beyond it, so that the file reads as if the run had
-    never stopped. Of several processes that train together the first writes.
+    never stopped. Of several processes that train together the first writes. Records of a run in phases name theirs.
     """
 
-    def __init__(self, folder: Path, resume_step: int) -> None:
+    def __init__(self, folder: Path, resume_step: int, phase: str = "") -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._phase = {_PHASE: phase} if phase else {}
         self.path = folder / "metrics.jsonl"
         self.records = [record for record in _read(self.path) if record["step"] <= resume_step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
@@ -34,7 +35,7 @@ class Metrics:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records ``values``, such as ``{"train/loss": 2.3}``, at ``step``."""
         if values:
-            self._write({"step": step} | {name: _finite(value) for name, value in values.items()})
+            self._write({"step": step} | self._phase | {name: _finite(value) for name, value in values.items()})
         if self._writer is None:
             return
         for name, value in values.items():
@@ -62,7 +63,7 @@ class Metrics:
         points: dict[str, list[tuple[int, float]]] = {}
         for record in self.records:
             for name, value in record.items():
-                if name not in ("step", _POLICY) and value is not None:
+                if name not in ("step", _POLICY, _PHASE) and value is not None:
                     points.setdefault(name, []).append((record["step"], value))
         groups: dict[str, list[Curve]] = {}
         for name, pairs in points.items():
@@ -70,6 +71,16 @@ class Metrics:
             curve = Curve(label or name, [step for step, _ in pairs], [value for _, value in pairs])
             groups.setdefault(_TITLES.get(group, group), []).append(curve)
         return groups
+
+    def phases(self) -> list[tuple[int, str]]:
+        """After which step each phase begins, in order, and its name."""
+        found: list[tuple[int, str]] = []
+        before = 0
+        for record in self.records:
+            if _PHASE in record and (not found or record[_PHASE] != found[-1][1]):
+                found.append((before, record[_PHASE]))
+            before = record["step"]
+        return found
 
     def policy(self) -> PolicyHistory | None:
         """The probabilities recorded so far, or None where there are none."""
@@ -91,7 +102,10 @@ class Metrics:
 
     def close(self, path: Path, title: str, facts: Mapping[str, str], graphs: Sequence[Graph] = ()) -> None:
         """Writes the page of curves to ``path``, with cells that were derived, and closes the files."""
-        write_training_report(path, title=title, groups=self.curves(), facts=facts, policy=self.policy(), graphs=graphs)
+        groups, phases = self.curves(), self.phases()
+        write_training_report(
+            path, title=title, groups=groups, facts=facts, policy=self.policy(), graphs=graphs, phases=phases
+        )
         self.stop()
 
     def stop(self) -> None:
@@ -102,6 +116,7 @@ class Metrics:
 
 
 _POLICY = "policy"
+_PHASE = "phase"
 _TITLES = {
     "loss": "training loss",
     "accuracy": "training accuracy of the first network of a step",

@@ -123,6 +123,14 @@ class SupernetTask(Task):
         self.statistics: Statistics = statistics
         self._seen_at = teacher_resolution if distillation.full_resolution else None
 
+    def facts(self) -> Mapping[str, str]:
+        """What is added up where there is a teacher: more than in a phase without."""
+        if self.teacher is None:
+            return {}
+        weight = self.distillation.label_weight
+        more = f" and the labels (weight {weight:g})" if weight else ""
+        return {"loss at the end": f"the teacher's answers (weight {self.distillation.ratio:g}){more}"}
+
     def step(self, images: Tensor, labels: Tensor, step: int, engine: Engine) -> StepResult:
         inputs = _Inputs(images, engine)
         predictions: dict[int, Tensor] = {}

@@ -160,7 +160,7 @@ class Trainer:
         if self.step >= self.last_step and (self.folder / "training.html").is_file():
             return self.best_module
         begin_together((self.task.module, self.best_module), self.step, self.share, self.folder)
-        metrics = Metrics(self.folder, self.step)
+        metrics = Metrics(self.folder, self.step, self.part.title)
         started, first_step = time.monotonic(), self.step
         try:
             with _signals(self._request_stop), self._progress() as bar:

@@ -121,9 +121,9 @@ def test_an_external_teacher_teaches_every_network_beside_the_labels() -> None:
     archs = three_archs(supernet.space)
     reference, kept = copy.deepcopy(supernet), copy.deepcopy(teacher)
     distillation = Distillation(ratio=0.5, label_weight=1.0)
-    SupernetTask(supernet, Scripted(supernet.space, lambda step: archs), 0.1, distillation, teacher).step(
-        IMAGES.images, IMAGES.labels, 0, PlainEngine()
-    )
+    task = SupernetTask(supernet, Scripted(supernet.space, lambda step: archs), 0.1, distillation, teacher)
+    assert task.facts() == {"loss at the end": "the teacher's answers (weight 0.5) and the labels (weight 1)"}
+    task.step(IMAGES.images, IMAGES.labels, 0, PlainEngine())
     inputs = PlainEngine().prepare(IMAGES.images, 8)
     with torch.no_grad():
         target = kept.train()(inputs).softmax(1)  # normalised with the batch, as in the published code

@@ -48,6 +48,23 @@ def test_a_continued_run_drops_what_lies_beyond_its_checkpoint(tmp_path: Path) -
     metrics.stop()
 
 
+def test_phases_are_recorded_and_marked(tmp_path: Path) -> None:
+    first = Metrics(tmp_path, 0, "whole")
+    for step in (10, 16):
+        first.write(step, {"loss/train": 1.0})
+    first.stop()
+    second = Metrics(tmp_path, 16, "sizes")
+    second.write(26, {"loss/train": 3.0})
+    assert second.phases() == [(0, "whole"), (16, "sizes")]
+    assert list(second.curves()) == ["training loss"]
+    second.close(tmp_path / "training.html", "Training", {})
+    assert '"phases":[[0,"whole"],[16,"sizes"]]' in (tmp_path / "training.html").read_text().replace(" ", "")
+    alone = Metrics(tmp_path / "other", 0)
+    alone.write(10, {"loss/train": 1.0})
+    alone.close(tmp_path / "other.html", "Training", {})
+    assert '"phases":[]' in (tmp_path / "other.html").read_text().replace(" ", "")
+
+
 @pytest.mark.parametrize("end", ['{"step": 20, "lo', "", "\x00\x00\x00", "[1]\n", '{"step": "x"}\n'])
 def test_a_line_cut_short_is_dropped(tmp_path: Path, end: str) -> None:
     write_lines(tmp_path, '{"step": 10, "loss/train": 1.0}\n', end)

@@ -17,7 +17,20 @@ function quantityOf(group, values) {
 
 const notFinite = (lost) => (lost === 1 ? "1 value is not finite." : `${lost} values are not finite.`);
 
-function lineChart(group, number) {
+// A line where each phase of the training begins after the first, and the names of all.
+function drawPhases(phases, frame, [low, high]) {
+  phases.forEach(([after, name], i) => {
+    const next = i + 1 < phases.length ? phases[i + 1][0] : high;
+    if (next <= low || after >= high) return;
+    const x = frame.toX(Math.max(after, low));
+    if (after > low) svg("path", { class: "crosshair", d: `M${x} ${frame.box.top}V${frame.box.bottom}` }, frame.plot);
+    const room = frame.toX(Math.min(next, high)) - x - 8;
+    const text = svg("text", { x: x + 5, y: frame.box.top + 4, class: "phase" }, frame.over, name);
+    if (text.getComputedTextLength() > room) text.remove();
+  });
+}
+
+function lineChart(group, number, phases) {
   const host = document.getElementById(`lines-${number}`);
   const legend = document.getElementById(`lines-legend-${number}`);
   const note = document.getElementById(`lines-note-${number}`);
@@ -73,6 +86,7 @@ function lineChart(group, number) {
     const xQuantity = { label: "step", tick: countTick };
     const yDomain = padded(low, high, quantity, 0.05);
     frame = plotFrame(host, { height, xDomain, yDomain, xQuantity, yQuantity: quantity, integerX: true, title: group.name });
+    drawPhases(phases, frame, xDomain);
     for (const curve of curves.filter(({ trend }) => trend)) {
       svg("path", { class: "curve faint", d: path(curve, curve.values), style: `stroke: ${seriesStyle(curve.i).color}` }, frame.plot);
     }
@@ -155,4 +169,5 @@ function lineChart(group, number) {
   keepDrawn(host, draw);
 }
 
-JSON.parse(document.getElementById("report-data").textContent).groups.forEach(lineChart);
+const { groups, phases } = JSON.parse(document.getElementById("report-data").textContent);
+groups.forEach((group, number) => lineChart(group, number, phases));
