@@ -41,7 +41,7 @@ def main(config: DictConfig, folder: Path) -> None:
     newest = newest_checkpoint(folder, "retrain_subnet")
     data = make_data(data_config, of_step(subnet.record, f"the subnet in {source}", folder, newest, config.new_images))
     is_repaired = "repair_images" in subnet.card and retrain.weights == "inherited"
-    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired, subnet.module(), data)
+    own = for_repaired(config, HydraConfig.get().overrides.task, is_repaired, subnet.module, data)
     if own:
         log.info("for repaired weights: %s", ", ".join(f"trainer.{name}={value}" for name, value in own.items()))
     trainer = settings(TrainSettings, config, "trainer", seed=config.seed, **own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -169,7 +169,7 @@ def score_left_open(trained: Trained, search: SearchSettings) -> str:
 
 
 def for_repaired(
-    config: DictConfig, typed: Sequence[str], is_repaired: bool, network: nn.Module, data: ImageData
+    config: DictConfig, typed: Sequence[str], is_repaired: bool, network: Callable[[], nn.Module], data: ImageData
 ) -> Mapping[str, Any]:
     """The trainer's settings under ``repaired``, if the network that is trained on is such, but those that were typed. Epochs are
     as many more as ``repaired.min_steps`` take; a learning rate that is null is half of the one at which such a network is
@@ -177,6 +177,7 @@ def for_repaired(
 
     Args:
         typed: the settings of the command line, ``key=value`` each.
+        network: makes that network, where its weights are looked at.
 
     Raises:
         ValueError: the trainer has no such setting.
@@ -190,7 +191,7 @@ def for_repaired(
     own = {str(name): value for name, value in config.repaired.items() if f"trainer.{name}" not in keys}
     min_steps = own.pop(_MIN_STEPS, None)
     if "lr" in own and own["lr"] is None:
-        own["lr"] = fine_tuning_rate(network) / 2
+        own["lr"] = fine_tuning_rate(network()) / 2
     if "epochs" in own:
         made = settings(TrainSettings, config, "trainer", **own)
         own["epochs"] = PhaseSettings(made.epochs, min_steps).lengthened(batches_of(data, made)[1]).epochs

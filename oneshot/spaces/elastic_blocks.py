@@ -281,16 +281,16 @@ def _examine(module: nn.Module, called: _Called, macs: Mapping[str, int]) -> tup
 
 def _running(module: nn.Module, called: _Called, is_large: bool) -> Inputs:
     """A block that has run by itself, in float64 if that is not slow and its forward does not insist on float32."""
-    for dtype in (torch.float32,) if is_large else (torch.float64, torch.float32):
+
+    def run(dtype: torch.dtype) -> Inputs:
         inputs = Inputs(_with_random_weights(module, dtype), _as(dtype, called.args), _as(dtype, called.kwargs))
-        try:
-            inputs.run()
-        except Exception:  # what fails in either is told of float32
-            if dtype == torch.float32:
-                raise
-        else:
-            break
-    return inputs
+        inputs.run()
+        return inputs
+
+    if not is_large:
+        with contextlib.suppress(Exception):  # what fails in either is told of float32
+            return run(torch.float64)
+    return run(torch.float32)
 
 
 def _share(group: Group, macs: Mapping[str, int]) -> float:

@@ -77,22 +77,22 @@ def test_the_trainer_of_a_repaired_network() -> None:
     config = OmegaConf.load(CONF / "retrain_subnet.yaml")
     config.trainer = OmegaConf.merge(OmegaConf.load(CONF / "trainer" / "default.yaml"), config.trainer)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True, network, many)
+    own = for_repaired(config, ["subnet=a", "trainer.epochs=3", "trainer.epochs"], True, lambda: network, many)
     assert own.keys() == config.repaired.keys() - {"epochs", "min_steps"}
     made = settings(TrainSettings, config, "trainer", seed=0, **own)
     assert (made.optimizer, made.lr, made.epochs) == ("adamw", 5e-4, config.trainer.epochs)
-    whole = for_repaired(config, [], True, network, many)
+    whole = for_repaired(config, [], True, lambda: network, many)
     assert settings(TrainSettings, config, "trainer", seed=0, **whole).epochs == 6
-    few = for_repaired(config, [], True, network, images(64 * 4 + 63))
+    few = for_repaired(config, [], True, lambda: network, images(64 * 4 + 63))
     assert few == {**whole, "epochs": math.ceil(config.repaired.min_steps / 4)}
-    assert "epochs" not in for_repaired(config, ["trainer.epochs=2"], True, network, images(5))
-    assert for_repaired(config, [], True, nn.Sequential(*network, nn.GroupNorm(1, 4)), many)["lr"] == 5e-5
-    assert "lr" not in for_repaired(config, ["trainer.lr=0.1"], True, network, many)
-    assert for_repaired(config, [], False, network, many) == {}
-    assert for_repaired(config, ["trainer=default"], True, network, many) == {}
+    assert "epochs" not in for_repaired(config, ["trainer.epochs=2"], True, lambda: network, images(5))
+    assert for_repaired(config, [], True, lambda: nn.Sequential(*network, nn.GroupNorm(1, 4)), many)["lr"] == 5e-5
+    assert "lr" not in for_repaired(config, ["trainer.lr=0.1"], True, lambda: network, many)
+    assert for_repaired(config, [], False, lambda: network, many) == {}
+    assert for_repaired(config, ["trainer=default"], True, lambda: network, many) == {}
     config.repaired.learning_rate = 0.1
     with pytest.raises(ValueError, match=r"no setting 'repaired.learning_rate'"):
-        for_repaired(config, [], False, network, many)
+        for_repaired(config, [], False, lambda: network, many)
 
 
 LIMITED = CostSettings(max_macs=1e6)
