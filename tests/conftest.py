@@ -1,11 +1,14 @@
 """What tests share: one thread, the folder of reference data, every search space with a supernet of it, and a user's folder."""
 
 import copy
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 import torch
 from command_lines import CODE, MY_SPACE, SEARCH, TRAIN, expect_success
@@ -17,10 +20,31 @@ from oneshot import export
 from oneshot.spaces import SearchSpace
 from oneshot.supernet import Supernet
 
+hypothesis.settings.register_profile("oneshot", deadline=None)  # a busy machine is not a fault
+hypothesis.settings.load_profile("oneshot")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """The weights of shared networks do not depend on which tests ran before, which differs from run to run."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Nor does what a test draws itself."""
+    _seed()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oneshot.arch import Arch, Choice, Option, suggest
@@ -49,7 +49,6 @@ def test_a_choice_that_makes_no_sense_is_refused(
         Choice("kernel", options, when)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), OPTIONS))
 def test_an_architecture_survives_json_and_pickle(values: dict[str, Option]) -> None:
     arch = Arch(values)
@@ -61,7 +60,6 @@ def test_an_architecture_survives_json_and_pickle(values: dict[str, Option]) -> 
     assert "\n" not in arch.to_json()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), OPTIONS), st.dictionaries(st.text(), OPTIONS))
 def test_architectures_are_equal_where_their_values_are(one: dict[str, Option], two: dict[str, Option]) -> None:
     assert (Arch(one) == Arch(two)) == (one == two)

@@ -55,7 +55,7 @@ def read_back(word: str) -> object:
     return config.setting
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(st.sampled_from("ab1e3 \t=,[]{}$#'()&;|\\\"*?~!@%+-./:ß漢\n"), min_size=1, max_size=12)
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

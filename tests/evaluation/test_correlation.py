@@ -97,7 +97,7 @@ def brute(scores: list[int], truth: list[int], number: int) -> tuple[float, floa
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small)
 def test_ties_are_averaged_over_all_orders(pairs: list[tuple[int, int]]) -> None:
     scores, truth = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -124,7 +124,7 @@ def test_the_first_ten_with_ties_at_the_edge(seed: int) -> None:
     assert found.mean == pytest.approx(np.mean([truth[head] for head in heads]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(-1, 1)), min_size=2, max_size=60))
 def test_correlations_are_those_of_scipy(pairs: list[tuple[int, float]]) -> None:
     scores, truth = map(np.array, zip(*pairs, strict=True))

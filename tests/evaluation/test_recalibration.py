@@ -128,7 +128,7 @@ def test_how_the_images_are_split_makes_no_difference(max_pixels: int, layout: t
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_split_of_any_number_of_images(sizes: list[int]) -> None:
     if sum(sizes) < 2:
         sizes = [*sizes, 1]

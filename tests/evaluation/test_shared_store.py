@@ -61,7 +61,7 @@ def steps() -> st.SearchStrategy[list[tuple[int, int, int]]]:
 
 
 @given(steps(), st.integers(0, 400), st.lists(st.sets(st.integers(0, 59), max_size=8), min_size=5, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_limit_holds(puts: list[tuple[int, int, int]], limit: int, uses: list[set[int]]) -> None:
     store = Store(limit)
     owners = [Owner(*sorted(positions)) for positions in uses]

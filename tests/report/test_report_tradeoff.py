@@ -314,7 +314,7 @@ def test_one_network_under_two_limits(tmp_path):
         assert first != second
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.floats(1e-3, 1e12), st.floats(0, 1)), min_size=1, max_size=6, unique_by=lambda pair: pair[0])
 )

@@ -196,7 +196,7 @@ def test_samples_of_limits_that_pull_against_each_other_differ() -> None:
     assert len(set(sample(Toy(space, limits=limits), 200))) > 60
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), part=st.floats(0.0, 1.0), stages=st.booleans())
 def test_whatever_can_be_met_is_repaired(seed: int, part: float, stages: bool) -> None:
     space: SearchSpace = Stages(2) if stages else Layers(8, 3)
@@ -251,7 +251,7 @@ def test_repair_leaves_local_minima() -> None:
     assert len(set(found)) > 20
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), num_layers=st.integers(1, 6), num_options=st.integers(1, 3))
 def test_reach_is_exact_where_costs_add_up(seed: int, num_layers: int, num_options: int) -> None:
     problem = Toy(Layers(num_layers, num_options), seed, limits={"macs": 1.0, "params": 1.0})

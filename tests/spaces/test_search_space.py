@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -50,7 +50,6 @@ def brute_force(space: SearchSpace) -> set[Arch]:
     return {space.arch(dict(zip(names, values, strict=True))) for values in everything}
 
 
-@settings(deadline=None)
 @given(spaces(), st.randoms(use_true_random=False))
 def test_everything_derived_agrees_with_enumeration(space: Decisions, rng: random.Random) -> None:
     space.check()
@@ -68,7 +67,6 @@ def test_everything_derived_agrees_with_enumeration(space: Decisions, rng: rando
     assert len({tuple(row) for row in coding.one_hot(coding.encode(everything)).tolist()}) == len(everything)
 
 
-@settings(deadline=None)
 @given(spaces())
 def test_the_covering_holds_every_option_and_the_pairwise_one_every_pair(space: Decisions) -> None:
     def contained(archs: list[Arch], number: int) -> set[frozenset[tuple[str, Option]]]:
